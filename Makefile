@@ -1,0 +1,93 @@
+# Residual: run `make` for the list of targets. POSIX sh and GNU make 3.81 suffice.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.stamp
+TORCH := 2.13.0
+PIP = $(BIN)/python -m pip --disable-pip-version-check -q
+
+# An installation without network takes every file from the folder WHEELS.
+ifdef WHEELS
+FROM := --no-index --find-links "$(abspath $(WHEELS))"
+endif
+
+.PHONY: help install demo test lint campaign campaigns wheelhouse constraints clean
+
+help:
+	@echo 'make demo            train on the embedded digits, evaluate, predict'
+	@echo 'make test            lint, types, tests'
+	@echo 'make lint            ruff and mypy alone'
+	@echo 'make campaign NAME   run one campaign of proof, e.g. make campaign kill; ARGS="..." is passed on'
+	@echo 'make campaigns       list the campaigns'
+	@echo 'make install         the program and its tools in .venv; done by every target above when needed'
+	@echo 'make wheelhouse      all packages as files in wheelhouse/, for a machine without network'
+	@echo 'make constraints     resolve constraints.txt anew'
+	@echo 'make clean           remove .venv, caches and builds; runs/ and wheelhouse/ stay'
+	@echo
+	@echo 'PYTHON=python3.12    the interpreter (3.11 or newer)'
+	@echo 'TORCH_INDEX=URL      take torch from this index: a build for the CPU or for one CUDA version'
+	@echo 'WHEELS=wheelhouse    install from that folder, without network'
+
+install: $(STAMP)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	    echo "error: Python 3.11 or newer is needed and '$(PYTHON)' is not: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	@echo 'installing into $(VENV) (the first time downloads torch) ...'
+ifdef TORCH_INDEX
+	@$(PIP) install --index-url "$(TORCH_INDEX)" 'torch==$(TORCH)'
+endif
+	@$(PIP) install $(FROM) -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: install
+	$(BIN)/residual train
+	$(BIN)/residual evaluate last
+	$(BIN)/residual samples runs/demo-images
+	$(BIN)/residual predict last runs/demo-images --picture runs/demo-predictions.png
+	@echo 'The predictions are drawn in runs/demo-predictions.png, their images are in runs/demo-images/.'
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest $(ARGS)
+
+# `make campaign kill`: the words after `campaign` are its arguments, not targets.
+ifeq (campaign,$(firstword $(MAKECMDGOALS)))
+CAMPAIGN := $(wordlist 2,$(words $(MAKECMDGOALS)),$(MAKECMDGOALS))
+ifneq (,$(CAMPAIGN))
+.PHONY: $(CAMPAIGN)
+$(eval $(CAMPAIGN): ; @:)
+endif
+endif
+
+campaign: install
+	@$(BIN)/python -m campaigns $(CAMPAIGN) $(ARGS)
+
+campaigns: install
+	@$(BIN)/python -m campaigns
+
+wheelhouse: $(BIN)/python
+	$(PIP) download $(FROM) -c constraints.txt -d wheelhouse '.[dev]' hatchling editables
+	@rm -f wheelhouse/residual-*
+	@echo 'Carry this folder with wheelhouse/ to a machine of the same kind, then: make install WHEELS=wheelhouse'
+
+constraints: $(BIN)/python
+	@$(PIP) install uv
+	@echo 'torch==$(TORCH)' > $(VENV)/torch.txt
+	@{ echo '# Tested versions, made by `make constraints`; used as `pip install -c constraints.txt`.'; \
+	   echo '# The CUDA packages are installed only where the torch build asks for them.'; \
+	   $(BIN)/uv pip compile --quiet --universal --all-extras --upgrade --no-header --no-annotate \
+	       --constraint $(VENV)/torch.txt pyproject.toml; } > $(VENV)/constraints.txt
+	@mv $(VENV)/constraints.txt constraints.txt
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find src tests campaigns -name __pycache__ -type d -prune -exec rm -rf {} +

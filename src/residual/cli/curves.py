@@ -1,0 +1,33 @@
+"""`residual curves`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def curves(*runs: str, out: str | None = None) -> int:
+    """Draw loss, error and learning rate of one run, or of several in one picture.
+
+    Parameters
+    ----------
+    runs
+        The runs to draw; without any, the last one.
+    out
+        A .png or .svg file; without it, curves.png in the folder of a single run.
+    """
+    from residual.analysis.figures import curves as trace
+    from residual.analysis.figures import draw_curves
+    from residual.errors import UsageError
+    from residual.runs.folder import find_run
+
+    chosen = [find_run(name) for name in runs or ("last",)]
+    if out is None and len(chosen) > 1:
+        raise UsageError("several runs need a file to be drawn into", "curves", "name it with --out curves.png")
+    path = Path(out).expanduser() if out is not None else chosen[0].curves_path
+    lines = {
+        run.name if len({r.name for r in chosen}) == len(chosen) else str(run.path): trace(run.records())
+        for run in chosen
+    }
+    draw_curves(lines, path, title=", ".join(lines) if len(lines) < 4 else f"{len(lines)} runs")
+    print(path)
+    return 0

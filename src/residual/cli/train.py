@@ -1,0 +1,96 @@
+"""`residual train`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+Many = Annotated[list[str], Parameter(allow_repeating=True, negative=())]
+
+
+def train(
+    recipe: str | None = None,
+    /,
+    *,
+    data: str | None = None,
+    epochs: float | None = None,
+    batch_size: int | None = None,
+    network: str | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    protocol: Literal["tune", "final"] | None = None,
+    set: Many | None = None,
+    out: str | None = None,
+    resume: str | None = None,
+    override: bool = False,
+    log: Literal["auto", "bar", "plain", "json"] = "auto",
+) -> int:
+    """Train a classifier; without arguments, the embedded handwritten digits.
+
+    Parameters
+    ----------
+    recipe
+        A named recipe (`residual recipes` lists them) or a recipe.toml file.
+    data
+        The folder or archive with the images.
+    epochs
+        Passes over the training images.
+    batch_size
+        Images per step.
+    network
+        A named network (`residual models` lists them).
+    seed
+        The number all chance in the run follows from.
+    device
+        auto, cpu, mps, cuda or cuda:N.
+    protocol
+        tune holds a validation part out; final trains on all training images.
+    set
+        Any setting by path, as in `--set optimiser.weight_decay=1e-4`; may be given several times.
+    out
+        The run folder; must not exist. Without it, a new one under runs/.
+    resume
+        Go on with this run; without a value, the last one.
+    override
+        With --resume: allow other compute and checkpoint settings.
+    log
+        A bar on a terminal, plain lines elsewhere; or JSON lines.
+    """
+    from residual.cli.drawing import draw_run
+    from residual.cli.words import say_choices, say_result
+    from residual.errors import UsageError
+    from residual.training.progress import make_listener
+    from residual.training.recipe import parse_override
+    from residual.training.recipes import DEFAULT
+    from residual.training.train import resume as go_on
+    from residual.training.train import train as begin
+
+    flags = {
+        "data.path": data,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "network.name": network,
+        "seed": seed,
+        "compute.device": device,
+        "data.validation": 0.0 if protocol == "final" else None,
+    }
+    changes = [(path, value) for path, value in flags.items() if value is not None]
+    changes += [parse_override(text) for text in set or []]
+    listener = make_listener(log)
+    if resume is not None:
+        if out is not None:
+            raise UsageError("--out and --resume exclude each other", "train", "a resumed run stays where it is")
+        name = None if resume == "last" else resume
+        folder = go_on(name, recipe=recipe, set=changes, override_safe=override, listener=say_choices(listener, log))
+    else:
+        if override:
+            raise UsageError("--override is for --resume", "train", "leave it out")
+        command = "residual " + " ".join(shlex.quote(a) for a in sys.argv[1:])
+        told = say_choices(listener, log)
+        folder = begin(recipe or DEFAULT, set=changes, out=out, listener=told, command=command)
+    draw_run(folder)
+    say_result(folder, log)
+    return 0

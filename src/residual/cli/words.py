@@ -1,0 +1,93 @@
+"""What the commands say about a run before it begins and after it ends."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from residual.files import Facts
+from residual.runs.folder import RunFolder
+from residual.training.progress import Listener
+
+
+def console() -> Console:
+    """Standard output; tables keep their width when it is not a terminal, so that lines can be searched."""
+    found = Console()
+    return found if found.is_terminal else Console(width=160, no_color=True)
+
+
+def printable(text: str) -> str:
+    """The text with every character that could steer a terminal written out."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.2f} %"
+
+
+class Announcing:
+    """Says what was chosen when the run begins, then hands everything on."""
+
+    def __init__(self, inner: Listener) -> None:
+        self._inner = inner
+        self.stepped, self.recorded, self.saved, self.ended = inner.stepped, inner.recorded, inner.saved, inner.ended
+
+    def began(self, plan: dict[str, Any]) -> None:
+        from pathlib import Path
+
+        for line in choices(RunFolder(Path(plan["run"])).facts(), plan):
+            print(line, flush=True)
+        self._inner.began(plan)
+
+
+def say_choices(listener: Listener, log: str) -> Listener:
+    """The listener, made to announce the run's choices first unless the output is for a program."""
+    return listener if log == "json" else Announcing(listener)
+
+
+def choices(facts: Facts, plan: dict[str, Any]) -> list[str]:
+    """What a run is, in a few lines."""
+    recipe, data, chosen, reasons = facts["recipe"], facts["data"], facts["chosen"], facts["reasons"]
+    changed = "".join(f", {path}={value}" for path, value in facts["changed"].items())
+    verb = f"going on at step {plan['step']:,}" if plan["step"] else "starting"
+    return [
+        f"run      {plan['run']}: {verb} of {plan['steps']:,}",
+        f"recipe   {recipe['name']}{changed}, seed {recipe['seed']}",
+        f"network  {facts['network']['name']}, shortcut {facts['network']['shortcut']}, "
+        f"{len(data['class_names'])} classes",
+        f"data     {data['name']} ({data['origin']}): "
+        f"{data['training']:,} training, {data['validation']:,} validation, {data['test']:,} test images",
+        f"compute  {chosen['device']} ({reasons['device']}), {chosen['precision']} ({reasons['precision']}), "
+        f"{chosen['layout']}, threads {chosen['threads']}",
+    ]
+
+
+def scores_table(title: str, rows: list[tuple[str, Facts]]) -> Table:
+    """Loss and top-1/3/5, a row for each split."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("split")
+    for name in ("images", "loss", "top-1", "top-3", "top-5"):
+        table.add_column(name, justify="right")
+    for split, scores in rows:
+        shares = [percent(scores[k]) for k in ("top1", "top3", "top5")]
+        table.add_row(split, f"{scores['images']:,}", f"{scores['loss']:.4f}", *shares)
+    return table
+
+
+def say_result(folder: RunFolder, log: str) -> None:
+    """The final figures and what to do next; with --log json, the result as one line."""
+    result = folder.result()
+    if result is None:
+        return
+    if log == "json":
+        print(json.dumps({"kind": "result", "run": str(folder.path), **result}), flush=True)
+        return
+    rows = list(result["final"].items())
+    console().print(scores_table(f"finished: step {result['steps']:,}, single view, {result['seconds']:.0f} s", rows))
+    print(f"curves   {folder.curves_path}")
+    print(f"model    {folder.model_path}")
+    print(f"next     residual evaluate {folder.path}")
+    print(f"         residual predict {folder.path} IMAGE_OR_FOLDER")

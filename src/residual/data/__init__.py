@@ -1,0 +1,1 @@
+"""Files become uint8 tensors, tensors become batches."""

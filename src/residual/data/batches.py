@@ -1,0 +1,113 @@
+"""`batch_at(step, rank, world)`: the batch of any step, at the same cost, from (seed, step) alone.
+
+The samples are one endless sequence: epoch 0 in its order, then epoch 1 in its own, and so on. Step s
+takes places [s*B, (s+1)*B) of it, so every batch is full, batches may span two epochs, and 64,000
+steps of 128 are 163.84 epochs of 50,000 images to the last image (He et al. 2015, section 4.2).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from residual.chance import stream
+from residual.data.augment import AugmentSettings, Draws, augment, choose
+from residual.data.preprocessing import Preprocessing
+from residual.data.source import Source
+from residual.errors import DataError, UsageError
+
+
+@dataclass(frozen=True)
+class Batch:
+    """images float32 NCHW (normalised, augmented), labels int64 N, samples int64 N (numbers in the source)."""
+
+    images: Tensor
+    labels: Tensor
+    samples: Tensor
+
+
+class Batches:
+    """The training batches of one run."""
+
+    def __init__(
+        self,
+        source: Source,
+        indices: Tensor,
+        preprocessing: Preprocessing,
+        settings: AugmentSettings,
+        batch_size: int,
+        seed: int,
+        device: torch.device | None = None,
+    ) -> None:
+        """
+        Args:
+            source: where the images are.
+            indices: int64 N, the images to train on.
+            batch_size: images per step over all ranks together.
+
+        Raises:
+            DataError: fewer images than one batch.
+        """
+        if len(indices) < batch_size:
+            raise DataError(
+                f"{len(indices)} training images are fewer than one batch of {batch_size}",
+                "data",
+                f"set batch_size to {len(indices)} or less, or give more images",
+            )
+        self.source, self.indices, self.preprocessing, self.settings = source, indices, preprocessing, settings
+        self.batch_size, self.seed, self.device = batch_size, seed, device or torch.device("cpu")
+        # Two epochs, since a batch may span the border between them.
+        self.order = lru_cache(maxsize=2)(self._order)
+        self.draws = lru_cache(maxsize=2)(self._draws)
+
+    def __len__(self) -> int:
+        """Images in one epoch."""
+        return len(self.indices)
+
+    def steps(self, epochs: float) -> int:
+        """The number of steps after which `epochs` epochs have been seen whole."""
+        return max(1, math.ceil(epochs * len(self) / self.batch_size))
+
+    def epoch(self, step: int) -> float:
+        """How many epochs have been seen before `step`."""
+        return step * self.batch_size / len(self)
+
+    def _order(self, epoch: int) -> Tensor:
+        return torch.randperm(len(self), generator=stream(self.seed, "order", epoch))
+
+    def _draws(self, epoch: int) -> Draws:
+        return choose(len(self), self.settings, self.seed, epoch)
+
+    def places(self, step: int, rank: int = 0, world: int = 1) -> list[tuple[int, Tensor]]:
+        """(epoch, rows) of the samples of one rank at one step; rows are numbers in [0, len(self))."""
+        if self.batch_size % world:
+            raise UsageError(
+                f"a batch of {self.batch_size} cannot be shared equally by {world} processes",
+                "batch_size",
+                f"choose a multiple of {world}",
+            )
+        share = self.batch_size // world
+        start = step * self.batch_size + rank * share
+        found = []
+        while share:
+            epoch, place = divmod(start, len(self))
+            count = min(share, len(self) - place)
+            found.append((epoch, self.order(epoch)[place : place + count]))
+            start, share = start + count, share - count
+        return found
+
+    def batch_at(self, step: int, rank: int = 0, world: int = 1) -> Batch:
+        """The batch of one rank at one step, on the device."""
+        places = self.places(step, rank, world)
+        draws = [self.draws(epoch).rows(rows) for epoch, rows in places]
+        joined = Draws(
+            *(torch.cat(tables) for tables in zip(*((d.crop, d.shift, d.mirror) for d in draws), strict=True))
+        )
+        samples = self.indices.index_select(0, torch.cat([rows for _, rows in places]))
+        images = self.preprocessing.normalise(self.source.read(samples).to(self.device))
+        labels = self.source.labels.index_select(0, samples).to(self.device)
+        return Batch(augment(images, joined, self.settings), labels, samples)

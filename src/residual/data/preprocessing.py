@@ -1,0 +1,77 @@
+"""From pixels to what a network sees: constants measured on the training images, stored with the model.
+
+images_NCHW uint8, pixels 0-255, become float32. `per-pixel-mean` subtracts the mean image and divides
+by nothing but 255, which only sets the scale (He et al. 2015, section 4.2, subtract the mean image);
+`mean-std` subtracts one mean and divides by one deviation per channel.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from residual.data.source import Source
+
+Normalisation = Literal["per-pixel-mean", "mean-std"]
+_PART = 5_000  # images read at a time, so that the float64 sums need little memory
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Geometry and constants: image_size (H, W), channels C, mean_CHW or mean_C11, std_C11, in pixels / 255."""
+
+    image_size: tuple[int, int]
+    channels: int
+    normalisation: Normalisation
+    mean: Tensor
+    std: Tensor
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """float32 NCHW from uint8 NCHW, on the images' device."""
+        mean, std = self.mean.to(images.device), self.std.to(images.device)
+        return images.float().div_(255).sub_(mean).div_(std)
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "image_size": list(self.image_size),
+            "channels": self.channels,
+            "normalisation": self.normalisation,
+            "resize": "shorter side to the image size, bilinear with antialiasing, then the centre",
+        }
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"mean": self.mean, "std": self.std}
+
+    @staticmethod
+    def restore(facts: dict[str, Any], tensors: dict[str, Tensor]) -> Preprocessing:
+        height, width = facts["image_size"]
+        return Preprocessing(
+            (height, width), facts["channels"], facts["normalisation"], tensors["mean"], tensors["std"]
+        )
+
+
+def measure(source: Source, indices: Tensor, normalisation: Normalisation) -> Preprocessing:
+    """The constants of the images named by `indices` (the training part, never the held images).
+
+    Sums are taken over integers in float64, so the order of the images does not matter.
+    """
+    first = source.read(indices[:1])
+    _, channels, height, width = first.shape
+    total = torch.zeros(channels, height, width, dtype=torch.float64)
+    square = torch.zeros(channels, dtype=torch.float64)
+    for part in indices.split(_PART):
+        pixels = source.read(part)
+        total += pixels.sum(0, dtype=torch.int64)
+        square += pixels.to(torch.int32).square_().sum((0, 2, 3), dtype=torch.int64)
+    count = len(indices)
+    mean_image = total / count
+    if normalisation == "per-pixel-mean":
+        mean, std = mean_image / 255, torch.ones(channels, 1, 1, dtype=torch.float64)
+    else:
+        centre = mean_image.mean((1, 2))
+        spread = (square / (count * height * width) - centre.square()).clamp_min(1e-12).sqrt()
+        mean, std = centre.view(-1, 1, 1) / 255, spread.view(-1, 1, 1) / 255
+    return Preprocessing((height, width), channels, normalisation, mean.float(), std.float())

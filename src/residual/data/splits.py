@@ -1,0 +1,37 @@
+"""Stratified division of a set of labels: deterministic, the same for every run seed.
+
+The validation images are chosen by the data alone, so that runs with different seeds are judged on
+the same images and none of them is ever trained on.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from residual.chance import stream
+
+
+def stratified(labels: Tensor, share: float, name: str) -> tuple[Tensor, Tensor]:
+    """Divide the numbers 0..N-1 into (kept, held), each sorted, `share` of every class held.
+
+    The number held is round(share * N) in all; classes whose share is not whole receive the
+    remaining places by largest remainder, the lower class first where these are equal.
+
+    Args:
+        labels: int64 N.
+        share: in [0, 1).
+        name: the address of the draws; the same labels and name give the same division.
+    """
+    classes, counts = labels.unique(return_counts=True)
+    exact = [share * int(count) for count in counts]
+    quota = [int(e) for e in exact]
+    missing = round(share * len(labels)) - sum(quota)
+    for place in sorted(range(len(exact)), key=lambda i: (quota[i] - exact[i], i))[:missing]:
+        quota[place] += 1
+    held = torch.zeros(len(labels), dtype=torch.bool)
+    for label, places in zip(classes.tolist(), quota, strict=True):
+        members = torch.nonzero(labels == label).flatten()
+        order = torch.randperm(len(members), generator=stream(0, "split", name, label))
+        held[members[order[:places]]] = True
+    return torch.nonzero(~held).flatten(), torch.nonzero(held).flatten()

@@ -1,0 +1,66 @@
+"""What this program runs on: versions, their minima, and the machine. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+
+from residual.errors import EnvironmentFault
+from residual.version import VERSION
+
+MINIMA = {"torch": "2.11", "pillow": "10.0", "numpy": "1.26", "pydantic": "2.7", "safetensors": "0.4"}
+PYTHON = (3, 11)
+
+
+def _parts(version: str) -> tuple[int, ...]:
+    """(2, 13, 0) of "2.13.0+cpu"; what is not a number ends it."""
+    found = []
+    for part in version.split("+")[0].split("."):
+        digits = part[: len(part) - len(part.lstrip("0123456789"))]
+        if not digits:
+            break
+        found.append(int(digits))
+    return tuple(found)
+
+
+def check_versions() -> None:
+    """Refuse a Python or a library below the minimum.
+
+    Raises:
+        EnvironmentFault: names the version found and the one needed.
+    """
+    if sys.version_info < PYTHON:
+        found = platform.python_version()
+        raise EnvironmentFault(f"Python {found} is too old", sys.executable, "install Python 3.11 or newer")
+    for name, least in MINIMA.items():
+        try:
+            found = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            raise EnvironmentFault(
+                f"{name} is not installed", sys.executable, f"pip install '{name}>={least}'"
+            ) from None
+        if _parts(found) < _parts(least):
+            raise EnvironmentFault(f"{name} {found} is too old", sys.executable, f"pip install '{name}>={least}'")
+
+
+def versions() -> dict[str, str]:
+    """The versions that decide what a run computes."""
+    libraries = {name: metadata.version(name) for name in MINIMA}
+    return {"residual": VERSION, "python": platform.python_version(), **libraries}
+
+
+def machine() -> dict[str, str | int]:
+    """System, processor and cores; no name that tells whose machine it is."""
+    processor = platform.processor()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                processor = line.partition(":")[2].strip()
+                break
+    except OSError:
+        pass  # not Linux
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return {"system": platform.system(), "architecture": platform.machine(), "processor": processor, "cores": cores}

@@ -1,0 +1,101 @@
+"""The few failures a user can meet, and `check`, which reports all faults of one input at once.
+
+Every failure is one line, `<what> (<where>): <what to do>`, and carries the exit code of the command
+line. Anything else that escapes is a fault of the program itself.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+log = logging.getLogger("residual")
+
+
+class ResidualError(Exception):
+    """One line for the user: what happened, where, and what to do about it."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, where: object = "", remedy: str = "") -> None:
+        self.what, self.where, self.remedy = what, str(where), remedy
+        super().__init__(what, self.where, remedy)
+
+    def __str__(self) -> str:
+        where = f" ({self.where})" if self.where else ""
+        remedy = f": {self.remedy}" if self.remedy else ""
+        return " ".join(f"{self.what}{where}{remedy}".split())
+
+
+class UsageError(ResidualError):
+    """A wrong option, recipe or combination of them."""
+
+    exit_code = 2
+
+
+class DataError(ResidualError):
+    """Images or labels that are absent, damaged or of the wrong form."""
+
+    exit_code = 3
+
+
+class ModelError(ResidualError):
+    """A checkpoint or model that is absent, damaged or does not fit."""
+
+    exit_code = 4
+
+
+class StorageError(ResidualError):
+    """The disk refused: full, read-only, gone, or in use by another process."""
+
+    exit_code = 5
+
+
+class EnvironmentFault(ResidualError):
+    """The machine lacks what the run needs: a device, a version, memory."""
+
+    exit_code = 6
+
+
+class NonFiniteError(ResidualError):
+    """The loss or a gradient became infinite or not a number."""
+
+    exit_code = 7
+
+
+class Interrupted(ResidualError):
+    """SIGINT or SIGTERM was obeyed: the state is saved; exit code 128 + signal."""
+
+    def __init__(self, what: str, where: object, remedy: str, signal_number: int) -> None:
+        super().__init__(what, where, remedy)
+        self.exit_code = 128 + signal_number
+
+
+class Fault(NamedTuple):
+    """One thing wrong with an input: `subject` is `value`; `rule`; `remedy`."""
+
+    subject: str
+    value: object
+    rule: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        tail = f"; {self.remedy}" if self.remedy else ""
+        return f"{self.subject} is {self.value!r}: {self.rule}{tail}"
+
+
+def check(what: str, faults: Iterable[Fault], where: object = "") -> None:
+    """Raise one `UsageError` that names every fault, or return when there is none."""
+    found = list(faults)
+    if found:
+        raise UsageError(what, where, ". ".join(str(fault) for fault in found))
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """`did you mean ...?` with the nearest of the known names, or the list of all of them."""
+    close = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    return f"choose one of {', '.join(known[:12])}{', ...' if len(known) > 12 else ''}"

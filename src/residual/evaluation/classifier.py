@@ -1,0 +1,100 @@
+"""A classifier that can be used alone: network, constants of preprocessing, class names, provenance.
+
+The files of a model folder (and of every checkpoint) are `model.json`, `model.safetensors` and
+`preprocessing.safetensors`; nothing else is needed to evaluate or predict.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from residual.data.preprocessing import Preprocessing
+from residual.errors import ModelError
+from residual.files import Damaged, canonical, read_folder
+from residual.models import NetworkSpec, ResidualNetwork, build, load_weights, pack_weights
+
+DESCRIPTION, WEIGHTS, CONSTANTS = "model.json", "model.safetensors", "preprocessing.safetensors"
+
+
+@dataclass
+class Classifier:
+    """A network with what it takes to use it. `provenance` says which run, step and data made it."""
+
+    network: ResidualNetwork
+    preprocessing: Preprocessing
+    class_names: tuple[str, ...]
+    provenance: dict[str, Any]
+
+    @property
+    def spec(self) -> NetworkSpec:
+        return self.network.spec
+
+    def pack(self) -> dict[str, bytes]:
+        """The files of a model folder, name to bytes."""
+        description = {
+            "network": self.spec.model_dump(mode="json"),
+            "channels": self.preprocessing.channels,
+            "class_names": list(self.class_names),
+            "preprocessing": self.preprocessing.facts(),
+            "provenance": self.provenance,
+        }
+        return {
+            DESCRIPTION: canonical(description),
+            WEIGHTS: pack_weights(self.network),
+            CONSTANTS: safetensors.torch.save(self.preprocessing.tensors()),
+        }
+
+    @staticmethod
+    def unpack(contents: dict[str, bytes], where: object) -> Classifier:
+        """The classifier of a model folder's files.
+
+        Raises:
+            ModelError: the description and the weights do not fit each other, or a weight is not finite.
+        """
+        try:
+            description = json.loads(contents[DESCRIPTION])
+            spec = NetworkSpec.model_validate(description["network"])
+            constants = safetensors.torch.load(contents[CONSTANTS])
+            preprocessing = Preprocessing.restore(description["preprocessing"], constants)
+            names = tuple(description["class_names"])
+            provenance = dict(description["provenance"])
+        except (KeyError, ValueError, TypeError, ValidationError, safetensors.SafetensorError) as error:
+            raise ModelError(f"the model's description cannot be used: {error!r:.200}", where, "restore it") from None
+        if len(names) != spec.classes:
+            raise ModelError(f"{len(names)} class names for {spec.classes} classes", where, "restore model.json")
+        network = build(spec)
+        load_weights(network, contents[WEIGHTS], where)
+        network.eval()
+        return Classifier(network, preprocessing, names, provenance)
+
+    @staticmethod
+    def load(folder: Path) -> Classifier:
+        """The classifier in a model folder or a checkpoint, verified to the last byte.
+
+        Raises:
+            ModelError: absent, damaged, or of another kind.
+        """
+        try:
+            contents = read_folder(folder, "checkpoint" if folder.name.startswith("step-") else "model")[1]
+        except Damaged as error:
+            raise ModelError(error.what, error.where, error.remedy) from None
+        return Classifier.unpack(contents, folder)
+
+    @torch.inference_mode()
+    def probabilities(self, images: Sequence[Tensor] | Tensor, device: torch.device | None = None) -> Tensor:
+        """float32 NK class probabilities, on the CPU, of uint8 images CHW in the model's geometry."""
+        device = device or torch.device("cpu")
+        batch = images if isinstance(images, Tensor) else torch.stack(list(images))
+        self.network.to(device).eval()
+        logits: Tensor = self.network(self.preprocessing.normalise(batch.to(device)))
+        return logits.float().softmax(1).cpu()

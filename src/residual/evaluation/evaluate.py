@@ -1,0 +1,73 @@
+"""Evaluation: every image once, single view, weights in float32, counts summed and divided once.
+
+The precision of training plays no part here, so a figure does not depend on how a network was trained
+to reach its weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from residual.data.preprocessing import Preprocessing
+from residual.data.source import Source
+from residual.evaluation.scores import Tally
+from residual.models import ResidualNetwork
+
+BATCH = 500
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures over `images` images, and confusion_KK int64: rows are true classes, columns predicted ones."""
+
+    images: int
+    scores: dict[str, float]
+    confusion: Tensor
+
+
+@contextmanager
+def _resting(network: ResidualNetwork) -> Iterator[None]:
+    """The network in evaluation mode, put back as it was afterwards."""
+    training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(training)
+
+
+def evaluate(
+    network: ResidualNetwork,
+    source: Source,
+    indices: Tensor,
+    preprocessing: Preprocessing,
+    device: torch.device,
+    batch_size: int = BATCH,
+    halt: Callable[[], bool] = lambda: False,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Evaluation | None:
+    """Top-1/3/5, loss and confusion over the images named by `indices` (int64 N).
+
+    `halt` is asked before every batch; where it says yes, there is no figure at all and None comes back,
+    never one of fewer images.
+    """
+    tally = Tally.empty(device)
+    classes = network.spec.classes
+    confusion = torch.zeros(classes * classes, dtype=torch.int64, device=device)
+    with torch.inference_mode(), _resting(network):
+        for part in indices.split(batch_size):
+            if halt():
+                return None
+            pixels = source.read(part).to(device)
+            labels = source.labels.index_select(0, part).to(device)
+            images = preprocessing.normalise(pixels).contiguous(memory_format=torch.channels_last)
+            logits = network(images).float()
+            tally.add(logits, labels)
+            confusion += torch.bincount(labels * classes + logits.argmax(1), minlength=classes * classes)
+            progress(len(part))
+    return Evaluation(tally.images, tally.scores(), confusion.view(classes, classes).cpu())

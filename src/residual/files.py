@@ -1,0 +1,385 @@
+"""The one way anything reaches a disk: atomic writes, sealed folders, append-only records, locks.
+
+A *sealed folder* is written under a temporary name, every file fsynced, `manifest.json` (sizes and
+SHA-256 of all files, and of itself) last, then renamed to its final name and the parent fsynced. A
+reader hashes every byte before it uses one, so a sealed folder is either whole or refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import stat
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import filelock
+import tomli_w
+
+from residual.errors import ResidualError, StorageError, UsageError, log
+from residual.version import VERSION
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+TEMPORARY = ".tmp-"
+_CHUNK = 1 << 24
+_MANIFEST_LIMIT = 1 << 20
+
+Facts = dict[str, Any]
+
+
+class Damaged(ResidualError):
+    """A sealed folder that is not what was written."""
+
+    exit_code = 4
+
+
+@contextlib.contextmanager
+def storage(where: Path) -> Iterator[None]:
+    """Turn what the operating system refuses into one line."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise StorageError(f"cannot write: {reason}", where, _advice(error)) from error
+
+
+def _advice(error: OSError) -> str:
+    words = {
+        "ENOSPC": "free some space, then go on with --resume",
+        "EDQUOT": "your quota is used up; free some space, then go on with --resume",
+        "EROFS": "the file system is read-only; name another folder with --out",
+        "EACCES": "you may not write there; name another folder with --out",
+        "EPERM": "you may not write there; name another folder with --out",
+        "ENOTDIR": "a file stands where a folder is needed; name another folder with --out",
+        "EEXIST": "something stands there already; name another folder with --out",
+        "ENAMETOOLONG": "the name is too long; name another folder with --out",
+    }
+    import errno
+
+    return words.get(errno.errorcode.get(error.errno or 0, ""), "check the disk, then go on with --resume")
+
+
+def canonical(value: object) -> bytes:
+    """The one JSON spelling of a value: sorted keys, no spaces, one line feed at the end."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return text.encode() + b"\n"
+
+
+def readable(value: object) -> bytes:
+    """JSON for people: indented, in the order given."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+
+def digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view[:_CHUNK]) :]
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """Write a file that must not exist yet, and fsync it."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    try:
+        _write_all(descriptor, data)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames and new names in a folder durable (Windows has no such call)."""
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all: temporary name, fsync, rename, fsync of the parent."""
+    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}"[:200])
+    with storage(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+        try:
+            write_new(temporary, data)
+            os.replace(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+        sync_folder(path.parent)
+
+
+def write_folder(folder: Path, contents: Mapping[str, bytes], kind: str, facts: Facts) -> None:
+    """Write a sealed folder whole or not at all; `folder` must not exist (an empty one may).
+
+    Raises:
+        StorageError: the disk refused; nothing stands under the final name.
+    """
+    files = {name: {"bytes": len(data), "sha256": digest(data)} for name, data in contents.items()}
+    body: Facts = {"facts": facts, "files": files, "format": FORMAT, "kind": kind, "written_by": VERSION}
+    manifest = canonical(body | {"seal": digest(canonical(body))})
+    temporary = folder.with_name(f"{TEMPORARY}{folder.name}-{os.getpid()}")
+    with storage(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            os.mkdir(temporary)
+            for name, data in contents.items():
+                write_new(temporary / name, data)
+            write_new(temporary / MANIFEST, manifest)
+            sync_folder(temporary)
+            os.rename(temporary, folder)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        sync_folder(folder.parent)
+
+
+def read_regular(path: Path, limit: int | None = None) -> bytes:
+    """The bytes of a regular file of at most `limit` bytes; a device, pipe or folder is never opened."""
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise Damaged("not a regular file", path, "name a file")
+    if limit is not None and status.st_size > limit:
+        raise Damaged(f"{status.st_size:,} bytes where at most {limit:,} are expected", path, "restore the file")
+    return path.read_bytes()
+
+
+def read_manifest(folder: Path, kind: str) -> Facts:
+    """The manifest of a sealed folder, its own seal verified."""
+    advice = "restore the folder from a copy"
+    try:
+        data = read_regular(folder / MANIFEST, _MANIFEST_LIMIT)
+    except FileNotFoundError:
+        raise Damaged(f"no {MANIFEST}", folder, advice) from None
+    except OSError as error:
+        raise Damaged(f"cannot read {MANIFEST}: {error.strerror}", folder, advice) from None
+    try:
+        manifest = json.loads(data)
+        seal = manifest.pop("seal")
+        whole = seal == digest(canonical(manifest)) and canonical(manifest | {"seal": seal}) == data
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        whole = False
+    if not whole:
+        raise Damaged(f"{MANIFEST} is damaged", folder, advice)
+    if manifest["format"] > FORMAT:
+        need = f"it was written by residual {manifest['written_by']}; install that release or a newer one"
+        raise Damaged(f"format {manifest['format']} is newer than this program", folder, need)
+    if manifest["kind"] != kind:
+        raise Damaged(f"this is a {manifest['kind']} folder, not a {kind} folder", folder, "name the right folder")
+    return dict(manifest)
+
+
+def read_folder(folder: Path, kind: str) -> tuple[Facts, dict[str, bytes]]:
+    """The facts and the files of a sealed folder, every byte verified before any is used.
+
+    Raises:
+        Damaged: a file is absent, added, cut, lengthened, altered or not regular.
+    """
+    manifest = read_manifest(folder, kind)
+    advice = "restore the folder from a copy"
+    _warn_if_open(folder)
+    contents: dict[str, bytes] = {}
+    extra = sorted({entry.name for entry in folder.iterdir()} - set(manifest["files"]) - {MANIFEST})
+    if extra:
+        raise Damaged(f"{extra[0]} does not belong here", folder, "take it away")
+    for name, entry in manifest["files"].items():
+        path = folder / name
+        try:
+            data = read_regular(path, entry["bytes"])
+        except FileNotFoundError:
+            raise Damaged("a file is missing", path, advice) from None
+        except OSError as error:
+            raise Damaged(f"cannot read: {error.strerror}", path, advice) from None
+        if len(data) != entry["bytes"]:
+            raise Damaged(f"{len(data):,} of {entry['bytes']:,} bytes", path, advice)
+        if digest(data) != entry["sha256"]:
+            raise Damaged("the SHA-256 differs from the manifest's", path, advice)
+        contents[name] = data
+    return manifest["facts"], contents
+
+
+def _warn_if_open(folder: Path) -> None:
+    if not hasattr(os, "geteuid"):
+        return
+    status = os.stat(folder)
+    if status.st_uid not in (os.geteuid(), 0):
+        log.warning("%s belongs to another user: use it only if you trust its source", folder)
+    elif status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
+        log.warning("%s can be written by everyone on this machine: chmod o-w it", folder)
+
+
+def remove_folder(folder: Path) -> None:
+    """Take a sealed folder away: first its name, so that no half of it is ever seen."""
+    grave = folder.with_name(f"{TEMPORARY}old-{folder.name}-{os.getpid()}")
+    with storage(folder):
+        shutil.rmtree(grave, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(folder, grave)
+    shutil.rmtree(grave, ignore_errors=True)
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Clear what a killed writer left; call it only under the lock."""
+    with contextlib.suppress(FileNotFoundError):
+        for entry in folder.iterdir():
+            if entry.name.startswith(TEMPORARY):
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry, ignore_errors=True)
+                else:
+                    entry.unlink(missing_ok=True)
+
+
+class Appender:
+    """A file of JSON lines that only grows; its length and digest can be stored and returned to."""
+
+    def __init__(self, path: Path, length: int = 0, sha256: str | None = None) -> None:
+        """Open `path`, cut back to `length` bytes, whose SHA-256 must be `sha256` where given.
+
+        Raises:
+            Damaged: the file is shorter than `length`, or its beginning was altered.
+        """
+        self.path = path
+        with storage(path):
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+            kept = b""
+            while len(kept) < length and (part := os.read(self._descriptor, length - len(kept))):
+                kept += part
+        if len(kept) != length or (sha256 is not None and digest(kept) != sha256):
+            self.close()
+            raise Damaged("the records were altered since the checkpoint", path, "restore the file")
+        with storage(path):
+            os.ftruncate(self._descriptor, length)
+            os.lseek(self._descriptor, length, os.SEEK_SET)
+        self.length = length
+        self._hash = hashlib.sha256(kept)
+
+    @property
+    def sha256(self) -> str:
+        return self._hash.hexdigest()
+
+    def append(self, value: object) -> None:
+        line = canonical(value)
+        with storage(self.path):
+            _write_all(self._descriptor, line)
+        self._hash.update(line)
+        self.length += len(line)
+
+    def sync(self) -> None:
+        with storage(self.path):
+            os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            os.close(self._descriptor)
+
+
+def read_lines(path: Path) -> list[Facts]:
+    """The values of a file of JSON lines; a last line that was cut by a crash is left out."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    lines = data.split(b"\n")[:-1]
+    try:
+        return [json.loads(line) for line in lines if line.strip()]
+    except ValueError:
+        raise Damaged("a line is not JSON", path, "restore the file") from None
+
+
+@contextlib.contextmanager
+def lock(path: Path, subject: str) -> Iterator[None]:
+    """Hold a lock file. The system frees it when its holder dies, so none is ever stale.
+
+    Raises:
+        StorageError: another process holds it; the message names that process where it is known.
+    """
+    guard = filelock.FileLock(path, timeout=0)
+    note = path.with_name(path.name + ".holder")
+    try:
+        with storage(path):
+            guard.acquire()
+    except filelock.Timeout:
+        holder = note.read_text(errors="replace").strip() if note.is_file() else "unknown"
+        raise StorageError(
+            f"{subject} is in use by another process", holder, "wait for it, or stop it, or choose another --out"
+        ) from None
+    try:
+        import platform
+
+        with contextlib.suppress(OSError):
+            note.write_text(f"process {os.getpid()} on {platform.node()}\n")
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            note.unlink()
+        guard.release()
+
+
+def read_toml(path: Path, limit: int = 1 << 20) -> Facts:
+    """The table of a TOML file of at most 1 MiB.
+
+    Raises:
+        UsageError: with line and column where the text is not TOML or not UTF-8.
+    """
+    try:
+        data = read_regular(path, limit)
+    except FileNotFoundError:
+        raise UsageError("no such recipe file", path, "check the name") from None
+    except Damaged as error:
+        raise UsageError(error.what, path, "name a recipe file of at most 1 MiB") from None
+    except OSError as error:
+        raise UsageError(f"cannot read: {error.strerror}", path, "name a readable recipe file") from None
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        column = error.start - (data.rfind(b"\n", 0, error.start) + 1) + 1
+        raise UsageError(f"not UTF-8 at line {line}, column {column}", path, "save the file as UTF-8") from None
+    try:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise UsageError(f"not TOML: {error}", path, "correct the file") from None
+
+
+def toml(table: Facts) -> str:
+    """The TOML text of a table; entries that are None are left out."""
+    return tomli_w.dumps(_without_none(table))
+
+
+def _without_none(table: Facts) -> Facts:
+    return {k: _without_none(v) if isinstance(v, dict) else v for k, v in table.items() if v is not None}
+
+
+def cache_folder() -> Path:
+    """Where verified copies of data sets are kept: RESIDUAL_CACHE, else the system's place for caches.
+
+    Raises:
+        StorageError: the system names no home folder.
+    """
+    if named := os.environ.get("RESIDUAL_CACHE"):
+        return Path(named)
+    try:
+        if sys.platform == "darwin":
+            return Path.home() / "Library" / "Caches" / "residual"
+        if sys.platform == "win32":
+            return Path(os.environ.get("LOCALAPPDATA") or Path.home()) / "residual" / "cache"
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "residual"
+    except RuntimeError:
+        raise StorageError("no home folder", "HOME", "set RESIDUAL_CACHE to a folder you may write") from None

@@ -1,0 +1,293 @@
+"""The run folder: the one file that knows the names on disk. `docs/run-folder.md` is its description.
+
+RUN/run.json          what was asked and what was chosen, written before step 0, never changed
+RUN/recipe.toml       the recipe as it was run, readable by `residual train RUN/recipe.toml`
+RUN/split.json        the numbers of the held-out images (and of the used ones, under `limit`)
+RUN/records.jsonl     what happened by step; cut back to the checkpoint's length on resume
+RUN/sessions.jsonl    who ran it when; only grows
+RUN/checkpoints/step-N/   sealed: model.safetensors, model.json, preprocessing, state
+RUN/model/            sealed: the final model alone
+RUN/result.json       the figures of a finished run
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from residual.errors import ModelError, UsageError, log
+from residual.files import (
+    FORMAT,
+    TEMPORARY,
+    Appender,
+    Damaged,
+    Facts,
+    lock,
+    read_folder,
+    read_lines,
+    read_regular,
+    readable,
+    remove_folder,
+    remove_temporaries,
+    replace_file,
+    storage,
+    sync_folder,
+    write_folder,
+    write_new,
+)
+
+RUN, RECIPE, SPLIT, RESULT = "run.json", "recipe.toml", "split.json", "result.json"
+RECORDS, SESSIONS, LOCK = "records.jsonl", "sessions.jsonl", "lock"
+CHECKPOINTS, MODEL, CURVES = "checkpoints", "model", "curves.png"
+_STEP = "step-"
+_JSON_LIMIT = 1 << 28
+
+
+def runs_root() -> Path:
+    """Where runs without a name are kept: RESIDUAL_RUNS, else ./runs."""
+    return Path(os.environ.get("RESIDUAL_RUNS") or "runs")
+
+
+class RunFolder:
+    """One run on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.records_path = path / RECORDS
+        self.sessions_path = path / SESSIONS
+        self.curves_path = path / CURVES
+        self.model_path = path / MODEL
+
+    @property
+    def name(self) -> str:
+        return self.path.name or str(self.path)
+
+    # -- beginning ---------------------------------------------------------------------------------
+
+    @staticmethod
+    def create(path: Path, facts: Facts, recipe_toml: str, split: Facts) -> RunFolder:
+        """Make the folder with all that is known before step 0: whole or not at all.
+
+        Raises:
+            UsageError: something stands there already; nothing is ever overwritten.
+            StorageError: the disk refused.
+        """
+        if os.path.lexists(path):
+            if (path / RUN).is_file():
+                raise UsageError("a run stands there already", path, "continue it with --resume, or name another --out")
+            if not path.is_dir() or any(path.iterdir()):
+                raise UsageError("the output folder is not empty or not a folder", path, "name another --out")
+        temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}"[:200])
+        with storage(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(temporary, ignore_errors=True)
+            try:
+                os.mkdir(temporary)
+                write_new(temporary / RUN, readable({"format": FORMAT} | facts))
+                write_new(temporary / RECIPE, recipe_toml.encode())
+                write_new(temporary / SPLIT, json.dumps(split).encode() + b"\n")
+                os.mkdir(temporary / CHECKPOINTS)
+                sync_folder(temporary)
+                os.rename(temporary, path)
+            except BaseException:
+                shutil.rmtree(temporary, ignore_errors=True)
+                raise
+            sync_folder(path.parent)
+        return RunFolder(path)
+
+    @staticmethod
+    def open(path: Path) -> RunFolder:
+        """An existing run.
+
+        Raises:
+            UsageError: there is none here.
+        """
+        if not (path / RUN).is_file():
+            what = "no such run" if not path.exists() else "this folder is not a run: it holds no run.json"
+            raise UsageError(what, path, "`residual runs` lists the runs here")
+        return RunFolder(path)
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[None]:
+        """Keep every other process from running this run; clear what a killed one left."""
+        with lock(self.path / LOCK, f"the run {self.name}"):
+            remove_temporaries(self.path)
+            remove_temporaries(self.path / CHECKPOINTS)
+            yield
+
+    # -- facts ---------------------------------------------------------------------------------------
+
+    def _json(self, name: str) -> Facts:
+        path = self.path / name
+        try:
+            value = json.loads(read_regular(path, _JSON_LIMIT))
+        except FileNotFoundError:
+            raise ModelError(f"{name} is missing", self.path, "restore it from a copy") from None
+        except (ValueError, RecursionError):
+            raise ModelError(f"{name} is damaged", self.path, "restore it from a copy") from None
+        except OSError as error:
+            raise ModelError(f"cannot read {name}: {error.strerror}", self.path, "make it readable") from None
+        if not isinstance(value, dict):
+            raise ModelError(f"{name} is damaged", self.path, "restore it from a copy")
+        return value
+
+    def facts(self) -> Facts:
+        facts = self._json(RUN)
+        if not isinstance(facts.get("format"), int):
+            raise ModelError("run.json is damaged", self.path, "restore it from a copy")
+        if facts["format"] > FORMAT:
+            raise ModelError(
+                f"the run's format {facts['format']} is newer than this program",
+                self.path,
+                f"install residual {facts.get('residual', '')} or newer",
+            )
+        return facts
+
+    def split(self) -> Facts:
+        return self._json(SPLIT)
+
+    def recipe_toml(self) -> str:
+        try:
+            return read_regular(self.path / RECIPE, 1 << 20).decode()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ModelError(f"cannot read {RECIPE}: {error}", self.path, "restore it from a copy") from None
+
+    def result(self) -> Facts | None:
+        """The figures of a finished run; None while it is not finished."""
+        return self._json(RESULT) if (self.path / RESULT).is_file() else None
+
+    def records(self) -> list[Facts]:
+        return read_lines(self.records_path)
+
+    def sessions(self) -> list[Facts]:
+        return read_lines(self.sessions_path)
+
+    def note_session(self, entry: Facts) -> None:
+        """Add a line to the history of sessions."""
+        size = self.sessions_path.stat().st_size if self.sessions_path.exists() else 0
+        book = Appender(self.sessions_path, size)
+        book.append(entry)
+        book.close()
+
+    # -- checkpoints -----------------------------------------------------------------------------------
+
+    def steps(self) -> list[int]:
+        """The steps that have a checkpoint, newest first, unverified."""
+        found = []
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            for entry in (self.path / CHECKPOINTS).iterdir():
+                if entry.name.startswith(_STEP) and entry.name[len(_STEP) :].isdigit():
+                    found.append(int(entry.name[len(_STEP) :]))
+        return sorted(found, reverse=True)
+
+    def checkpoint_path(self, step: int) -> Path:
+        return self.path / CHECKPOINTS / f"{_STEP}{step:08d}"
+
+    def save_checkpoint(self, step: int, contents: Mapping[str, bytes], facts: Facts, keep: int) -> None:
+        """Write the checkpoint of `step`, verify it from disk, then let go of all but the newest `keep`.
+
+        A checkpoint of that step that verifies is left as it is; one that does not is replaced.
+        """
+        path = self.checkpoint_path(step)
+        if path.exists():
+            try:
+                read_folder(path, "checkpoint")
+                return
+            except Damaged:
+                remove_folder(path)
+        write_folder(path, contents, "checkpoint", facts)
+        read_folder(path, "checkpoint")
+        for old in self.steps()[max(2, keep) :]:
+            remove_folder(self.checkpoint_path(old))
+
+    def newest_checkpoint(self) -> tuple[Facts, dict[str, bytes]] | None:
+        """Facts and files of the newest checkpoint that verifies; None where there was never one.
+
+        Raises:
+            ModelError: there are checkpoints, and all are damaged.
+        """
+        steps = self.steps()
+        first: Damaged | None = None
+        for step in steps:
+            try:
+                return read_folder(self.checkpoint_path(step), "checkpoint")
+            except Damaged as error:
+                first = first or error
+                others = [s for s in steps if s < step]
+                if others:
+                    log.warning("the checkpoint of step %d is set aside, step %d is next: %s", step, others[0], error)
+        if first is not None:
+            raise ModelError(
+                f"no checkpoint of this run can be used; of the newest, {first.what}", first.where, first.remedy
+            )
+        return None
+
+    def models(self) -> list[Path]:
+        """Where this run's model may be read, best first: the final one, then the newest checkpoints."""
+        final = [self.model_path] if self.model_path.is_dir() else []
+        return final + [self.checkpoint_path(step) for step in self.steps()]
+
+    def discard_after(self, step: int) -> None:
+        """Take away the checkpoints of later steps (they did not verify, else they would have been used)."""
+        for later in self.steps():
+            if later > step:
+                remove_folder(self.checkpoint_path(later))
+
+    # -- the end ---------------------------------------------------------------------------------------
+
+    def save_model(self, contents: Mapping[str, bytes], facts: Facts) -> None:
+        """Write RUN/model/. Should this be cut in between, the newest checkpoint holds the same model."""
+        remove_folder(self.model_path)
+        write_folder(self.model_path, contents, "model", facts)
+
+    def save_result(self, result: Facts) -> None:
+        replace_file(self.path / RESULT, readable(result))
+
+
+def create_numbered(stem: str) -> Path:
+    """A free name `runs/<stem>-N`, N one above the highest there."""
+    root = runs_root()
+    highest = 0
+    if root.is_dir():
+        for entry in root.iterdir():
+            tail = entry.name.removeprefix(f"{stem}-")
+            if tail != entry.name and tail.isdigit():
+                highest = max(highest, int(tail))
+    return root / f"{stem}-{highest + 1}"
+
+
+def list_runs(root: Path) -> list[RunFolder]:
+    """The runs in a folder, oldest first."""
+    if not root.is_dir():
+        return []
+    found = [entry for entry in root.iterdir() if (entry / RUN).is_file() and not entry.name.startswith(TEMPORARY)]
+    return [RunFolder(p) for p in sorted(found, key=lambda p: ((p / RUN).stat().st_mtime_ns, p.name))]
+
+
+def find_run(name: str | None) -> RunFolder:
+    """The run meant by a path, by a name under the runs folder, or by nothing or `last`: the one last touched.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name is None or name == "last":
+        runs = list_runs(runs_root())
+        if not runs:
+            raise UsageError("there is no run yet", runs_root(), "`residual train` makes one, or name a run")
+        return max(runs, key=_touched)
+    path = Path(name).expanduser()
+    try:
+        if not (path / RUN).is_file() and (runs_root() / name / RUN).is_file():
+            path = runs_root() / name
+        return RunFolder.open(path)
+    except OSError as error:
+        raise UsageError(f"no such run: {error.strerror}", name[:200], "`residual runs` lists the runs here") from None
+
+
+def _touched(run: RunFolder) -> tuple[int, str]:
+    times = [p.stat().st_mtime_ns for p in (run.records_path, run.path / RUN) if p.exists()]
+    return max(times), run.name

@@ -1,0 +1,128 @@
+"""Device, precision, layout and threads: chosen once at the start, said aloud, stored, used on resume.
+
+bfloat16 autocast is chosen where a measured convolution, forward and backward, gains at least a
+fifth by it; weights, momentum, statistics of batch normalisation and the loss stay float32.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d
+
+from residual.device import choose_device, devices
+from residual.errors import EnvironmentFault
+from residual.training.recipe import ComputeSettings
+
+Precision = Literal["float32", "bfloat16"]
+_GAIN = 1.2
+_home = os.getpid()
+"""The process that imported this file; in a forked child of it the number is another."""
+
+
+@dataclass(frozen=True)
+class Compute:
+    """What a run computes with."""
+
+    device: str
+    precision: Precision
+    layout: Literal["channels-last", "contiguous"]
+    threads: int
+    deterministic: bool
+
+    def facts(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @property
+    def torch_device(self) -> torch.device:
+        return torch.device(self.device)
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        return torch.channels_last if self.layout == "channels-last" else torch.contiguous_format
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The context of a forward pass."""
+        if self.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.torch_device.type, dtype=torch.bfloat16)
+
+    def prepare(self) -> None:
+        """Give torch the threads and the determinism of the run; call it before the first tensor moves."""
+        if torch.get_num_threads() != self.threads:
+            torch.set_num_threads(self.threads)
+        if self.deterministic:
+            torch.use_deterministic_algorithms(True)
+            torch.backends.cudnn.benchmark = False
+
+
+def _gain(device: torch.device, rounds: int = 12) -> float:
+    """How many times faster bfloat16 is than float32: alternating passes, the best of each."""
+    images = torch.zeros(64, 32, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
+    weights = torch.zeros(32, 32, 3, 3, device=device, requires_grad=True)
+    best = {"float32": float("inf"), "bfloat16": float("inf")}
+    for _ in range(rounds):
+        for precision in best:
+            start = time.perf_counter()
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
+                out: Tensor = images
+                for _ in range(2):
+                    out = conv2d(out, weights, padding=1)
+            out.float().sum().backward()
+            best[precision] = min(best[precision], time.perf_counter() - start)
+    return best["float32"] / best["bfloat16"]
+
+
+def choose_precision(device: torch.device) -> tuple[Precision, str]:
+    """The precision that is quicker on this device, and why."""
+    if device.type == "cuda":
+        if torch.cuda.is_bf16_supported():
+            return "bfloat16", "the GPU supports it"
+        return "float32", "the GPU has no bfloat16"
+    if device.type == "mps":
+        return "float32", "bfloat16 is not used on mps"
+    ratio = _gain(device)
+    reason = f"bfloat16 measured {ratio:.1f} times as fast as float32"
+    return ("bfloat16" if ratio >= _GAIN else "float32"), reason
+
+
+def choose(settings: ComputeSettings) -> tuple[Compute, dict[str, str]]:
+    """What `auto` comes to on this machine, with the reason for each choice.
+
+    Raises:
+        EnvironmentFault: the device asked for is not there, or cannot do what is asked of it.
+    """
+    if settings.deterministic:
+        # Read by CUDA when it starts, so it must stand before the first call that does.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    device = choose_device(settings.device)
+    reasons = {"device": "asked for" if settings.device != "auto" else f"this machine has {', '.join(devices())}"}
+    if settings.deterministic and os.environ["CUBLAS_WORKSPACE_CONFIG"] not in (":4096:8", ":16:8"):
+        raise EnvironmentFault(
+            "CUBLAS_WORKSPACE_CONFIG allows results that vary", "--set compute.deterministic=true", "set it to :4096:8"
+        )
+    forked = os.getpid() != _home
+    threads = settings.threads or (1 if forked else torch.get_num_threads())
+    reasons["threads"] = "asked for" if settings.threads else "the default of torch"
+    if forked and threads > 1:
+        # GNU OpenMP hangs in a forked child whose parent has used its threads.
+        raise EnvironmentFault("several threads cannot be used in a forked process", "compute.threads", "set it to 1")
+    if settings.layout == "auto":
+        layout: Literal["channels-last", "contiguous"] = "contiguous" if device == "mps" else "channels-last"
+        reasons["layout"] = "contiguous on mps, else channels-last"
+    else:
+        layout, reasons["layout"] = settings.layout, "asked for"
+    torch.set_num_threads(threads)
+    if settings.precision == "auto":
+        precision, reasons["precision"] = choose_precision(torch.device(device))
+    else:
+        precision, reasons["precision"] = settings.precision, "asked for"
+        if precision == "bfloat16" and device.startswith("cuda") and not torch.cuda.is_bf16_supported():
+            raise EnvironmentFault("this GPU has no bfloat16", "compute.precision", "set it to float32 or auto")
+    return Compute(device, precision, layout, threads, settings.deterministic), reasons

@@ -1,0 +1,83 @@
+"""What the run remembers between two lines of its records: running sums, events, what was evaluated.
+
+The *running* training error is that of augmented images under moving weights, as papers plot it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from residual.evaluation.scores import Tally
+from residual.training.schedules import BELOW, Hold
+
+
+def _tensors(prefix: str, tally: Tally) -> dict[str, Tensor]:
+    return {f"{prefix}.loss": tally.loss, f"{prefix}.hits": tally.hits}
+
+
+def _fill(prefix: str, tally: Tally, tensors: dict[str, Tensor], images: int) -> None:
+    tally.loss.copy_(tensors[f"{prefix}.loss"])
+    tally.hits.copy_(tensors[f"{prefix}.hits"])
+    tally.images = images
+
+
+class Journal:
+    """Running sums since the last line about training, and the steps of the last lines."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.tally = Tally.empty(device)
+        self.reported = 0
+        self.evaluated = 0
+
+    def restart(self, step: int) -> None:
+        self.tally, self.reported = Tally.empty(self.device), step
+
+    def tensors(self) -> dict[str, Tensor]:
+        return _tensors("running", self.tally)
+
+    def facts(self) -> dict[str, Any]:
+        return {"images": self.tally.images, "reported": self.reported, "evaluated": self.evaluated}
+
+    def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        _fill("running", self.tally, tensors, facts["images"])
+        self.reported, self.evaluated = facts["reported"], facts["evaluated"]
+
+
+class Events:
+    """The events a schedule waits for, and the sums from which the next one is told."""
+
+    def __init__(self, hold: Hold | None, device: torch.device) -> None:
+        self.hold, self.device = hold, device
+        self.happened: dict[str, int] = {}
+        self.window = Tally.empty(device)
+
+    def watch(self, step: int, logits: Tensor, labels: Tensor) -> float | None:
+        """Take the batch of the step that has just been finished; the error where an event happened.
+
+        `step` counts finished steps. Windows do not overlap, so the host reads once a window.
+        """
+        if self.hold is None or BELOW in self.happened:
+            return None
+        self.window.add(logits, labels)
+        if step % self.hold.window:
+            return None
+        error = 1 - self.window.scores()["top1"]
+        self.window = Tally.empty(self.device)
+        if error >= self.hold.until_error:
+            return None
+        self.happened[BELOW] = step
+        return error
+
+    def tensors(self) -> dict[str, Tensor]:
+        return _tensors("window", self.window)
+
+    def facts(self) -> dict[str, Any]:
+        return {"happened": dict(self.happened), "images": self.window.images}
+
+    def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        _fill("window", self.window, tensors, facts["images"])
+        self.happened = dict(facts["happened"])

@@ -1,0 +1,52 @@
+"""The loop: tell what happened, evaluate if due, save if due, take a step.
+
+The lines of a step are written and the evaluation done *before* its checkpoint, and both remember the
+step they were done at, so an interruption anywhere repeats nothing and leaves nothing out.
+"""
+
+from __future__ import annotations
+
+import signal
+
+import torch
+
+from residual.chance import derive
+from residual.errors import Interrupted
+from residual.training.session import Session
+
+
+def run_loop(session: Session) -> None:
+    """Train until the last step.
+
+    Raises:
+        Interrupted: a signal came; the state of this very step is saved.
+        NonFiniteError: the weights were left as they were; nothing non-finite is saved.
+    """
+    state, seed = session.state, session.recipe.seed
+    while True:
+        session.report()
+        session.evaluate()
+        if session.signals and state.step < session.total:
+            session.save()
+            raise _interrupted(session)
+        unfinished = session.signals and session.journal.evaluated < session.total
+        session.save_if_due()
+        if unfinished:
+            raise _interrupted(session)
+        if state.step >= session.total:
+            return
+        # Dropout draws from torch's own generators: give them a state that follows from the step alone.
+        torch.manual_seed(derive(seed, "step", state.step, 0))
+        session.take_step()
+
+
+def _interrupted(session: Session) -> Interrupted:
+    number = session.signals.number or signal.SIGINT
+    name = signal.Signals(number).name
+    step, total = session.state.step, session.total
+    return Interrupted(
+        f"stopped by {name} at step {step:,} of {total:,}, all of it saved",
+        session.folder.path,
+        f"residual train --resume {session.folder.path}",
+        int(number),
+    )

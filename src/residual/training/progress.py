@@ -1,0 +1,174 @@
+"""What a run tells while it works: a bar on a terminal, plain lines elsewhere, JSON lines on request.
+
+The loop only calls the four methods of `Listener`; nothing comes back from them.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+Record = dict[str, Any]
+Style = Literal["auto", "bar", "plain", "json", "none"]
+
+
+class Listener(Protocol):
+    def began(self, plan: Record) -> None: ...
+
+    def stepped(self, step: int, images: int) -> None: ...
+
+    def recorded(self, record: Record) -> None: ...
+
+    def saved(self, step: int) -> None: ...
+
+    def ended(self) -> None: ...
+
+
+class Silent:
+    """Says nothing."""
+
+    def began(self, plan: Record) -> None: ...
+
+    def stepped(self, step: int, images: int) -> None: ...
+
+    def recorded(self, record: Record) -> None: ...
+
+    def saved(self, step: int) -> None: ...
+
+    def ended(self) -> None: ...
+
+
+class JsonLines(Silent):
+    """One JSON value per line: the plan, then every record."""
+
+    def _say(self, value: Record) -> None:
+        print(json.dumps(value), flush=True)
+
+    def began(self, plan: Record) -> None:
+        self._say({"kind": "plan", **plan})
+
+    def recorded(self, record: Record) -> None:
+        self._say(record)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def describe(record: Record) -> str:
+    """A record as words, for a line of output."""
+    if record["kind"] == "event":
+        return f"step {record['step']}: {record['name']} ({record['value']:.1%})"
+    name = "training (running)" if record["kind"] == "train" else record["split"]
+    return f"{name}: loss {record['loss']:.4f}, top-1 {record['top1']:.2%}"
+
+
+class Plain(Silent):
+    """One line per epoch, without control characters."""
+
+    def __init__(self, say: Callable[[str], None] = print) -> None:
+        self._say = say
+        self._total, self._epochs, self._start, self._first = 1, 0.0, time.monotonic(), 0
+        self._step, self._images, self._since = 0, 0, time.monotonic()
+        self._line = ""
+
+    def began(self, plan: Record) -> None:
+        self._total, self._first = plan["steps"], plan["step"]
+        self._epochs, self._step = plan["epochs"], plan["step"]
+
+    def stepped(self, step: int, images: int) -> None:
+        self._step, self._images = step, self._images + images
+
+    def recorded(self, record: Record) -> None:
+        if record["kind"] == "train":
+            self._flush()
+            now = time.monotonic()
+            rate = self._images / max(1e-9, now - self._since)
+            done = max(1, self._step - self._first)
+            left = (now - self._start) / done * (self._total - self._step)
+            head = f"epoch {record['epoch']:.0f}/{self._epochs:.0f}, step {self._step:,}/{self._total:,}"
+            self._line = f"{head}; {describe(record)}; {rate:,.0f} images/s, {_clock(left)} left"
+            self._images, self._since = 0, now
+        elif record["kind"] == "evaluation" and self._line:
+            self._line += f"; {describe(record)}"
+        else:
+            self._flush()
+            self._say(describe(record))
+
+    def _flush(self) -> None:
+        if self._line:
+            self._say(self._line)
+            self._line = ""
+
+    def saved(self, step: int) -> None:
+        self._flush()
+
+    def ended(self) -> None:
+        self._flush()
+
+
+class Lines(Plain):
+    """Plain lines, each said as soon as its epoch's figures are whole."""
+
+    def stepped(self, step: int, images: int) -> None:
+        self._flush()
+        super().stepped(step, images)
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed * task.fields['batch']:,.0f} images/s" if task.speed else "")
+
+
+class Bar(Silent):
+    """A bar with rate and time left; each epoch's line scrolls above it."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
+        self._bar = Progress(
+            *columns, _Rate(), TextColumn("left"), TimeRemainingColumn(), console=console, transient=True
+        )
+        self._lines = Lines(lambda line: console.print(line, markup=False, highlight=False))
+        self._task = self._bar.add_task("training", total=None, start=False, batch=0)
+
+    def began(self, plan: Record) -> None:
+        self._lines.began(plan)
+        self._bar.update(self._task, total=plan["steps"], completed=plan["step"], batch=plan["batch_size"])
+        self._bar.start_task(self._task)
+        self._bar.start()
+
+    def stepped(self, step: int, images: int) -> None:
+        self._lines.stepped(step, images)
+        self._bar.update(self._task, completed=step, description=f"step {step:,}")
+
+    def recorded(self, record: Record) -> None:
+        self._lines.recorded(record)
+
+    def saved(self, step: int) -> None:
+        self._lines.saved(step)
+
+    def ended(self) -> None:
+        self._lines.ended()
+        self._bar.stop()
+
+
+def make_listener(style: Style = "auto") -> Listener:
+    """The listener for a style; `auto` is a bar on a terminal that can draw one, else plain lines."""
+    if style == "none":
+        return Silent()
+    if style == "json":
+        return JsonLines()
+    console = Console(file=sys.stdout)
+    if style == "bar" or (style == "auto" and console.is_terminal and not console.is_dumb_terminal):
+        return Bar(console)
+    return Lines(lambda line: print(line, flush=True))

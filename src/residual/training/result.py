@@ -1,0 +1,63 @@
+"""The result of a finished run: one JSON value with all that a quoted figure must stand beside."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+from residual.files import FORMAT, Facts
+from residual.runs.folder import RunFolder
+from residual.runs.records import last_of
+from residual.training.compute import Compute
+
+_FIGURES = ("loss", "top1", "top3", "top5", "images")
+
+
+def protocol(recipe: Facts) -> Facts:
+    """How the figures came about: which images were trained on, what was read when, what chose what."""
+    return {
+        "training": "final (all training images)"
+        if recipe["data"]["validation"] == 0
+        else "tune (validation held out)",
+        "view": "single",
+        "weights": "last step",
+        "selection": "none",
+        "watched_test": recipe["evaluation"]["watch_test"],
+    }
+
+
+def make_result(folder: RunFolder, seconds: float, compute: Compute) -> Facts:
+    """The figures of the run in `folder`; see `docs/run-folder.md` for every field."""
+    facts, records = folder.facts(), folder.records()
+    final: dict[str, Any] = {}
+    for split in ("validation", "test"):
+        record = last_of(records, "evaluation", split)
+        if record is not None:
+            final[split] = {name: record[name] for name in _FIGURES}
+    by_epoch = [
+        {name: r[name] for name in ("step", "epoch", "loss", "top1")} | {"split": r.get("split", "training (running)")}
+        for r in records
+        if r["kind"] in ("train", "evaluation")
+    ]
+    batch, steps = facts["chosen"]["batch_size"], facts["chosen"]["steps"]
+    return {
+        "format": FORMAT,
+        "kind": "training",
+        "command": facts["command"],
+        "recipe": facts["recipe"]["name"],
+        "changed": facts["changed"],
+        "network": facts["network"],
+        "data": facts["data"],
+        "protocol": protocol(facts["recipe"]),
+        "seed": facts["recipe"]["seed"],
+        "versions": facts["versions"],
+        "machine": facts["machine"],
+        "device": compute.facts(),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "seconds": round(seconds, 1),
+        "sessions": sum(entry["event"] == "began" for entry in folder.sessions()),
+        "steps": steps,
+        "images_seen": steps * batch,
+        "final": final,
+        "by_epoch": by_epoch,
+    }

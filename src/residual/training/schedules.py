@@ -1,0 +1,136 @@
+"""Learning rate and momentum as pure functions of (step, total steps, recorded events).
+
+Nothing is multiplied from step to step, so a resumed run has the rate of an uninterrupted one. The
+first step is number 0. Sources: He et al. 2015, section 4.2 (steps, hold); He et al. 2016, appendix
+(400 warm-up iterations); Smith 2018 (one cycle); Loshchilov and Hutter 2017 (cosine).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
+
+Events = Mapping[str, int]
+BELOW = "training-error-below"
+"""The event that ends a hold: the step after which the running training error was below the threshold."""
+
+Rate = Annotated[float, Field(gt=0, le=1e3, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Hold(BaseModel, frozen=True, extra="forbid"):
+    """A low rate until the training error has fallen below a threshold (He et al. 2015, 110 layers)."""
+
+    rate: Rate = 0.01
+    until_error: float = Field(0.8, gt=0, lt=1, description="running training error, as a share")
+    window: int = Field(50, ge=1, description="steps over which the error is taken")
+
+
+class WarmUp(BaseModel, frozen=True, extra="forbid"):
+    """The first steps: a constant lower rate, or a straight line from it to the full rate."""
+
+    steps: int = Field(0, ge=0)
+    rate: float = Field(0.01, ge=0, le=1e3, allow_inf_nan=False, description="rate at step 0")
+    shape: Literal["constant", "linear"] = "linear"
+
+    def apply(self, step: int, full: float) -> float:
+        if step >= self.steps:
+            return full
+        return self.rate if self.shape == "constant" else self.rate + (full - self.rate) * step / self.steps
+
+
+class Steps(BaseModel, frozen=True, extra="forbid"):
+    """A constant rate divided by a factor at given iterations."""
+
+    kind: Literal["steps"] = "steps"
+    rate: Rate = 0.1
+    drops: tuple[Annotated[int, Field(ge=1)], ...] = (32_000, 48_000)
+    factor: float = Field(0.1, gt=0, lt=1)
+    warmup: WarmUp = WarmUp()
+    hold: Hold | None = None
+
+    def rate_at(self, step: int, total: int, events: Events) -> float:
+        if self.hold is not None and step < events.get(BELOW, total):
+            return self.hold.rate
+        full = self.rate * self.factor ** sum(step >= drop for drop in self.drops)
+        return self.warmup.apply(step, full)
+
+    def momentum_at(self, step: int, total: int, base: float) -> float:
+        return base
+
+
+class OneCycle(BaseModel, frozen=True, extra="forbid"):
+    """Rate up, down, then far below the start; momentum mirrored.
+
+    With cosine halves and rise .25 this is fastai's `fit_one_cycle`: start peak/25, end peak/1e5.
+    The last step, total - 1, has the end rate.
+    """
+
+    kind: Literal["one-cycle"] = "one-cycle"
+    peak: Rate = 0.1
+    rise: float = Field(0.25, gt=0, lt=1, description="share of the steps before the peak")
+    start_divisor: float = Field(25, ge=1, le=1e6)
+    end_divisor: float = Field(1e5, ge=1, le=1e12)
+    shape: Literal["cosine", "linear"] = "cosine"
+    momentum_low: Share | None = Field(None, description="momentum at the peak; none keeps the optimiser's")
+
+    def _between(self, start: float, end: float, share: float) -> float:
+        if self.shape == "cosine":
+            share = (1 - math.cos(math.pi * share)) / 2
+        return start + (end - start) * share
+
+    def _place(self, step: int, total: int) -> tuple[bool, float]:
+        """Whether the rate still rises, and the share of that part that is done."""
+        progress = step / max(1, total - 1)
+        if progress < self.rise:
+            return True, progress / self.rise
+        return False, min(1.0, (progress - self.rise) / (1 - self.rise))
+
+    def rate_at(self, step: int, total: int, events: Events) -> float:
+        rising, share = self._place(step, total)
+        if rising:
+            return self._between(self.peak / self.start_divisor, self.peak, share)
+        return self._between(self.peak, self.peak / self.end_divisor, share)
+
+    def momentum_at(self, step: int, total: int, base: float) -> float:
+        if self.momentum_low is None:
+            return base
+        rising, share = self._place(step, total)
+        return (
+            self._between(base, self.momentum_low, share) if rising else self._between(self.momentum_low, base, share)
+        )
+
+
+class Cosine(BaseModel, frozen=True, extra="forbid"):
+    """Half a cosine from the full rate to the end rate, after a warm-up."""
+
+    kind: Literal["cosine"] = "cosine"
+    rate: Rate = 0.1
+    end_rate: float = Field(0.0, ge=0, le=1e3, allow_inf_nan=False)
+    warmup: WarmUp = WarmUp()
+
+    def rate_at(self, step: int, total: int, events: Events) -> float:
+        if step < self.warmup.steps:
+            return self.warmup.apply(step, self.rate)
+        span = max(1, total - self.warmup.steps)
+        share = (step - self.warmup.steps) / span
+        return self.end_rate + (self.rate - self.end_rate) * (1 + math.cos(math.pi * share)) / 2
+
+    def momentum_at(self, step: int, total: int, base: float) -> float:
+        return base
+
+
+Schedule = Annotated[Steps | OneCycle | Cosine, Field(discriminator="kind")]
+SCHEDULES: dict[str, type[Steps] | type[OneCycle] | type[Cosine]] = {
+    "steps": Steps,
+    "one-cycle": OneCycle,
+    "cosine": Cosine,
+}
+
+
+def hold_of(schedule: Steps | OneCycle | Cosine) -> Hold | None:
+    """The event a schedule waits for, if any."""
+    return schedule.hold if isinstance(schedule, Steps) else None

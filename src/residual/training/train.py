@@ -1,0 +1,217 @@
+"""`train`: a recipe becomes a run folder, now or from where it was left.
+
+Everything chosen is written before step 0. A run that goes on reads its folder and nothing else.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import shlex
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from residual.data.batches import Batches
+from residual.data.datasets import divide, open_dataset
+from residual.data.preprocessing import measure
+from residual.environment import check_versions, machine, versions
+from residual.errors import Interrupted, UsageError
+from residual.models import resolve
+from residual.runs.folder import RunFolder, create_numbered, find_run
+from residual.training import session as sessions
+from residual.training.compute import Compute, choose
+from residual.training.loop import run_loop
+from residual.training.progress import Listener, Silent
+from residual.training.recipe import Override, Recipe, differences, override
+from residual.training.recipes import DEFAULT, find_recipe
+from residual.training.result import make_result
+from residual.training.signals import Signals
+
+SAFE = ("compute.", "checkpoint.")
+"""What may be changed on resume, with `override=True`: the same figures up to rounding."""
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _recipe(recipe: Recipe | str) -> Recipe:
+    return find_recipe(recipe) if isinstance(recipe, str) else recipe
+
+
+def train(
+    recipe: Recipe | str = DEFAULT,
+    *,
+    set: Mapping[str, Any] | Iterable[Override] = (),
+    out: str | os.PathLike[str] | None = None,
+    listener: Listener | None = None,
+    command: str | None = None,
+) -> RunFolder:
+    """Train a recipe in a new run folder, to its end.
+
+    Args:
+        recipe: a recipe, the name of one, or the path of a .toml file.
+        set: values to change, by path: {"seed": 1, "optimiser.weight_decay": 5e-4}.
+        out: the run folder; must not exist. Without it, `runs/<recipe>-<number>`.
+        listener: who is told what happens; no one by default.
+        command: what is stored as the command to repeat the run.
+
+    Raises:
+        UsageError, DataError, EnvironmentFault: before anything is written.
+        Interrupted: SIGINT or SIGTERM; the state is saved.
+        NonFiniteError, StorageError: the last checkpoint is whole.
+    """
+    check_versions()
+    changes = list(set.items() if isinstance(set, Mapping) else set)
+    chosen_recipe = override(_recipe(recipe), changes)
+    signals = Signals()
+    with signals:
+        dataset = open_dataset(chosen_recipe.data)
+        division = divide(dataset, chosen_recipe.data)
+        spec = resolve(chosen_recipe.network, len(dataset.class_names), dataset.channels)
+        compute, reasons = choose(chosen_recipe.compute)
+        steps = _steps(chosen_recipe, dataset, division)
+        facts = {
+            "residual": versions()["residual"],
+            "created": _now(),
+            "command": command or " ".join(shlex.quote(a) for a in sys.orig_argv),
+            "recipe": chosen_recipe.model_dump(mode="json"),
+            "changed": {path: value for path, value in changes},
+            "chosen": {**compute.facts(), "steps": steps, "batch_size": chosen_recipe.batch_size},
+            "reasons": reasons,
+            "network": spec.model_dump(mode="json"),
+            "data": {
+                "name": dataset.name,
+                "origin": dataset.origin,
+                "checksums": dataset.checksums,
+                "class_names": list(dataset.class_names),
+                "training": len(division.training),
+                "validation": len(division.validation),
+                "test": len(dataset.test),
+            },
+            "versions": versions(),
+            "machine": machine(),
+        }
+        path = Path(out).expanduser() if out is not None else create_numbered(chosen_recipe.name)
+        _refuse_inside_data(path, chosen_recipe)
+        folder = RunFolder.create(path, facts, chosen_recipe.to_toml(), sessions.split_facts(division))
+        return _sit(folder, chosen_recipe, compute, listener or Silent(), signals, (dataset, division))
+
+
+def resume(
+    run: str | os.PathLike[str] | None = None,
+    *,
+    recipe: Recipe | str | None = None,
+    set: Mapping[str, Any] | Iterable[Override] = (),
+    override_safe: bool = False,
+    listener: Listener | None = None,
+) -> RunFolder:
+    """Go on with a run from its newest sound checkpoint, to its end; a finished run comes back as it is.
+
+    Args:
+        run: the run folder, its name under `runs/`, or None for the run last touched.
+        recipe, set: what the caller believes the run to be; any difference is listed and refused.
+        override_safe: allow differences in compute and checkpoint settings, for this session.
+
+    Raises:
+        UsageError: no such run, or it differs from what was said.
+        ModelError: no checkpoint can be used.  StorageError: another process holds the run.
+    """
+    check_versions()
+    folder = find_run(os.fspath(run) if run is not None else None)
+    facts = folder.facts()
+    stored = sessions.stored_recipe(folder, facts)
+    compute = sessions.stored_compute(folder, facts)
+    changes = list(set.items() if isinstance(set, Mapping) else set)
+    wanted = override(_recipe(recipe) if recipe is not None else stored, changes)
+    unlike = differences(stored.model_dump(mode="json"), wanted.model_dump(mode="json"))
+    if unlike:
+        listed = "; ".join(f"{path}: {old!r} in the run, {new!r} asked" for path, (old, new) in unlike.items())
+        unsafe = [path for path in unlike if not path.startswith(SAFE)]
+        if unsafe:
+            raise UsageError(f"the run differs: {listed}", folder.path, "leave these out, or start a new run")
+        if not override_safe:
+            raise UsageError(f"the run differs: {listed}", folder.path, "leave these out, or add --override")
+        stored = wanted
+        if any(path.startswith("compute.") for path in unlike):
+            compute, _ = choose(wanted.compute)
+    if folder.result() is not None:
+        return folder
+    sessions.warn_of_versions(facts, versions(), machine())
+    signals = Signals()
+    with signals:
+        return _sit(folder, stored, compute, listener or Silent(), signals)
+
+
+def _steps(recipe: Recipe, dataset: Any, division: Any) -> int:
+    """The run's length in steps; refuses a batch larger than the training images."""
+    probe = measure(dataset.train, division.training[:1], "mean-std")
+    batches = Batches(dataset.train, division.training, probe, recipe.data.augment, recipe.batch_size, recipe.seed)
+    return recipe.steps if recipe.steps is not None else batches.steps(recipe.epochs or 1)
+
+
+def _refuse_inside_data(path: Path, recipe: Recipe) -> None:
+    if recipe.data.path is None:
+        return
+    data = Path(recipe.data.path).expanduser().resolve()
+    if data.is_dir() and path.resolve().is_relative_to(data):
+        raise UsageError("the run folder would lie inside the data", path, "name another --out")
+
+
+@contextmanager
+def _own_chance(compute: Compute) -> Iterator[None]:
+    """Leave the caller's random state as it was."""
+    device = compute.torch_device
+    if device.type == "cpu":
+        with torch.random.fork_rng(devices=[]):
+            yield
+    else:
+        index = device.index or 0
+        with torch.random.fork_rng(devices=[index], device_type=device.type):
+            yield
+
+
+def _sit(
+    folder: RunFolder,
+    recipe: Recipe,
+    compute: Compute,
+    listener: Listener,
+    signals: Signals,
+    data: Any = None,
+) -> RunFolder:
+    with folder.hold(), _own_chance(compute):
+        if folder.result() is not None:
+            return folder
+        session = sessions.open_session(folder, recipe, compute, listener, signals, data)
+        folder.note_session(
+            {"event": "began", "step": session.state.step, "at": _now(), "versions": versions(), **compute.facts()}
+        )
+        listener.began(
+            {
+                "run": str(folder.path),
+                "step": session.state.step,
+                "steps": session.total,
+                "epochs": session.batches.epoch(session.total),
+                "batch_size": recipe.batch_size,
+            }
+        )
+        how = "failed"
+        try:
+            run_loop(session)
+            provenance = {"step": session.state.step, "identity": session.identity}
+            folder.save_model(session.state.classifier.pack(), provenance)
+            folder.save_result(make_result(folder, session.state.seconds, compute))
+            how = "finished"
+        except Interrupted:
+            how = "interrupted"
+            raise
+        finally:
+            listener.ended()
+            session.records.close()
+            folder.note_session({"event": how, "step": session.state.step, "at": _now()})
+    return folder

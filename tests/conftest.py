@@ -1,0 +1,122 @@
+"""What every test may ask for: the program as a process, the research data, a cache of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+CIFAR_FILES = (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin")
+CIFAR_BYTES = 10_000 * (1 + 3 * 32 * 32)
+
+Cli = Callable[..., "subprocess.CompletedProcess[str]"]
+
+# Examples are the same on every machine and every day; a search for new ones is a decision, not an accident.
+hypothesis.settings.register_profile("steady", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("steady")
+
+
+def shared_folder() -> Path | None:
+    """The folder with the research data: RESIDUAL_SHARED, else `shared` beside the checkout."""
+    folder = Path(os.environ.get("RESIDUAL_SHARED") or ROOT.parent / "shared")
+    return folder if (folder / "data" / "cifar10" / "unpack.py").is_file() else None
+
+
+def pytest_report_header() -> str:
+    folder = shared_folder()
+    return f"research data: {folder}" if folder else "research data: not here; its tests are skipped (RESIDUAL_SHARED)"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "cifar" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.shared)
+
+
+def subprocess_environment(changes: Mapping[str, str | None] | None = None) -> dict[str, str]:
+    """The environment of a process that uses this checkout: plain output; a change to None removes a name."""
+    paths = [str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH", "")]
+    wanted: dict[str, str | None] = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
+        "PYTHONUTF8": "1",
+        "NO_COLOR": "1",
+        "FORCE_COLOR": None,
+        "COLUMNS": "120",
+        **(changes or {}),
+    }
+    return {name: value for name, value in wanted.items() if value is not None}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads or writes the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RESIDUAL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture
+def residual_cli(tmp_path: Path) -> Cli:
+    """`residual_cli("train", "--out", "run")` runs the program in `tmp_path`; its exit code is the test's to judge."""
+
+    def run(
+        *arguments: object,
+        env: Mapping[str, str | None] | None = None,
+        cwd: Path = tmp_path,
+        timeout: float = 240,
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "residual", *map(str, arguments)],
+            cwd=cwd,
+            env=subprocess_environment(env),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=timeout,
+            check=False,
+        )
+
+    return run
+
+
+def _is_whole(folder: Path) -> bool:
+    files = [folder / name for name in CIFAR_FILES]
+    return all(file.is_file() and file.stat().st_size == CIFAR_BYTES for file in files)
+
+
+@pytest.fixture(scope="session")
+def cifar() -> Path:
+    """The official `cifar-10-batches-bin`, unpacked once per machine; many test processes may ask at once."""
+    shared = shared_folder()
+    if shared is None:
+        pytest.skip("the research data is not here: set RESIDUAL_SHARED")
+    place = Path(tempfile.gettempdir()) / "residual-tests-cifar10"
+    folder = place / "cifar-10-batches-bin"
+    if _is_whole(folder):
+        return folder
+    place.mkdir(exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".tmp-", dir=place))
+    try:
+        command = [sys.executable, str(shared / "data" / "cifar10" / "unpack.py"), str(temporary)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=240)
+        if folder.exists() and not _is_whole(folder):
+            folder.rename(temporary / "damaged")
+        if not folder.exists():
+            try:
+                (temporary / folder.name).rename(folder)
+            except OSError:
+                if not _is_whole(folder):  # unless another process was first
+                    raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
