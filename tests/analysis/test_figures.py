@@ -142,15 +142,13 @@ def test_nasty_names_are_drawn_as_they_are(tmp_path, suffix):
     picture_size(tmp_path / f"grid{suffix}")
 
 
-def test_a_dollar_is_a_dollar_and_an_underscore_is_shown(tmp_path):
-    """As paths, `$x$` has the outlines of both dollars; as mathematics it would have none."""
-    run = curves([train(1), train(2)])
-    texts = []
-    for number, name in enumerate(["$x$", "_x_"]):
-        draw_curves({name: run, "other": run}, tmp_path / f"{number}.svg", "")
-        texts.append((tmp_path / f"{number}.svg").read_text())
-    assert texts[0].count("<!-- $x$ -->") == 2
-    assert texts[1].count("<!-- _x_ -->") == 2
+@pytest.mark.parametrize("name", ["$x$", "_x_", "\\x{"])
+def test_names_are_drawn_letter_by_letter(tmp_path, name):
+    """One outline for each letter: mathematics would have one for `$x$`, and a label `_x_` would be left out."""
+    run = curves([train(1), train(2), evaluation(2)])
+    draw_curves({name: run, "other": run}, tmp_path / "curves.svg", "")
+    drawn = (tmp_path / "curves.svg").read_text().split(f"<!-- {name} -->")[1:]
+    assert [text.partition("<!--")[0].count('href="#DejaVuSans-') for text in drawn] == [len(name)] * 2
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 7, MOST_IMAGES, MOST_IMAGES + 4])

@@ -33,6 +33,9 @@ def evaluate(
     json
         One JSON value instead of tables.
     """
+    from residual.environment import check_versions
+
+    check_versions()
     from rich.table import Table
 
     from residual.cli.words import console, percent, scores_table

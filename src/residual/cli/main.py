@@ -5,6 +5,8 @@ Nothing here imports torch, so `residual --help` answers at once.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import logging
 import os
 import sys
@@ -14,6 +16,7 @@ from typing import Literal
 import cyclopts
 
 from residual.cli import curves, evaluate, models, predict, recipes, runs, samples, train
+from residual.cli.text import printable
 from residual.errors import ResidualError
 from residual.version import VERSION
 
@@ -63,7 +66,7 @@ def _own_shell() -> Shell:
 
 class _Warnings(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        print(f"{record.levelname.lower()}: {record.getMessage()}", file=sys.stderr)
+        _tell(f"{record.levelname.lower()}: {record.getMessage()}")
 
 
 def _prepare(arguments: Sequence[str]) -> tuple[list[str], bool]:
@@ -90,40 +93,99 @@ def run(arguments: Sequence[str]) -> int:
         log.propagate = False
     try:
         code = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return code if isinstance(code, int) else 0
-    except cyclopts.CycloptsError as error:
-        if debug:
-            raise
-        return _say(" ".join(str(error).split()), 2)
-    except ResidualError as error:
-        if debug:
-            raise
-        return _say(str(error), error.exit_code)
-    except BrokenPipeError:
-        # The reader went away, as in `residual runs | head`; that is no failure of ours.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        return _say("stopped (SIGINT)", 130)
-    except MemoryError:
-        return _say("out of memory: lower batch_size or close other programs", 6)
     except Exception as error:
-        if debug:
+        if debug and not isinstance(error, BrokenPipeError):
             raise
-        return _say(
-            f"{type(error).__name__}: {error} (a fault of the program): run again with --debug and report it", 1
-        )
+        return _explain(error, tokens)
+    except KeyboardInterrupt:
+        return _say("stopped by SIGINT", 130)
+
+
+def _explain(error: Exception, tokens: Sequence[str]) -> int:
+    """One line for whatever went wrong, and its exit code."""
+    match error:
+        case cyclopts.CycloptsError():
+            return _say(_usage(error, tokens), 2)
+        case ResidualError():
+            return _say(str(error), error.exit_code)
+        case BrokenPipeError():
+            # The reader went away, as in `residual runs | head`; that is no failure of ours.
+            _drop_output()
+            return 0
+        case ImportError():
+            what = f"{error.name or 'a library'} cannot be imported: {error}"
+            return _say(f"{what} ({sys.executable}): install it again, as in `pip install residual`", 6)
+        case OSError():
+            if error.filename is None:
+                _drop_output()
+            where = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else "standard output"
+            reason = (error.strerror or type(error).__name__).lower()
+            if error.errno == errno.ENAMETOOLONG:
+                return _say(f"{reason} ({where[:100]}...): check the name", 2)
+            return _say(f"{reason} ({where}): check the disk and the permissions", 5)
+        case RuntimeError() if "home directory" in str(error):
+            return _say("no home folder is known for a name that begins with ~ (path): write the path in full", 2)
+        case _ if _is_lack_of_memory(error):
+            return _say("out of memory (batch_size, network): make one of them smaller or close other programs", 6)
+    return _say(f"{type(error).__name__}: {error} (a fault of the program): run again with --debug and report it", 1)
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    """Python's own error, or what torch raises on a CPU or a GPU."""
+    signs = ("allocate memory", "out of memory", "Storage size calculation overflowed")
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(s in str(error) for s in signs))
+
+
+def _usage(error: cyclopts.CycloptsError, tokens: Sequence[str]) -> str:
+    """The parser's words in our form: what (where): what to do."""
+    verb = f"residual {tokens[0]}" if tokens and tokens[0] in app else "residual"
+    remedy = f"`{verb} --help` shows what it takes"
+    match error:
+        case cyclopts.UnusedCliTokensError():
+            text = f"unexpected: {' '.join(error.unused_tokens or [])}"
+        case cyclopts.RepeatArgumentError():
+            text, remedy = f"{error.token.keyword} is given twice", "give it once"
+        case cyclopts.MissingArgumentError() if error.argument is not None:
+            text = f"{error.keyword or error.argument.name} needs a value"
+        case cyclopts.ValidationError():
+            text = error.exception_message or str(error)
+        case _:
+            what, point, rest = " ".join(str(error).split()).rstrip(".").partition(". ")
+            text, remedy = (what, rest) if point else (what, remedy)
+            text, remedy = text[:1].lower() + text[1:], remedy[:1].lower() + remedy[1:]
+    return f"{text} ({verb}): {remedy}"
 
 
 def _say(line: str, code: int) -> int:
-    print(f"error: {' '.join(line.split())}", file=sys.stderr)
+    _tell(f"error: {line}")
     return code
+
+
+def _tell(line: str) -> None:
+    """One line on standard error, whatever the line holds and whether anyone can read it."""
+    with contextlib.suppress(OSError):
+        print(printable(" ".join(line.split())), file=sys.stderr, flush=True)
+
+
+def _drop_output() -> None:
+    """Let what is still to be written vanish, so that the end of the process does not fail on it."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def main() -> None:
     """The entry point of the `residual` command."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass  # a closed standard stream: no file of a run may come to stand in its place
+    os.close(descriptor)
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w")
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w")
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None and hasattr(stream, "reconfigure"):
+        if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     sys.exit(run(sys.argv[1:]))

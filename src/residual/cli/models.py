@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from residual.cli.text import Whole
+
+_LARGEST = 1 << 14
+
 if TYPE_CHECKING:
     from residual.models import Counts, NetworkSpec
 
@@ -15,9 +19,9 @@ def models(
     name: str | None = None,
     /,
     *,
-    classes: int | None = None,
-    channels: int | None = None,
-    image_size: int | None = None,
+    classes: Whole | None = None,
+    channels: Whole | None = None,
+    image_size: Whole | None = None,
     set: Annotated[list[str], Parameter(allow_repeating=True, negative=())] | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
@@ -49,11 +53,19 @@ def models(
         pairs = variants()
     else:
         pairs = [(find(name).name, None)]  # type: ignore[list-item]
+    changes = _changes(set or [])
+    for option, number, least in (
+        ("--classes", classes, 2),
+        ("--channels", channels, 1),
+        ("--image-size", image_size, 1),
+    ):
+        if number is not None and not least <= number <= _LARGEST:
+            raise UsageError(f"{number} is out of range", option, f"choose a number between {least} and {_LARGEST}")
     found = []
     for known, shortcut in pairs:
         entry = NETWORKS[known]
         size = image_size if image_size is not None else entry.image_size
-        spec = _spec(known, shortcut, classes or entry.classes, channels or entry.channels, set or [])
+        spec = _spec(known, shortcut, classes or entry.classes, channels or entry.channels, changes)
         found.append((entry.dataset, size, spec, _count(spec, size)))
     if name is not None:
         _show(*found[0], as_json=json)
@@ -64,27 +76,39 @@ def models(
     return 0
 
 
-def _spec(name: str, shortcut: str | None, classes: int, channels: int, changes: list[str]) -> NetworkSpec:
-    from pydantic import ValidationError
-
+def _changes(texts: list[str]) -> dict[str, Any]:
+    """The parts named with --set, each once and each one a part of a network."""
     from residual.errors import UsageError, nearest
-    from residual.models import NetworkSettings, resolve
+    from residual.models import NetworkSettings
     from residual.training.recipe import parse_override
 
-    values: dict[str, Any] = {"shortcut": shortcut} if shortcut else {}
-    values |= dict(parse_override(text) for text in changes)
-    if classes < 2 or channels < 1:
-        raise UsageError(f"{classes} classes of {channels} channels", "models", "at least 2 classes and 1 channel")
+    known = [part for part in NetworkSettings.model_fields if part != "name"]
+    found: dict[str, Any] = {}
+    for part, value in (parse_override(text) for text in texts):
+        if part not in known:
+            raise UsageError(f"no such part: {part[:80]}", "--set", nearest(part[:80], known))
+        if found.get(part, value) != value:
+            raise UsageError(f"{part} is given twice", "--set", "give it once")
+        found[part] = value
+    return found
+
+
+def _spec(name: str, shortcut: str | None, classes: int, channels: int, changes: dict[str, Any]) -> NetworkSpec:
+    from pydantic import ValidationError
+
+    from residual.errors import UsageError
+    from residual.models import NetworkSettings, resolve
+
+    values: dict[str, Any] = ({"shortcut": shortcut} if shortcut else {}) | changes
     try:
         return resolve(NetworkSettings.model_validate({"name": name, **values}), classes, channels)
     except ValidationError as error:
-        first = error.errors()[0]
-        path = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            raise UsageError(
-                f"no such part: {path}", "--set", nearest(path, list(NetworkSettings.model_fields))
-            ) from None
-        raise UsageError(f"{path} = {first['input']!r}: {first['msg']}", "--set", "correct it") from None
+        faults = [
+            f"{'.'.join(str(part) for part in fault['loc'])} is {fault['input']!r:.80}: "
+            + fault["msg"].replace("Input should", "must", 1)
+            for fault in error.errors()
+        ]
+        raise UsageError("this network cannot be built", "--set", ". ".join(faults)) from None
 
 
 def _count(spec: NetworkSpec, size: int) -> Counts:

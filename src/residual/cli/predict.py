@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from residual.cli.text import Whole
+
 if TYPE_CHECKING:
     from residual.evaluation.use import Prediction
 
@@ -17,7 +19,7 @@ def predict(
     run: str,
     /,
     *images: str,
-    top_k: int = 3,
+    top_k: Whole = 3,
     format: Literal["table", "json", "csv"] = "table",
     picture: str | None = None,
     device: str = "auto",
@@ -39,11 +41,14 @@ def predict(
     device
         auto, cpu, mps, cuda or cuda:N.
     """
+    from residual.environment import check_versions
     from residual.errors import DataError, ResidualError, UsageError, log
-    from residual.evaluation.use import predict as look
 
     if not images:
-        raise UsageError("no image was named", "predict", "residual predict RUN IMAGE_OR_FOLDER ...")
+        raise UsageError("no image was named", "predict", "as in `residual predict RUN IMAGE_OR_FOLDER ...`")
+    check_versions()
+    from residual.evaluation.use import predict as look
+
     bad: list[ResidualError] = []
     found = look(run, images, top_k=top_k, device=device, unreadable=bad.append)
     _WRITERS[format](found)
@@ -61,7 +66,8 @@ def _table(found: Sequence[Prediction]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from residual.cli.words import console, percent, printable
+    from residual.cli.text import printable
+    from residual.cli.words import console, percent
 
     table = Table()
     table.add_column("image", overflow="fold")

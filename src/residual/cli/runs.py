@@ -44,12 +44,13 @@ def _list(rows: list[dict[str, Any]], title: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from residual.cli.words import console, percent, printable
+    from residual.cli.text import printable
+    from residual.cli.words import console, percent
 
     if not rows:
-        print(f"no runs in {title}: `residual train` makes one")
+        print(printable(f"no runs in {title}: `residual train` makes one"))
         return
-    table = Table(title=title)
+    table = Table(title=Text(printable(title)))
     for column in (
         "run",
         "recipe",
@@ -79,7 +80,8 @@ def _differences(names: list[str], unlike: dict[str, list[Any]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from residual.cli.words import console, printable
+    from residual.cli.text import printable
+    from residual.cli.words import console
 
     table = Table(title="settings that differ" if unlike else "no setting differs")
     for name in ["setting", *names]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from residual.cli.text import Whole
 
-def samples(folder: str, /, *, count: int = 12) -> int:
+
+def samples(folder: str, /, *, count: Whole = 12) -> int:
     """Write some test images of the embedded digits as PNG files, to try `residual predict` on.
 
     Parameters
@@ -24,7 +26,7 @@ def samples(folder: str, /, *, count: int = 12) -> int:
 
     test = read_digits().test
     if not 1 <= count <= len(test):
-        raise UsageError(f"count is {count}", "--count", f"between 1 and {len(test)}")
+        raise UsageError(f"count is {count}", "--count", f"choose a number between 1 and {len(test)}")
     labels = test.labels.tolist()
     seen: dict[int, int] = {}
     rounds = []

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from residual.cli.text import Whole
+
 Many = Annotated[list[str], Parameter(allow_repeating=True, negative=())]
 
 
@@ -17,9 +19,9 @@ def train(
     *,
     data: str | None = None,
     epochs: float | None = None,
-    batch_size: int | None = None,
+    batch_size: Whole | None = None,
     network: str | None = None,
-    seed: int | None = None,
+    seed: Whole | None = None,
     device: str | None = None,
     protocol: Literal["tune", "final"] | None = None,
     set: Many | None = None,
@@ -59,10 +61,13 @@ def train(
     log
         A bar on a terminal, plain lines elsewhere; or JSON lines.
     """
+    from residual.environment import check_versions
+
+    check_versions()
     from residual.cli.drawing import draw_run
     from residual.cli.words import say_choices, say_result
     from residual.errors import UsageError
-    from residual.training.progress import make_listener
+    from residual.training.progress import Unbroken, make_listener
     from residual.training.recipe import parse_override
     from residual.training.recipes import DEFAULT
     from residual.training.train import resume as go_on
@@ -79,18 +84,19 @@ def train(
     }
     changes = [(path, value) for path, value in flags.items() if value is not None]
     changes += [parse_override(text) for text in set or []]
-    listener = make_listener(log)
+    listener = Unbroken(say_choices(make_listener(log), log))
     if resume is not None:
         if out is not None:
-            raise UsageError("--out and --resume exclude each other", "train", "a resumed run stays where it is")
+            raise UsageError(
+                "--out and --resume exclude each other", "train", "leave --out away: a resumed run stays where it is"
+            )
         name = None if resume == "last" else resume
-        folder = go_on(name, recipe=recipe, set=changes, override_safe=override, listener=say_choices(listener, log))
+        folder = go_on(name, recipe=recipe, set=changes, override_safe=override, listener=listener)
     else:
         if override:
             raise UsageError("--override is for --resume", "train", "leave it out")
         command = "residual " + " ".join(shlex.quote(a) for a in sys.argv[1:])
-        told = say_choices(listener, log)
-        folder = begin(recipe or DEFAULT, set=changes, out=out, listener=told, command=command)
+        folder = begin(DEFAULT if recipe is None else recipe, set=changes, out=out, listener=listener, command=command)
     draw_run(folder)
     say_result(folder, log)
     return 0

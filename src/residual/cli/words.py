@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from residual.cli.text import argument, printable
 from residual.files import Facts
 from residual.runs.folder import RunFolder
 from residual.training.progress import Listener
@@ -17,11 +18,6 @@ def console() -> Console:
     """Standard output; tables keep their width when it is not a terminal, so that lines can be searched."""
     found = Console()
     return found if found.is_terminal else Console(width=160, no_color=True)
-
-
-def printable(text: str) -> str:
-    """The text with every character that could steer a terminal written out."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
 def percent(share: float | None) -> str:
@@ -39,7 +35,7 @@ class Announcing:
         from pathlib import Path
 
         for line in choices(RunFolder(Path(plan["run"])).facts(), plan):
-            print(line, flush=True)
+            print(printable(line), flush=True)
         self._inner.began(plan)
 
 
@@ -87,7 +83,8 @@ def say_result(folder: RunFolder, log: str) -> None:
         return
     rows = list(result["final"].items())
     console().print(scores_table(f"finished: step {result['steps']:,}, single view, {result['seconds']:.0f} s", rows))
-    print(f"curves   {folder.curves_path}")
-    print(f"model    {folder.model_path}")
-    print(f"next     residual evaluate {folder.path}")
-    print(f"         residual predict {folder.path} IMAGE_OR_FOLDER")
+    if folder.curves_path.exists():
+        print(printable(f"curves   {folder.curves_path}"))
+    print(printable(f"model    {folder.model_path}"))
+    print(printable(f"next     residual evaluate {argument(folder.path)}"))
+    print(printable(f"         residual predict {argument(folder.path)} IMAGE_OR_FOLDER"))

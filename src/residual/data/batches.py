@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 
 import torch
@@ -69,8 +70,8 @@ class Batches:
         return len(self.indices)
 
     def steps(self, epochs: float) -> int:
-        """The number of steps after which `epochs` epochs have been seen whole."""
-        return max(1, math.ceil(epochs * len(self) / self.batch_size))
+        """The number of steps after which `epochs` epochs have been seen whole; 1.1 means eleven tenths exactly."""
+        return max(1, math.ceil(Fraction(str(epochs)) * len(self) / self.batch_size))
 
     def epoch(self, step: int) -> float:
         """How many epochs have been seen before `step`."""

@@ -8,6 +8,8 @@ each time and one line says so.
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,12 +17,30 @@ import safetensors
 import safetensors.torch
 
 from residual.data.source import Dataset, MemorySource, Source, everything
-from residual.errors import ResidualError, log
-from residual.files import Facts, cache_folder, canonical, digest, read_folder, remove_folder, write_folder
+from residual.errors import ResidualError, StorageError, log
+from residual.files import Facts, canonical, digest, read_folder, remove_folder, write_folder
 
 LAYOUT = 1  # raise it when the meaning of a cached tensor changes
 _FACTS = "dataset.json"
 _TENSORS = "images.safetensors"
+
+
+def cache_folder() -> Path:
+    """Where verified copies of data sets are kept: RESIDUAL_CACHE, else the system's place for caches.
+
+    Raises:
+        StorageError: the system names no home folder.
+    """
+    if named := os.environ.get("RESIDUAL_CACHE"):
+        return Path(named)
+    try:
+        if sys.platform == "darwin":
+            return Path.home() / "Library" / "Caches" / "residual"
+        if sys.platform == "win32":
+            return Path(os.environ.get("LOCALAPPDATA") or Path.home()) / "residual" / "cache"
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "residual"
+    except RuntimeError:
+        raise StorageError("no home folder", "HOME", "set RESIDUAL_CACHE to a folder you may write") from None
 
 
 def _pack(dataset: Dataset, stamp: Facts) -> dict[str, bytes]:
@@ -65,7 +85,7 @@ def cached(name: str, stamp: Facts, read: Callable[[], Dataset]) -> Dataset:
     stamp = {"layout": LAYOUT, **stamp}
     try:
         folder = cache_folder() / f"{name}-{digest(canonical(stamp))[:16]}"
-    except ResidualError as error:
+    except StorageError as error:
         log.warning("the data set is not cached: %s", error)
         return read()
     try:
@@ -83,7 +103,7 @@ def cached(name: str, stamp: Facts, read: Callable[[], Dataset]) -> Dataset:
         write_folder(folder, _pack(dataset, stamp), "data", {"name": name})
     except ResidualError as error:
         if not folder.is_dir():  # another process may have written the same copy meanwhile
-            log.warning("the data set is not cached: %s", error)
+            log.warning("the data set is not cached: %s (%s): set RESIDUAL_CACHE", error.what, error.where)
     return dataset
 
 

@@ -7,6 +7,7 @@ green, blue, rows from the top (Krizhevsky, *Learning Multiple Layers of Feature
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import tarfile
 import zlib
@@ -34,8 +35,10 @@ OFFICIAL = {
     "data_batch_5.bin": "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add",
     TEST: "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
 }
-_FILE_LIMIT = 10_000 * RECORD
+_FILE_SIZE = 10_000 * RECORD
+_FILE_LIMIT = 2 * _FILE_SIZE  # what may be read of one file before it is refused
 _ARCHIVE_LIMIT = 1 << 28
+_MOST_MEMBERS = 1000
 _RESTORE = f"take the file again from the official {ARCHIVE}"
 
 
@@ -45,15 +48,18 @@ def locate(place: Path) -> Path:
     Raises:
         DataError: neither is there; says what was found and what is expected.
     """
-    if place.is_file():
-        return place
-    candidates = (place, place / FOLDER, place / ARCHIVE)
-    for candidate in candidates:
-        if candidate.is_file() or (candidate.is_dir() and any(candidate.glob("*_batch*.bin"))):
-            return candidate
-    found = "an empty folder" if place.is_dir() and not any(place.iterdir()) else "another folder"
+    try:
+        for candidate in (place, place / FOLDER, place / ARCHIVE):
+            if candidate.is_file() or (candidate.is_dir() and any(candidate.glob("*_batch*.bin"))):
+                return candidate
+        if place.is_dir():
+            found = "another folder" if any(place.iterdir()) else "an empty folder"
+        else:
+            found = "neither a file nor a folder" if place.exists() else "no such file or folder"
+    except OSError as error:
+        raise DataError(f"cannot read: {error.strerror}", str(place)[:200], "check --data") from None
     raise DataError(
-        f"no CIFAR-10 here: {found if place.is_dir() else 'no such file or folder'}",
+        f"no CIFAR-10 here: {found}",
         place,
         f"name the folder {FOLDER} (data_batch_1.bin ... test_batch.bin) or {ARCHIVE} with --data",
     )
@@ -68,27 +74,40 @@ def stamps(place: Path, checksums: Mapping[str, str] = OFFICIAL) -> dict[str, li
 def _from_folder(folder: Path, names: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:
     for name in names:
         try:
-            yield name, read_regular(folder / name)
+            yield name, read_regular(folder / name, _FILE_LIMIT)
         except FileNotFoundError:
             raise DataError("a CIFAR-10 file is missing", folder / name, _RESTORE) from None
         except OSError as error:
             raise DataError(f"cannot read: {error.strerror}", folder / name, "make it readable") from None
 
 
+class _Bounded(gzip.GzipFile):
+    """Unpacks up to a limit, so that memory and time are bounded however small the archive is."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        data = super().read(size)
+        if self.tell() > _ARCHIVE_LIMIT:
+            raise DataError("the archive is larger than CIFAR-10", self.name, _RESTORE)
+        return data
+
+
 def _from_archive(archive: Path, names: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:
     wanted = set(names)
     try:
-        with tarfile.open(archive, "r|gz") as tar:
-            for member in tar:
-                if member.offset_data + member.size > _ARCHIVE_LIMIT:
+        with _Bounded(archive) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
+            for number, member in enumerate(tar):
+                if number >= _MOST_MEMBERS or member.offset_data + member.size > _ARCHIVE_LIMIT:
                     raise DataError("the archive is larger than CIFAR-10", archive, _RESTORE)
                 name = member.name.rsplit("/", 1)[-1]
                 if name in wanted and member.isreg():
+                    if member.size > _FILE_LIMIT:
+                        raise DataError(f"{name} ({member.size:,} bytes) is too large", archive, _RESTORE)
                     file = tar.extractfile(member)
-                    if file is not None and member.size <= _FILE_LIMIT * 2:
-                        wanted.discard(name)
-                        yield name, file.read()
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+                    assert file is not None  # a regular file
+                    wanted.discard(name)
+                    yield name, file.read()
+    # Header fields of a forged archive are numbers, text and nesting of any kind.
+    except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError, OverflowError, RecursionError) as error:
         raise DataError(f"the archive is damaged: {error}", archive, _RESTORE) from None
     if wanted:
         raise DataError(f"the archive lacks {', '.join(sorted(wanted))}", archive, _RESTORE)
@@ -100,7 +119,7 @@ def verify(name: str, data: bytes, expected: str, where: object) -> None:
         if len(data) % RECORD:
             raise DataError(f"{name} holds {len(data):,} bytes, not a multiple of {RECORD}", where, _RESTORE)
         return
-    size = f"{len(data):,} bytes" + ("" if len(data) == _FILE_LIMIT else f" where {_FILE_LIMIT:,} are expected")
+    size = f"{len(data):,} bytes" + ("" if len(data) == _FILE_SIZE else f" where {_FILE_SIZE:,} are expected")
     raise DataError(f"{name} ({size}) does not match its published SHA-256", where, _RESTORE)
 
 

@@ -81,7 +81,10 @@ def open_dataset(settings: DataSettings) -> Dataset:
     Raises:
         DataError: it is absent or damaged; the message says which file, and what to do.
     """
-    path = Path(settings.path).expanduser() if settings.path is not None else None
+    try:
+        path = Path(settings.path).expanduser() if settings.path is not None else None
+    except RuntimeError:
+        raise DataError("no such user", str(settings.path)[:200], "check the path given with --data") from None
     if path is not None and settings.dataset != "digits":
         try:
             exists = path.exists()

@@ -7,13 +7,15 @@ Documented rules: EXIF orientation is applied; transparency is laid on black; pa
 
 from __future__ import annotations
 
+import io
+import struct
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -25,6 +27,17 @@ FORMATS = ("PNG", "JPEG", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 PIXEL_LIMIT = 100_000_000
 FILE_LIMIT = 1 << 28
+_T = Image.Transpose
+# EXIF orientation -> what brings the image upright (EXIF 2.32, section 4.6.4, tag 0x0112).
+_UPRIGHT = {
+    2: _T.FLIP_LEFT_RIGHT,
+    3: _T.ROTATE_180,
+    4: _T.FLIP_TOP_BOTTOM,
+    5: _T.TRANSPOSE,
+    6: _T.ROTATE_270,
+    7: _T.TRANSVERSE,
+    8: _T.ROTATE_90,
+}
 
 
 def find_images(places: Iterable[Path]) -> list[Path]:
@@ -35,15 +48,17 @@ def find_images(places: Iterable[Path]) -> list[Path]:
     """
     found: list[Path] = []
     for place in places:
-        if place.is_dir():
-            inside = sorted(p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-            if not inside:
-                raise DataError("no image in this folder", place, f"expected files named {', '.join(SUFFIXES)}")
-            found.extend(inside)
-        elif place.exists():
-            found.append(place)
-        else:
+        try:
+            is_folder, exists = place.is_dir(), place.exists()
+            inside = sorted(p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES) if is_folder else [place]
+            inside = [p for p in inside if p.is_file()] if is_folder else inside
+        except OSError as error:
+            raise DataError(f"cannot read: {error.strerror}", str(place)[:200], "check the name") from None
+        if not exists:
             raise DataError("no such file or folder", place, "check the name")
+        if not inside:
+            raise DataError("no image in this folder", place, f"expected files named {', '.join(SUFFIXES)}")
+        found.extend(inside)
     return found
 
 
@@ -53,8 +68,6 @@ def decode(path: Path, channels: int) -> Tensor:
     Raises:
         DataError: not one of the allowed formats, damaged, or more than 100 million pixels.
     """
-    import io
-
     try:
         data = read_regular(path, FILE_LIMIT)
     except Damaged as error:
@@ -69,18 +82,20 @@ def decode(path: Path, channels: int) -> Tensor:
                     raise DataError(f"{image.width} x {image.height} pixels are too many", path, "make it smaller")
                 image.load()
                 return _to_tensor(_oriented(image), channels)
-    except DataError:
-        raise
+    except UnidentifiedImageError:
+        raise DataError("not a PNG, JPEG or WebP image", path, "replace or remove it") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, MemoryError) as error:
         raise DataError(f"not a readable PNG, JPEG or WebP image: {error}", path, "replace or remove it") from None
 
 
 def _oriented(image: Image.Image) -> Image.Image:
+    """The image upright; EXIF that cannot be read counts as none, since the pixels themselves are sound."""
     try:
-        return ImageOps.exif_transpose(image)
-    except Exception:
-        # Pillow meets malformed EXIF with many kinds of error; the pixels themselves are sound.
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except (SyntaxError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, OSError, struct.error):
         return image
+    turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return image if turn is None else image.transpose(turn)
 
 
 def _to_tensor(image: Image.Image, channels: int) -> Tensor:
@@ -88,18 +103,28 @@ def _to_tensor(image: Image.Image, channels: int) -> Tensor:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
     if image.mode.startswith("I"):
-        image = Image.fromarray((np.asarray(image, np.int64) >> 8).clip(0, 255).astype(np.uint8))
+        image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
     pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
     return torch.from_numpy(np.atleast_3d(pixels).copy()).permute(2, 0, 1).contiguous()
 
 
-def fit(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """uint8 CHW brought to (H, W): the shorter side resized (bilinear, antialiased), then the centre cut."""
+def fit(image: Tensor, size: tuple[int, int], where: object = "") -> Tensor:
+    """uint8 CHW brought to (H, W): the shorter side resized (bilinear, antialiased), then the centre cut.
+
+    Raises:
+        DataError: so narrow an image that it would have to grow beyond 100 million pixels.
+    """
     height, width = size
     if tuple(image.shape[1:]) == size:
         return image
     scale = max(height / image.shape[1], width / image.shape[2])
     grown = (max(height, round(image.shape[1] * scale)), max(width, round(image.shape[2] * scale)))
+    if grown[0] * grown[1] > PIXEL_LIMIT:
+        raise DataError(
+            f"{image.shape[2]} x {image.shape[1]} pixels are too narrow: they would grow to {grown[1]} x {grown[0]}",
+            where,
+            "cut it nearer to a square",
+        )
     resized = interpolate(image.unsqueeze(0), size=grown, mode="bilinear", antialias=True, align_corners=False)[0]
     top, left = (grown[0] - height) // 2, (grown[1] - width) // 2
     return resized[:, top : top + height, left : left + width]
@@ -107,4 +132,4 @@ def fit(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 def read_image(path: Path, preprocessing: Preprocessing) -> Tensor:
     """uint8 CHW of a file in the geometry a model was trained on."""
-    return fit(decode(path, preprocessing.channels), preprocessing.image_size)
+    return fit(decode(path, preprocessing.channels), preprocessing.image_size, path)

@@ -8,7 +8,7 @@ by nothing but 255, which only sets the scale (He et al. 2015, section 4.2, subt
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from torch import Tensor
 from residual.data.source import Source
 
 Normalisation = Literal["per-pixel-mean", "mean-std"]
+_LARGEST = 1 << 14  # channels, or pixels on a side
 _PART = 5_000  # images read at a time, so that the float64 sums need little memory
 
 
@@ -47,10 +48,20 @@ class Preprocessing:
 
     @staticmethod
     def restore(facts: dict[str, Any], tensors: dict[str, Tensor]) -> Preprocessing:
-        height, width = facts["image_size"]
-        return Preprocessing(
-            (height, width), facts["channels"], facts["normalisation"], tensors["mean"], tensors["std"]
-        )
+        """What `facts` and `tensors` gave; raises ValueError or KeyError where they cannot be used."""
+        (height, width), channels, normalisation = facts["image_size"], facts["channels"], facts["normalisation"]
+        if not all(type(value) is int and 0 < value <= _LARGEST for value in (height, width, channels)):
+            raise ValueError(f"an image of {channels} x {height} x {width} is not possible")
+        if normalisation not in get_args(Normalisation):
+            raise ValueError(f"no normalisation {normalisation!r:.40}")
+        mean, std = tensors["mean"], tensors["std"]
+        shapes = {"per-pixel-mean": (channels, height, width), "mean-std": (channels, 1, 1)}
+        for name, tensor, shape in (("mean", mean, shapes[normalisation]), ("std", std, (channels, 1, 1))):
+            if tensor.shape != shape or tensor.dtype != torch.float32 or not tensor.isfinite().all():
+                raise ValueError(f"{name} is not {' x '.join(map(str, shape))} finite float32 numbers")
+        if not (std > 0).all():
+            raise ValueError("std is not above 0")
+        return Preprocessing((height, width), channels, normalisation, mean, std)
 
 
 def measure(source: Source, indices: Tensor, normalisation: Normalisation) -> Preprocessing:

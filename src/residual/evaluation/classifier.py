@@ -15,7 +15,6 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from residual.data.preprocessing import Preprocessing
@@ -62,20 +61,23 @@ class Classifier:
             ModelError: the description and the weights do not fit each other, or a weight is not finite.
         """
         try:
-            description = json.loads(contents[DESCRIPTION])
+            description: dict[str, Any] = json.loads(contents[DESCRIPTION])
             spec = NetworkSpec.model_validate(description["network"])
             constants = safetensors.torch.load(contents[CONSTANTS])
             preprocessing = Preprocessing.restore(description["preprocessing"], constants)
-            names = tuple(description["class_names"])
-            provenance = dict(description["provenance"])
-        except (KeyError, ValueError, TypeError, ValidationError, safetensors.SafetensorError) as error:
+            names, provenance = description["class_names"], dict(description["provenance"])
+            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+                raise ValueError("class_names is not a list of names")
+            if preprocessing.channels != spec.channels:
+                raise ValueError(f"preprocessing gives {preprocessing.channels} channels, not {spec.channels}")
+        except (KeyError, ValueError, TypeError, RecursionError, safetensors.SafetensorError) as error:
             raise ModelError(f"the model's description cannot be used: {error!r:.200}", where, "restore it") from None
         if len(names) != spec.classes:
             raise ModelError(f"{len(names)} class names for {spec.classes} classes", where, "restore model.json")
         network = build(spec)
         load_weights(network, contents[WEIGHTS], where)
         network.eval()
-        return Classifier(network, preprocessing, names, provenance)
+        return Classifier(network, preprocessing, tuple(names), provenance)
 
     @staticmethod
     def load(folder: Path) -> Classifier:
@@ -85,7 +87,7 @@ class Classifier:
             ModelError: absent, damaged, or of another kind.
         """
         try:
-            contents = read_folder(folder, "checkpoint" if folder.name.startswith("step-") else "model")[1]
+            contents = read_folder(folder, "model", "checkpoint")[1]
         except Damaged as error:
             raise ModelError(error.what, error.where, error.remedy) from None
         return Classifier.unpack(contents, folder)

@@ -85,7 +85,7 @@ def find(name: str) -> Entry:
     """The entry of that name; resnet20, ResNet-20 and resnet_20 are one. Raises `UsageError` for an unknown name."""
     entry = _BARE.get(_bare(name))
     if entry is None:
-        raise UsageError(f"There is no network {name!r}", "network.name", nearest(name, list(NETWORKS)))
+        raise UsageError(f"there is no network {name[:80]!r}", "network.name", nearest(name[:80], list(NETWORKS)))
     return entry
 
 
@@ -105,7 +105,7 @@ def resolve(settings: NetworkSettings, classes: int, channels: int = 3) -> Netwo
     try:
         return NetworkSpec.model_validate({**base, **chosen, "classes": classes, "channels": channels})
     except ValidationError as error:
-        raise UsageError("This network cannot be built", settings.name, ". ".join(_faults(error))) from None
+        raise UsageError("this network cannot be built", settings.name, ". ".join(_faults(error))) from None
 
 
 def _faults(error: ValidationError) -> Iterator[str]:

@@ -61,7 +61,7 @@ def count(spec: NetworkSpec, image_size: int | tuple[int, int]) -> Counts:
     faults = [
         Fault(side, pixels, "an image has at least 1 pixel a side") for side, pixels in sides.items() if pixels < 1
     ]
-    check(f"Images of {height}x{width} are too small", faults, spec.name)
+    check(f"images of {height}x{width} are too small", faults, spec.name)
 
     network = outline(spec).eval()
     layers: list[LayerCount] = []

@@ -81,6 +81,8 @@ class RunFolder:
                 raise UsageError("a run stands there already", path, "continue it with --resume, or name another --out")
             if not path.is_dir() or any(path.iterdir()):
                 raise UsageError("the output folder is not empty or not a folder", path, "name another --out")
+            if os.path.samefile(path, os.curdir):
+                raise UsageError("a run needs a folder of its own, not the working folder", path, "name another --out")
         temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}"[:200])
         with storage(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -168,8 +170,9 @@ class RunFolder:
 
     def note_session(self, entry: Facts) -> None:
         """Add a line to the history of sessions."""
-        size = self.sessions_path.stat().st_size if self.sessions_path.exists() else 0
-        book = Appender(self.sessions_path, size)
+        with storage(self.sessions_path):
+            before = self.sessions_path.read_bytes() if self.sessions_path.exists() else b""
+        book = Appender(self.sessions_path, before.rfind(b"\n") + 1)  # without a last line that was cut by a crash
         book.append(entry)
         book.close()
 
@@ -180,8 +183,9 @@ class RunFolder:
         found = []
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             for entry in (self.path / CHECKPOINTS).iterdir():
-                if entry.name.startswith(_STEP) and entry.name[len(_STEP) :].isdigit():
-                    found.append(int(entry.name[len(_STEP) :]))
+                tail = entry.name.removeprefix(_STEP)
+                if tail.isdecimal() and entry.name == self.checkpoint_path(int(tail)).name:
+                    found.append(int(tail))
         return sorted(found, reverse=True)
 
     def checkpoint_path(self, step: int) -> Path:
@@ -195,14 +199,21 @@ class RunFolder:
         path = self.checkpoint_path(step)
         if path.exists():
             try:
-                read_folder(path, "checkpoint")
+                self._read_checkpoint(step)
                 return
             except Damaged:
                 remove_folder(path)
         write_folder(path, contents, "checkpoint", facts)
-        read_folder(path, "checkpoint")
+        self._read_checkpoint(step)
         for old in self.steps()[max(2, keep) :]:
             remove_folder(self.checkpoint_path(old))
+
+    def _read_checkpoint(self, step: int) -> tuple[Facts, dict[str, bytes]]:
+        path = self.checkpoint_path(step)
+        facts, contents = read_folder(path, "checkpoint")
+        if facts.get("step", step) != step:
+            raise Damaged(f"it is the checkpoint of step {facts['step']}", path, "take it away")
+        return facts, contents
 
     def newest_checkpoint(self) -> tuple[Facts, dict[str, bytes]] | None:
         """Facts and files of the newest checkpoint that verifies; None where there was never one.
@@ -214,7 +225,7 @@ class RunFolder:
         first: Damaged | None = None
         for step in steps:
             try:
-                return read_folder(self.checkpoint_path(step), "checkpoint")
+                return self._read_checkpoint(step)
             except Damaged as error:
                 first = first or error
                 others = [s for s in steps if s < step]
@@ -255,7 +266,7 @@ def create_numbered(stem: str) -> Path:
     if root.is_dir():
         for entry in root.iterdir():
             tail = entry.name.removeprefix(f"{stem}-")
-            if tail != entry.name and tail.isdigit():
+            if tail != entry.name and tail.isdecimal():
                 highest = max(highest, int(tail))
     return root / f"{stem}-{highest + 1}"
 
@@ -264,8 +275,16 @@ def list_runs(root: Path) -> list[RunFolder]:
     """The runs in a folder, oldest first."""
     if not root.is_dir():
         return []
-    found = [entry for entry in root.iterdir() if (entry / RUN).is_file() and not entry.name.startswith(TEMPORARY)]
+    found = [entry for entry in root.iterdir() if _is_run(entry) and not entry.name.startswith(TEMPORARY)]
     return [RunFolder(p) for p in sorted(found, key=lambda p: ((p / RUN).stat().st_mtime_ns, p.name))]
+
+
+def _is_run(path: Path) -> bool:
+    """Whether a run stands there; what may not be looked into does not count."""
+    try:
+        return (path / RUN).is_file()
+    except OSError:
+        return False
 
 
 def find_run(name: str | None) -> RunFolder:
@@ -279,13 +298,15 @@ def find_run(name: str | None) -> RunFolder:
         if not runs:
             raise UsageError("there is no run yet", runs_root(), "`residual train` makes one, or name a run")
         return max(runs, key=_touched)
-    path = Path(name).expanduser()
     try:
+        path = Path(name).expanduser()
         if not (path / RUN).is_file() and (runs_root() / name / RUN).is_file():
             path = runs_root() / name
         return RunFolder.open(path)
     except OSError as error:
         raise UsageError(f"no such run: {error.strerror}", name[:200], "`residual runs` lists the runs here") from None
+    except RuntimeError:
+        raise UsageError("no such run: no such user", name[:200], "`residual runs` lists the runs here") from None
 
 
 def _touched(run: RunFolder) -> tuple[int, str]:

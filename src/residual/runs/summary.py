@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from residual.errors import ResidualError
+from residual.errors import ModelError, ResidualError
 from residual.files import Facts
 from residual.runs.folder import RunFolder
 from residual.runs.records import last_of
@@ -36,8 +36,8 @@ def summarise(run: RunFolder) -> Facts:
         return row
     except ResidualError as error:
         return {"run": run.name, "damaged": error.what}
-    except (KeyError, TypeError) as error:
-        return {"run": run.name, "damaged": f"run.json lacks {error}"}
+    except (KeyError, TypeError, AttributeError) as error:
+        return {"run": run.name, "damaged": f"its files are not as written: {error!r:.80}"}
 
 
 def _flat(table: Facts, prefix: str = "") -> Facts:
@@ -50,12 +50,17 @@ def _flat(table: Facts, prefix: str = "") -> Facts:
     return found
 
 
+def _settings(run: RunFolder) -> Facts:
+    facts = run.facts()
+    try:
+        return _flat({part: facts[part] for part in ("recipe", "chosen", "versions")})
+    except KeyError as error:
+        raise ModelError(f"run.json lacks {error}", run.path, "restore it from a copy") from None
+
+
 def compare(runs: Sequence[RunFolder]) -> dict[str, list[Any]]:
     """The settings whose values are not the same in all runs, each with its value in every run."""
-    tables = [
-        _flat({"recipe": f["recipe"], "chosen": f["chosen"], "versions": f["versions"]})
-        for f in (r.facts() for r in runs)
-    ]
+    tables = [_settings(run) for run in runs]
     paths = dict.fromkeys(path for table in tables for path in table)
     rows = {path: [table.get(path) for table in tables] for path in paths}
     return {path: values for path, values in rows.items() if any(value != values[0] for value in values)}

@@ -55,6 +55,7 @@ class Compute:
 
     def prepare(self) -> None:
         """Give torch the threads and the determinism of the run; call it before the first tensor moves."""
+        _refuse_threads_in_fork(self.threads)
         if torch.get_num_threads() != self.threads:
             torch.set_num_threads(self.threads)
         if self.deterministic:
@@ -92,6 +93,14 @@ def choose_precision(device: torch.device) -> tuple[Precision, str]:
     return ("bfloat16" if ratio >= _GAIN else "float32"), reason
 
 
+def _refuse_threads_in_fork(threads: int) -> None:
+    """GNU OpenMP hangs in a forked child whose parent has used its threads."""
+    if threads > 1 and os.getpid() != _home:
+        raise EnvironmentFault(
+            f"{threads} threads cannot be used in a forked process", "compute.threads", "set it to 1, or spawn"
+        )
+
+
 def choose(settings: ComputeSettings) -> tuple[Compute, dict[str, str]]:
     """What `auto` comes to on this machine, with the reason for each choice.
 
@@ -102,17 +111,16 @@ def choose(settings: ComputeSettings) -> tuple[Compute, dict[str, str]]:
         # Read by CUDA when it starts, so it must stand before the first call that does.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     device = choose_device(settings.device)
+    on_gpu = device.startswith("cuda")
     reasons = {"device": "asked for" if settings.device != "auto" else f"this machine has {', '.join(devices())}"}
-    if settings.deterministic and os.environ["CUBLAS_WORKSPACE_CONFIG"] not in (":4096:8", ":16:8"):
+    if settings.deterministic and on_gpu and os.environ["CUBLAS_WORKSPACE_CONFIG"] not in (":4096:8", ":16:8"):
         raise EnvironmentFault(
-            "CUBLAS_WORKSPACE_CONFIG allows results that vary", "--set compute.deterministic=true", "set it to :4096:8"
+            "CUBLAS_WORKSPACE_CONFIG allows results that vary", "compute.deterministic", "set it to :4096:8"
         )
     forked = os.getpid() != _home
     threads = settings.threads or (1 if forked else torch.get_num_threads())
     reasons["threads"] = "asked for" if settings.threads else "the default of torch"
-    if forked and threads > 1:
-        # GNU OpenMP hangs in a forked child whose parent has used its threads.
-        raise EnvironmentFault("several threads cannot be used in a forked process", "compute.threads", "set it to 1")
+    _refuse_threads_in_fork(threads)
     if settings.layout == "auto":
         layout: Literal["channels-last", "contiguous"] = "contiguous" if device == "mps" else "channels-last"
         reasons["layout"] = "contiguous on mps, else channels-last"
@@ -123,6 +131,6 @@ def choose(settings: ComputeSettings) -> tuple[Compute, dict[str, str]]:
         precision, reasons["precision"] = choose_precision(torch.device(device))
     else:
         precision, reasons["precision"] = settings.precision, "asked for"
-        if precision == "bfloat16" and device.startswith("cuda") and not torch.cuda.is_bf16_supported():
+        if precision == "bfloat16" and on_gpu and not torch.cuda.is_bf16_supported():
             raise EnvironmentFault("this GPU has no bfloat16", "compute.precision", "set it to float32 or auto")
     return Compute(device, precision, layout, threads, settings.deterministic), reasons

@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from residual.errors import log
+
 Record = dict[str, Any]
 Style = Literal["auto", "bar", "plain", "json", "none"]
 
@@ -43,6 +45,37 @@ class Silent:
     def saved(self, step: int) -> None: ...
 
     def ended(self) -> None: ...
+
+
+class Unbroken:
+    """Hands everything on until standard output cannot be written any more; the training goes on without it."""
+
+    def __init__(self, inner: Listener) -> None:
+        self._inner = inner
+
+    def _try(self, tell: Callable[[Listener], None]) -> None:
+        try:
+            tell(self._inner)
+        except OSError as error:
+            self._inner = Silent()
+            if not isinstance(error, BrokenPipeError):  # as after `| head -1`: its reader wants no more
+                reason = error.strerror or type(error).__name__
+                log.warning("standard output cannot be written (%s), the training goes on without it", reason)
+
+    def began(self, plan: Record) -> None:
+        self._try(lambda inner: inner.began(plan))
+
+    def stepped(self, step: int, images: int) -> None:
+        self._try(lambda inner: inner.stepped(step, images))
+
+    def recorded(self, record: Record) -> None:
+        self._try(lambda inner: inner.recorded(record))
+
+    def saved(self, step: int) -> None:
+        self._try(lambda inner: inner.saved(step))
+
+    def ended(self) -> None:
+        self._try(lambda inner: inner.ended())
 
 
 class JsonLines(Silent):

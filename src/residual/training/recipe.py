@@ -6,12 +6,14 @@ addressed by path, `optimiser.weight_decay=5e-4`, the same for the command line,
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from residual.data.datasets import DataSettings
 from residual.errors import Fault, UsageError, check, nearest
@@ -36,7 +38,7 @@ class EvaluationSettings(BaseModel, frozen=True, extra="forbid"):
 
 
 class CheckpointSettings(BaseModel, frozen=True, extra="forbid"):
-    every_seconds: float | None = Field(60.0, gt=0, description="seconds between checkpoints")
+    every_seconds: float | None = Field(60.0, gt=0, le=1e9, description="seconds between checkpoints")
     every_steps: int | None = Field(None, ge=1, description="steps between checkpoints")
     keep: int = Field(2, ge=2, le=1000)
 
@@ -55,7 +57,12 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     """One training run. Exactly one of `epochs` and `steps` gives its length."""
 
     format: Literal[1] = 1
-    name: str = Field("custom", min_length=1, max_length=80, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(
+        "custom",
+        max_length=80,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="letters, digits, '.', '_' and '-', the first a letter or digit",
+    )
     source: str = ""
     seed: int = Field(0, ge=0, lt=2**53)
     batch_size: int = Field(128, ge=1, le=1 << 20)
@@ -72,12 +79,10 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
 
     @model_validator(mode="after")
     def _sound(self) -> Recipe:
-        if (self.epochs is None) == (self.steps is None):
-            raise ValueError("a run has a length in epochs or in steps, one of the two; set one of them")
-        try:
-            find(self.network.name)
-        except UsageError as error:
-            raise ValueError(f"{error.what}; {error.remedy}") from None
+        network = {"name": self.network.name}
+        faults = _faults_of_the_whole({"epochs": self.epochs, "steps": self.steps, "network": network})
+        if faults:
+            raise ValueError(". ".join(str(fault) for fault in faults))
         return self
 
     def to_toml(self) -> str:
@@ -90,23 +95,70 @@ def to_recipe(table: Facts, where: object) -> Recipe:
     Raises:
         UsageError: with every fault of the table at once.
     """
+    return _to_recipe(table, where, [])
+
+
+def _to_recipe(table: Facts, where: object, faults: list[Fault]) -> Recipe:
     try:
-        return Recipe.model_validate(table)
+        recipe = Recipe.model_validate(table)
     except ValidationError as error:
-        check("this run cannot start", _faults(error), where)
+        # pydantic looks at the whole only where every part is sound; the user is told of both at once.
+        check("this run cannot start", [*faults, *_faults(error), *_faults_of_the_whole(table)], where)
         raise
+    check("this run cannot start", faults, where)
+    return recipe
+
+
+def _faults_of_the_whole(table: Facts) -> list[Fault]:
+    found: list[Fault] = []
+    epochs, steps = table.get("epochs"), table.get("steps")
+    if epochs is None and steps is None:
+        found.append(Fault("epochs", None, "a run needs a length", "set epochs or steps"))
+    elif epochs is not None and steps is not None:
+        found.append(Fault("epochs", epochs, f"steps is {steps!r} as well", "set one of the two"))
+    network = table.get("network")
+    name = network.get("name") if isinstance(network, dict) else None
+    if isinstance(name, str):
+        try:
+            find(name)
+        except UsageError as error:
+            found.append(Fault("network.name", _short(name), "no such network", error.remedy))
+    return found
 
 
 def _faults(error: ValidationError) -> list[Fault]:
+    """What pydantic found, each as subject, value, rule and way out."""
     found: list[Fault] = []
     for entry in error.errors():
-        path = [str(part) for part in entry["loc"] if part not in SCHEDULES]
-        subject = ".".join(path) or "the recipe"
-        rule = entry["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        path, given, context = [str(part) for part in entry["loc"]], entry["input"], entry.get("ctx", {})
+        if not path:
+            continue  # a fault of the whole
+        settings = _settings_around(path)
+        if path[0] == "schedule" and path[1:2] and path[1] in SCHEDULES:
+            path.pop(1)
+        field = settings.get(path[-1])
+        rule = entry["msg"].removeprefix("Value error, ").removeprefix("Input ").removeprefix("String ")
+        rule = rule.replace("should ", "must ", 1)
         remedy = ""
-        if entry["type"] == "extra_forbidden":
-            rule, remedy = "no such setting", nearest(path[-1], _siblings(path))
-        found.append(Fault(subject, _short(entry["input"]), rule, remedy))
+        match entry["type"]:
+            case "extra_forbidden":
+                rule, remedy = "no such setting", nearest(path[-1], sorted(settings))
+            case "union_tag_invalid" | "union_tag_not_found":
+                path, given = [*path, "kind"], context.get("tag")
+                rule, remedy = "no such schedule", nearest(str(given), list(SCHEDULES))
+            case "string_pattern_mismatch" if field is not None and field.description:
+                rule = f"must be {field.description}"
+            case "model_type" | "model_attributes_type":
+                rule = "must be a group of settings"
+            case "too_short" if len(given) >= context["min_length"]:
+                continue  # an item of it is at fault, and named
+            case "too_short":
+                rule = f"must have at least {context['min_length']} item"
+            case "literal_error" if path == ["format"]:
+                rule, remedy = "not a format of this program", "install the release that wrote it"
+            case _ if isinstance(given, float) and not math.isfinite(given):
+                rule = "must be a finite number"
+        found.append(Fault(".".join(path), _short(given), rule, remedy))
     return found
 
 
@@ -116,17 +168,24 @@ def _short(value: Any) -> Any:
     )
 
 
-def _siblings(path: list[str]) -> list[str]:
-    """The settings that exist where the last name of `path` does not."""
+def _settings_around(path: list[str]) -> dict[str, FieldInfo]:
+    """The settings that stand beside the last name of `path`."""
     owner: Any = Recipe
     for name in path[:-1]:
-        if name == "schedule":
-            return sorted({field for kind in SCHEDULES.values() for field in kind.model_fields})
+        if owner is None:  # in the schedule, whose kind comes next
+            owner = SCHEDULES[name]
+            continue
         field = owner.model_fields.get(name)
-        if field is None or not isinstance(field.annotation, type):
-            return sorted(Recipe.model_fields)
-        owner = field.annotation
-    return sorted(owner.model_fields)
+        kinds = [] if field is None else [k for k in (field.annotation, *get_args(field.annotation)) if _is_group(k)]
+        if name == "schedule" and owner is Recipe:
+            owner = None
+        elif kinds:
+            owner = kinds[0]
+    return dict(owner.model_fields) if owner is not None else {}
+
+
+def _is_group(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def parse_override(text: str) -> Override:
@@ -142,12 +201,13 @@ def parse_override(text: str) -> Override:
     if value.lower() in ("none", "null"):
         return path.strip(), None
     try:
-        return path.strip(), tomllib.loads(f"value = {value}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
+        table = tomllib.loads(f"value = {value}")
+    except (ValueError, RecursionError):  # ValueError: not TOML, or a number of thousands of digits
         return path.strip(), value
+    return path.strip(), table["value"] if len(table) == 1 else value
 
 
-def override(recipe: Recipe, overrides: Iterable[Override], where: object = "--set") -> Recipe:
+def override(recipe: Recipe, overrides: Iterable[Override], where: object = "settings") -> Recipe:
     """The recipe with some values changed, validated again as a whole.
 
     Setting `epochs` takes `steps` away and the reverse; another `schedule.kind` keeps the values that
@@ -161,7 +221,7 @@ def override(recipe: Recipe, overrides: Iterable[Override], where: object = "--s
     faults: list[Fault] = []
     for path, value in overrides:
         if path in seen and seen[path] != value:
-            faults.append(Fault(path, value, f"given twice, first as {seen[path]!r}", "give it once"))
+            faults.append(Fault(path, _short(value), f"given twice, first as {_short(seen[path])!r}", "give it once"))
         seen[path] = value
         fault = _put(table, path, value)
         if fault is not None:
@@ -169,27 +229,27 @@ def override(recipe: Recipe, overrides: Iterable[Override], where: object = "--s
     for one, other in (("epochs", "steps"), ("steps", "epochs")):
         if seen.get(one) is not None and other not in seen:
             table[other] = None
-    check("this run cannot start", faults, where)
-    return to_recipe(table, where)
+    return _to_recipe(table, where, faults)
 
 
 def _put(table: dict[str, Any], path: str, value: Any) -> Fault | None:
     *parents, last = path.split(".")
     place: Any = table
-    for depth, name in enumerate(parents):
+    for name in parents:
         if isinstance(place, dict) and place.get(name, "absent") is None:
             place[name] = {}
         if not isinstance(place, dict) or not isinstance(place.get(name), dict):
             known = sorted(place) if isinstance(place, dict) else []
-            return Fault(".".join(parents[: depth + 1]), path, "no such group of settings", nearest(name, known))
+            remedy = nearest(name, known) if known else "leave it out"
+            return Fault(path, _short(value), f"no such group of settings as {name}", remedy)
         place = place[name]
     if path == "schedule.kind" and value in SCHEDULES:
-        fields = SCHEDULES[value].model_fields
-        kept = {name: held for name, held in place.items() if name in fields}
+        fresh = SCHEDULES[value]().model_dump()
+        kept = {name: held for name, held in place.items() if name in fresh}
         place.clear()
-        place.update(kept)
-    elif last not in place and parents[:1] != ["schedule"]:
-        return Fault(path, value, "no such setting", nearest(last, sorted(place)))
+        place.update(fresh | kept)
+    elif place and last not in place and parents[:1] != ["schedule"]:
+        return Fault(path, _short(value), "no such setting", nearest(last, sorted(place)))
     place[last] = value
     return None
 

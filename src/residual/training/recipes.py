@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from residual.data.augment import AugmentSettings
@@ -70,5 +71,5 @@ def find_recipe(name: str) -> Recipe:
     if suffix in (".yaml", ".yml", ".json"):
         raise UsageError("recipes are TOML files", name[:200], "`residual recipes digits` prints one to start from")
     if suffix == ".toml" or "/" in name or "\\" in name:
-        return read_recipe(Path(name).expanduser())
-    raise UsageError(f"no recipe is named {name[:80]!r}", "recipe", nearest(name, list(RECIPES)))
+        return read_recipe(Path(os.path.expanduser(name)))
+    raise UsageError(f"no recipe is named {name[:80]!r}", "recipe", nearest(name[:80], list(RECIPES)))

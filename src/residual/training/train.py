@@ -10,19 +10,21 @@ import os
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from residual.data.batches import Batches
-from residual.data.datasets import divide, open_dataset
+from residual.data.datasets import Division, divide, open_dataset
 from residual.data.preprocessing import measure
+from residual.data.source import Dataset
 from residual.environment import check_versions, machine, versions
-from residual.errors import Interrupted, UsageError
+from residual.errors import Interrupted, StorageError, UsageError
+from residual.files import Facts
 from residual.models import resolve
-from residual.runs.folder import RunFolder, create_numbered, find_run
+from residual.runs.folder import RunFolder, create_numbered, find_run, runs_root
 from residual.training import session as sessions
 from residual.training.compute import Compute, choose
 from residual.training.loop import run_loop
@@ -38,6 +40,11 @@ SAFE = ("compute.", "checkpoint.")
 
 def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _utf8(text: str) -> str:
+    """The text with bytes that are not UTF-8, which a command line may hold, written out."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _recipe(recipe: Recipe | str) -> Recipe:
@@ -69,6 +76,8 @@ def train(
     check_versions()
     changes = list(set.items() if isinstance(set, Mapping) else set)
     chosen_recipe = override(_recipe(recipe), changes)
+    if out is not None:
+        _refuse_unmakeable(Path(out).expanduser())
     signals = Signals()
     with signals:
         dataset = open_dataset(chosen_recipe.data)
@@ -79,7 +88,7 @@ def train(
         facts = {
             "residual": versions()["residual"],
             "created": _now(),
-            "command": command or " ".join(shlex.quote(a) for a in sys.orig_argv),
+            "command": _utf8(command or " ".join(shlex.quote(a) for a in sys.orig_argv)),
             "recipe": chosen_recipe.model_dump(mode="json"),
             "changed": {path: value for path, value in changes},
             "chosen": {**compute.facts(), "steps": steps, "batch_size": chosen_recipe.batch_size},
@@ -97,9 +106,8 @@ def train(
             "versions": versions(),
             "machine": machine(),
         }
-        path = Path(out).expanduser() if out is not None else create_numbered(chosen_recipe.name)
-        _refuse_inside_data(path, chosen_recipe)
-        folder = RunFolder.create(path, facts, chosen_recipe.to_toml(), sessions.split_facts(division))
+        contents = (facts, chosen_recipe.to_toml(), sessions.split_facts(division))
+        folder = _create(Path(out).expanduser() if out is not None else None, chosen_recipe, dataset, *contents)
         return _sit(folder, chosen_recipe, compute, listener or Silent(), signals, (dataset, division))
 
 
@@ -148,19 +156,38 @@ def resume(
         return _sit(folder, stored, compute, listener or Silent(), signals)
 
 
-def _steps(recipe: Recipe, dataset: Any, division: Any) -> int:
+def _steps(recipe: Recipe, dataset: Dataset, division: Division) -> int:
     """The run's length in steps; refuses a batch larger than the training images."""
     probe = measure(dataset.train, division.training[:1], "mean-std")
     batches = Batches(dataset.train, division.training, probe, recipe.data.augment, recipe.batch_size, recipe.seed)
     return recipe.steps if recipe.steps is not None else batches.steps(recipe.epochs or 1)
 
 
-def _refuse_inside_data(path: Path, recipe: Recipe) -> None:
-    if recipe.data.path is None:
-        return
-    data = Path(recipe.data.path).expanduser().resolve()
-    if data.is_dir() and path.resolve().is_relative_to(data):
-        raise UsageError("the run folder would lie inside the data", path, "name another --out")
+def _refuse_unmakeable(path: Path) -> None:
+    """Find out before the data is read that no run folder can be made there."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        where = str(path) if len(str(path)) < 400 else f"{str(path)[:100]}... of {len(str(path))} characters"
+        raise UsageError(f"no run folder can be made there: {reason}", where, "name another --out") from None
+
+
+def _create(path: Path | None, recipe: Recipe, dataset: Dataset, facts: Facts, toml: str, split: Facts) -> RunFolder:
+    """The new run folder; where no name was given, the next number that no other process takes first."""
+    for _ in range(100):
+        place = path or create_numbered(recipe.name)
+        data = Path(dataset.origin)
+        if data.is_dir() and place.resolve().is_relative_to(data.resolve()):
+            raise UsageError("the run folder would lie inside the data", place, "name another --out")
+        try:
+            return RunFolder.create(place, facts, toml, split)
+        except (UsageError, StorageError):
+            if path is not None or not os.path.lexists(place):
+                raise
+    raise UsageError("no free name was found for the run", runs_root(), "name one with --out")
 
 
 @contextmanager
@@ -213,5 +240,6 @@ def _sit(
         finally:
             listener.ended()
             session.records.close()
-            folder.note_session({"event": how, "step": session.state.step, "at": _now()})
+            with suppress(StorageError):  # what ended the sitting matters more than the note of it
+                folder.note_session({"event": how, "step": session.state.step, "at": _now()})
     return folder

@@ -1,0 +1,32 @@
+"""Words on their way to a terminal or from a command line. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+
+def printable(text: str) -> str:
+    """The text with every character that could steer a terminal written out."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def argument(path: str | os.PathLike[str]) -> str:
+    """A path as it must be typed after a command: quoted where a shell would cut it, never taken for an option."""
+    text = os.fspath(path)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
+
+
+def _whole(kind: Any, tokens: Sequence[Any]) -> int:
+    try:
+        return int(tokens[0].value)
+    except ValueError:
+        raise ValueError(f"{tokens[0].value[:80]!r} is not a whole number") from None
+
+
+Whole = Annotated[int, Parameter(converter=_whole)]
+"""A whole number: 1.5 is refused, never rounded."""

@@ -1,0 +1,82 @@
+"""Every failure is one line with a way out, and all faults of one input come at once."""
+
+import pytest
+
+from residual import errors
+from residual.errors import Fault, ResidualError, UsageError, check, nearest
+
+CODES = {
+    "ResidualError": 1,
+    "UsageError": 2,
+    "DataError": 3,
+    "ModelError": 4,
+    "StorageError": 5,
+    "EnvironmentFault": 6,
+    "NonFiniteError": 7,
+}
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ResidualError("it broke"), "it broke"),
+        (ResidualError("it broke", "a.png"), "it broke (a.png)"),
+        (ResidualError("it broke", "", "mend it"), "it broke: mend it"),
+        (ResidualError("it broke", 7, "mend it"), "it broke (7): mend it"),
+        (ResidualError("two\nlines\r\n", "a\tb\u2028c", "mend\n\n it"), "two lines (a b c): mend it"),
+    ],
+)
+def test_a_failure_is_one_line(error, line):
+    assert str(error) == line
+    assert len(str(error).splitlines()) == 1
+
+
+@pytest.mark.parametrize(("name", "code"), CODES.items())
+def test_each_kind_has_its_exit_code(name, code):
+    kind = getattr(errors, name)
+    assert kind("what").exit_code == code
+    assert issubclass(kind, ResidualError)
+
+
+@pytest.mark.parametrize(("signal_number", "code"), [(2, 130), (15, 143)])
+def test_an_interruption_carries_its_signal(signal_number, code):
+    error = errors.Interrupted("stopped", "runs/a", "go on with --resume", signal_number)
+    assert error.exit_code == code
+    assert str(error) == "stopped (runs/a): go on with --resume"
+
+
+def test_check_is_silent_without_faults():
+    check("this cannot start", [])
+    check("this cannot start", iter(()))
+
+
+def test_check_tells_every_fault_at_once():
+    faults = (
+        Fault("momentum", 1.2, "it must lie in [0, 1)"),
+        Fault("name", "a\nb", "it must be one line", "choose another"),
+    )
+    with pytest.raises(UsageError) as caught:
+        check("this cannot start", (fault for fault in faults), "recipe.toml")
+    assert str(caught.value) == (
+        "this cannot start (recipe.toml): momentum is 1.2: it must lie in [0, 1). "
+        "name is 'a\\nb': it must be one line; choose another"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("resnt-20", "did you mean resnet-20?"),
+        ("RESNET-20", "did you mean resnet-20?"),
+        ("digit", "did you mean digits?"),
+        ("qqqq", "choose one of resnet-20, digits"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_the_nearest(name, answer):
+    assert nearest(name, ["resnet-20", "digits"]) == answer
+
+
+def test_a_long_list_of_names_is_cut():
+    answer = nearest("qqqq", [f"name{number}" for number in range(13)])
+    assert answer.endswith("name11, ...")
+    assert "name12" not in answer

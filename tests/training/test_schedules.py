@@ -1,0 +1,106 @@
+"""The table of every schedule, beside the formula of its source."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from residual.training.recipes import RECIPES
+from residual.training.schedules import BELOW, Cosine, Hold, OneCycle, Steps, WarmUp
+
+
+@pytest.mark.parametrize(
+    ("step", "rate"),
+    [(0, 0.1), (399, 0.1), (400, 0.1), (31_999, 0.1), (32_000, 0.01), (47_999, 0.01), (48_000, 0.001), (63_999, 0.001)],
+)
+def test_the_paper_divides_by_ten_at_32k_and_48k(step: int, rate: float) -> None:
+    schedule = RECIPES["cifar10-paper"].schedule
+    assert schedule.rate_at(step, 64_000, {}) == pytest.approx(rate, rel=1e-12)
+    assert schedule.momentum_at(step, 64_000, 0.9) == 0.9
+
+
+@pytest.mark.parametrize(
+    ("step", "events", "rate"),
+    [
+        (0, {}, 0.01),
+        (399, {}, 0.01),
+        (400, {}, 0.01),
+        (5_000, {}, 0.01),
+        (399, {BELOW: 400}, 0.01),
+        (400, {BELOW: 400}, 0.1),
+        (31_999, {BELOW: 400}, 0.1),
+        (32_000, {BELOW: 400}, 0.01),
+        (48_000, {BELOW: 400}, 0.001),
+    ],
+)
+def test_a_hold_ends_with_its_event_and_leaves_the_drops_where_they_are(
+    step: int, events: dict[str, int], rate: float
+) -> None:
+    # He et al. 2015, section 4.2: .01 until the training error is below 80 %, then .1 and the same schedule.
+    schedule = Steps(hold=Hold(rate=0.01, until_error=0.8))
+    assert schedule.rate_at(step, 64_000, events) == pytest.approx(rate, rel=1e-12)
+
+
+@pytest.mark.parametrize(("step", "rate"), [(0, 0.01), (399, 0.01), (400, 0.1), (32_000, 0.01), (48_000, 0.001)])
+def test_a_constant_warm_up_of_400_iterations(step: int, rate: float) -> None:
+    # He et al. 2016, appendix: .01 for the first 400 iterations.
+    schedule = Steps(warmup=WarmUp(steps=400, rate=0.01, shape="constant"))
+    assert schedule.rate_at(step, 64_000, {}) == pytest.approx(rate, rel=1e-12)
+
+
+def test_a_linear_warm_up_is_a_straight_line() -> None:
+    schedule = Cosine(rate=1.0, warmup=WarmUp(steps=10, rate=0.0))
+    assert [schedule.rate_at(step, 110, {}) for step in (0, 5, 10)] == pytest.approx([0.0, 0.5, 1.0])
+
+
+@pytest.mark.parametrize(("step", "rate"), [(0, 1.0), (25, (1 + math.sqrt(0.5)) / 2), (50, 0.5), (100, 0.0)])
+def test_cosine(step: int, rate: float) -> None:
+    assert Cosine(rate=1.0).rate_at(step, 100, {}) == pytest.approx(rate)
+
+
+@pytest.mark.parametrize(
+    ("step", "rate", "momentum"),
+    [(0, 1 / 25, 0.95), (50, (1 / 25 + 1) / 2, 0.9), (100, 1.0, 0.85), (250, (1 + 1e-5) / 2, 0.9), (400, 1e-5, 0.95)],
+)
+def test_one_cycle_has_the_shape_of_fastai(step: int, rate: float, momentum: float) -> None:
+    schedule = OneCycle(peak=1.0, momentum_low=0.85)
+    assert schedule.rate_at(step, 401, {}) == pytest.approx(rate)
+    assert schedule.momentum_at(step, 401, 0.95) == pytest.approx(momentum)
+
+
+@pytest.mark.parametrize("shape", ["cosine", "linear"])
+def test_one_cycle_equals_torch(shape: str) -> None:
+    # torch ends its rise at step pct_start * total - 1, ours at rise * (total - 1): the same step for these numbers.
+    total, rise_end = 401, 100
+    schedule = OneCycle(peak=0.4, shape=shape, momentum_low=0.85)  # type: ignore[arg-type]
+    optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1, momentum=0.95)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser,
+        max_lr=0.4,
+        total_steps=total,
+        pct_start=(rise_end + 1) / total,
+        anneal_strategy="cos" if shape == "cosine" else "linear",
+        div_factor=25,
+        final_div_factor=4000,
+        base_momentum=0.85,
+        max_momentum=0.95,
+    )
+    for step in range(total):
+        group = optimiser.param_groups[0]
+        assert schedule.rate_at(step, total, {}) == pytest.approx(group["lr"], rel=1e-6), step
+        assert schedule.momentum_at(step, total, 0.95) == pytest.approx(group["momentum"], rel=1e-6), step
+        optimiser.step()
+        if step < total - 1:
+            theirs.step()
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_has_a_rate_above_zero_at_every_step_of_its_run(name: str) -> None:
+    schedule, total = RECIPES[name].schedule, 1_000
+    assert all(schedule.rate_at(step, total, {}) > 0 for step in range(total))
+
+
+def test_a_run_of_one_step_has_a_rate() -> None:
+    assert OneCycle(peak=1.0).rate_at(0, 1, {}) == pytest.approx(1 / 25)

@@ -1,0 +1,72 @@
+"""A small real sample of every campaign, by the campaign's own code."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from campaigns import damage, digits, every_step, faults, kill
+from campaigns.running import fingerprint, finish, unlike
+from residual.runs.folder import RunFolder
+
+SMALL_CIFAR = ("--set", "data.limit=2000", "--set", "network.name=resnet-8", "--set", "compute.precision=float32")
+
+
+@pytest.mark.parametrize("variant", every_step.VARIANTS)
+def test_every_step_of_a_tiny_run_can_be_gone_on_from(variant: str, tmp_path: Path) -> None:
+    steps = 12 if "hold" in variant else 5
+    found = every_step.restore_each(every_step.VARIANTS[variant], steps, tmp_path)
+    assert found["identical"] == steps + 1, found["different"]
+
+
+def test_a_hold_ends_in_the_tiny_run_that_is_resumed_at_every_step(tmp_path: Path) -> None:
+    from residual.training.train import train
+
+    changes = every_step.VARIANTS["hold until the error falls"]
+    run = train("digits", set={**every_step.TINY, **changes, "steps": 12}, out=tmp_path / "run")
+    events = [record for record in run.records() if record["kind"] == "event"]
+    assert len(events) == 1 and events[0]["step"] % 3 == 0 and events[0]["value"] < 0.89
+    rates = {record["step"]: record["rate"] for record in run.records() if record["kind"] == "train"}
+    assert {rate for step, rate in rates.items() if step <= events[0]["step"]} <= {0.01}
+    assert {rate for step, rate in rates.items() if step > events[0]["step"]} == {0.05}
+
+
+def test_runs_killed_at_random_instants_end_like_the_run_left_alone() -> None:
+    found = kill.trial([*kill.TINY, *kill.OFTEN, "--set", "compute.precision=float32"], kills=2, seed=3)
+    assert found["identical"] == 2, found["rows"]
+
+
+def test_a_saver_that_is_not_atomic_fails_the_same_trial() -> None:
+    found = kill.trial([*kill.TINY, "--set", "checkpoint.every_steps=2"], kills=3, seed=1, program=kill.BAD)
+    assert found["identical"] < 3, found["rows"]
+
+
+def test_damage_is_found_and_the_checkpoint_before_serves() -> None:
+    assert damage.judge(damage.examine(bits=60, damages=3)) == 0
+
+
+def test_a_disk_that_refuses_costs_no_work() -> None:
+    found = faults.sweep(stride=16, kinds=("ENOSPC", "kill"))
+    assert found["cases"] >= 16
+    assert found["sound"] == found["cases"], found["broken"]
+
+
+def test_the_embedded_default_learns() -> None:
+    found = digits.train_seeds(1)
+    assert found["test_top1"]["mean"] >= 0.97
+
+
+@pytest.mark.parametrize("recipe", ["cifar10-fast", "cifar10-paper"])
+def test_a_cifar_recipe_learns_and_resumes_on_real_images(recipe: str, cifar: Path, tmp_path: Path) -> None:
+    arguments = ["train", recipe, "--data", str(cifar), *SMALL_CIFAR, "--set", "steps=45", "--log", "plain"]
+    finish([*arguments, "--out", str(tmp_path / "whole")])
+    result = RunFolder(tmp_path / "whole").result()
+    assert result is not None and result["final"]["test"]["images"] == 10_000
+    assert result["final"]["validation"]["images"] == 200
+    assert result["final"]["test"]["top1"] > 0.18, "ten classes: guessing gives .10"
+    copy = tmp_path / "again"
+    shutil.copytree(tmp_path / "whole", copy, ignore=shutil.ignore_patterns("result.json", "model", "step-00000045"))
+    finish(["train", "--resume", str(copy), "--log", "plain"])
+    assert unlike(fingerprint(tmp_path / "whole"), copy) == []
