@@ -24,19 +24,22 @@ from residual.files import Facts
 
 BAD = (sys.executable, "-m", "campaigns.bad_saver")
 CIFAR = ("cifar10-fast", "--set", "data.limit=10000", "--set", "steps=120", "--set", "evaluation.every_epochs=0.4")
-TINY = ("digits", "--set", "network.name=resnet-8", "--set", "network.widths=[4, 8, 16]", "--set", "steps=120")
+TINY = ("digits", "--set", "network.name=resnet-8", "--set", "network.widths=[4, 8, 16]")
 OFTEN = ("--set", "checkpoint.every_steps=5")
+WINDOW = 0.5
 PRECISION = ("--set", "compute.precision=bfloat16")
 
 
 def killed_run(
-    arguments: Sequence[str], run: Path, instant: float, program: Sequence[str] = PYTHON
+    arguments: Sequence[str], run: Path, instant: float, program: Sequence[str] = PYTHON, since_first_save: bool = False
 ) -> tuple[bool, str]:
-    """Train into `run`, kill -9 after `instant` seconds, resume to the end.
+    """Train into `run`, kill -9 after `instant` seconds (from the start, or from the first save), resume to the end.
 
     Returns whether the kill met a living process, and what the resuming process said if it failed.
     """
     process = start(["train", *arguments, "--log", "plain", "--out", str(run)], program)
+    while since_first_save and process.poll() is None and not list(run.glob("checkpoints/step-*")):
+        time.sleep(0.01)
     try:
         process.communicate(timeout=instant)
         met = False
@@ -54,11 +57,12 @@ def killed_run(
 
 
 def trial(
-    arguments: Sequence[str], kills: int, seed: int, program: Sequence[str] = PYTHON, longest: float | None = None
+    arguments: Sequence[str], kills: int, seed: int, program: Sequence[str] = PYTHON, window: float | None = None
 ) -> Facts:
     """One uninterrupted run and `kills` killed ones; what differs in each is listed.
 
-    `longest` bounds the instants instead of the length of the uninterrupted run.
+    Instants are drawn from the length of the uninterrupted run; with `window`, from that many seconds after the
+    first save, so that few kills suffice to meet a save at work.
     """
     place = Path(tempfile.mkdtemp(prefix="residual-kill-"))
     try:
@@ -68,9 +72,9 @@ def trial(
         rows = []
         for number in range(kills):
             run = place / f"killed-{number}"
-            instant = round(draws.uniform(0, longest or seconds), 3)
+            instant = round(draws.uniform(0, window or seconds), 3)
             began = time.monotonic()
-            met, failure = killed_run(arguments, run, instant, program)
+            met, failure = killed_run(arguments, run, instant, program, window is not None)
             try:
                 wrong = ["did not finish"] if failure else unlike(reference, run)
             except Exception as error:  # a bad saver may leave anything at all behind
@@ -107,12 +111,15 @@ def main(argv: list[str]) -> int:
     dropout = trial(
         [*CIFAR, *data, *OFTEN, *PRECISION, "--set", "network.dropout=0.3"], options.dropout_kills, options.seed + 1
     )
-    bad = trial([*TINY, *OFTEN], options.bad_kills, options.seed + 2, BAD)
-    for part in (plain, dropout, bad):
+    good = trial([*TINY, "--set", "steps=120", *OFTEN], options.bad_kills, options.seed + 2, window=WINDOW)
+    bad = trial([*TINY, "--set", "steps=120", *OFTEN], options.bad_kills, options.seed + 2, BAD, window=WINDOW)
+    for part in (plain, dropout, good, bad):
         part["arguments"] = ["CIFAR-10" if a == data[1] else a for a in part["arguments"]]
-    write_result("kill", {"plain": plain, "dropout": dropout, "non-atomic saver (must fail)": bad}, began)
+    parts = {"plain": plain, "dropout": dropout, "during saves": good, "during saves, non-atomic (must fail)": bad}
+    write_result("kill", parts, began)
     code = require(plain["identical"], plain["kills"], "identical after kill -9")
     code |= require(dropout["identical"], dropout["kills"], "identical after kill -9, with dropout")
+    code |= require(good["identical"], good["kills"], "identical after kill -9 during saves")
     caught = bad["kills"] - bad["identical"]
     print(f"the non-atomic saver was caught in {caught} of {bad['kills']}")
     return code or int(caught == 0)

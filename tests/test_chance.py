@@ -50,6 +50,7 @@ def test_drawing_leaves_the_global_generator_alone():
 
 
 def test_other_addresses_have_other_draws():
+    addresses: list[tuple[int, *tuple[str | int, ...]]]
     addresses = [(seed, name, epoch) for seed in range(10) for name in ("order", "augment") for epoch in range(10)]
     addresses += [(0, "order"), (0, "order", "0"), (0, "1", 2), (0, 1, "2"), (0, "or", "der", 0), (0, "order, 0")]
     assert len({derive(*address) for address in addresses}) == len(addresses)

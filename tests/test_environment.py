@@ -63,13 +63,13 @@ def test_a_library_at_its_minimum_is_accepted(monkeypatch):
 
 def test_a_missing_library_is_named(monkeypatch):
     monkeypatch.setitem(MINIMA, "no-such-library", "3")
-    with pytest.raises(EnvironmentFault, match="no-such-library is not installed .*pip install 'no-such-library>=3'"):
+    with pytest.raises(EnvironmentFault, match=r"no-such-library is not installed .*pip install 'no-such-library>=3'"):
         check_versions()
 
 
 def test_an_old_python_is_refused(monkeypatch):
     monkeypatch.setattr(sys, "version_info", (3, 10, 14))
-    with pytest.raises(EnvironmentFault, match="is too old .*install Python 3.11 or newer") as caught:
+    with pytest.raises(EnvironmentFault, match=r"is too old .*install Python 3\.11 or newer") as caught:
         check_versions()
     assert caught.value.exit_code == 6
 

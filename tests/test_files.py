@@ -63,18 +63,17 @@ def test_a_sealed_folder_never_replaces_one(sealed, tmp_path):
 def test_every_altered_byte_of_the_manifest_is_found(sealed):
     whole = (sealed / MANIFEST).read_bytes()
     for place in range(len(whole)):
-        for mask in (1, 0x20, 0x80):
-            altered = bytearray(whole)
-            altered[place] ^= mask
-            (sealed / MANIFEST).write_bytes(altered)
-            with pytest.raises(Damaged, match="manifest.json is damaged"):
-                read_manifest(sealed, "checkpoint")
+        altered = bytearray(whole)
+        altered[place] ^= 1 << place % 8
+        (sealed / MANIFEST).write_bytes(altered)
+        with pytest.raises(Damaged, match=r"manifest\.json is damaged"):
+            read_manifest(sealed, "checkpoint")
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"null", b"{}", b'{"seal":1}', b"[" * 9999, b"\xff", b'{"seal":NaN}'])
 def test_a_manifest_that_is_none_is_refused(sealed, text):
     (sealed / MANIFEST).write_bytes(text)
-    with pytest.raises(Damaged, match="manifest.json is damaged"):
+    with pytest.raises(Damaged, match=r"manifest\.json is damaged"):
         read_manifest(sealed, "checkpoint")
 
 
@@ -91,14 +90,14 @@ def test_every_kind_of_flipped_bit_is_found(sealed):
 @pytest.mark.parametrize("length", [*range(0, len(CONTENTS["weights"]), 1024), len(CONTENTS["weights"]) - 1])
 def test_a_cut_file_is_found(sealed, length):
     os.truncate(sealed / "weights", length)
-    with pytest.raises(Damaged, match="of 5,120 bytes .*weights"):
+    with pytest.raises(Damaged, match=r"of 5,120 bytes .*weights"):
         read_folder(sealed, "checkpoint")
 
 
 @pytest.mark.parametrize("length", [5121, 1 << 37])  # the last is a sparse file of 128 GiB, which must not be read
 def test_a_lengthened_file_is_found(sealed, length):
     os.truncate(sealed / "weights", length)
-    with pytest.raises(Damaged, match="bytes where at most 5,120 are expected .*weights"):
+    with pytest.raises(Damaged, match=r"bytes where at most 5,120 are expected .*weights"):
         read_folder(sealed, "checkpoint")
 
 
@@ -108,10 +107,10 @@ def test_a_missing_or_added_file_is_found(sealed):
         read_folder(sealed, "checkpoint")
     (sealed / "more").unlink()
     (sealed / "empty").unlink()
-    with pytest.raises(Damaged, match="a file is missing .*empty"):
+    with pytest.raises(Damaged, match=r"a file is missing .*empty"):
         read_folder(sealed, "checkpoint")
     (sealed / MANIFEST).unlink()
-    with pytest.raises(Damaged, match="no manifest.json"):
+    with pytest.raises(Damaged, match=r"no manifest\.json"):
         read_folder(sealed, "checkpoint")
 
 
@@ -133,7 +132,7 @@ def test_what_is_no_file_is_never_opened(sealed, kind, name):
             path.symlink_to(sealed.parent)
         case "loop":
             path.symlink_to(path)
-    with pytest.raises(Damaged, match="not a regular file|Too many levels"):
+    with pytest.raises(Damaged, match=r"not a regular file|Too many levels"):
         read_folder(sealed, "checkpoint")
 
 
@@ -166,7 +165,7 @@ def test_the_wrong_kind_is_named(sealed):
 def test_a_forged_manifest_is_refused(sealed, changes):
     (sealed.parent / "outside").write_bytes(b"x")
     reseal(sealed, **changes)
-    with pytest.raises(Damaged, match="manifest.json is"):
+    with pytest.raises(Damaged, match=r"manifest\.json is"):
         read_folder(sealed, "checkpoint")
 
 
@@ -274,25 +273,23 @@ def test_a_table_comes_back_without_what_is_none(tmp_path):
     assert read_toml(written(tmp_path, toml(table).encode())) == kept
 
 
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        (b"a = 1\nb = \xff", "not UTF-8 at line 2, column 5"),
-        (b"\xef\xbb\xbfa = 1\nb = \xff", "not UTF-8 at line 2, column 5"),
-        (b'a = "\xc3\xa9\xc3\xa9\xff"', "not UTF-8 at line 1, column 8"),
-        ("a = 1".encode("utf-16"), "not UTF-8 at line 1, column 1"),
-        (b"a = 1\na = 2\n", r"not TOML: Cannot overwrite a value \(at line 2, column 6\)"),
-        (b"[t]\na = 1\n[t]\n", r"not TOML: .*at line 3, column"),
-        (b"a = \n", r"not TOML: Invalid value \(at line 1, column 5\)"),
-        (b"a: &x [*x, *x]\n", r"not TOML: .*at line 1, column 2"),
-        (b"a = \0", r"not TOML: .*at line 1"),
-        (b"a = " + b"9" * 5000, "not TOML: "),
-        (b"a = " + b"[" * 90_000, "not TOML: "),
-        (b"#" * ((1 << 20) + 1), "1,048,577 bytes where at most 1,048,576 are expected"),
-    ],
-    ids=["not utf-8", "after a mark", "characters", "utf-16", "twice", "table twice", "no value", "yaml", "nul"]
-    + ["digits", "nested", "large"],
-)
+NOT_TOML = {
+    "bytes": (b"a = 1\nb = \xff", "not UTF-8 at line 2, column 5"),
+    "after a mark": (b"\xef\xbb\xbfa = 1\nb = \xff", "not UTF-8 at line 2, column 5"),
+    "characters": (b'a = "\xc3\xa9\xc3\xa9\xff"', "not UTF-8 at line 1, column 8"),
+    "utf-16": ("a = 1".encode("utf-16"), "not UTF-8 at line 1, column 1"),
+    "twice": (b"a = 1\na = 2\n", r"not TOML: Cannot overwrite a value \(at line 2, column 6\)"),
+    "table twice": (b"[t]\na = 1\n[t]\n", r"not TOML: .*at line 3, column"),
+    "no value": (b"a = \n", r"not TOML: Invalid value \(at line 1, column 5\)"),
+    "yaml": (b"a: &x [*x, *x]\n", r"not TOML: .*at line 1, column 2"),
+    "nul": (b"a = \0", r"not TOML: .*at line 1"),
+    "digits": (b"a = " + b"9" * 5000, "not TOML: "),
+    "nested": (b"a = " + b"[" * 90_000, "not TOML: "),
+    "large": (b"#" * ((1 << 20) + 1), "1,048,577 bytes where at most 1,048,576 are expected"),
+}
+
+
+@pytest.mark.parametrize(("data", "message"), NOT_TOML.values(), ids=NOT_TOML)
 def test_what_is_not_toml_is_refused_with_its_place(tmp_path, data, message):
     with pytest.raises(UsageError, match=message) as caught:
         read_toml(written(tmp_path, data))

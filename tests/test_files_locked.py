@@ -71,5 +71,6 @@ def test_a_second_holder_in_the_same_process_is_refused(tmp_path):
 
 
 def test_a_lock_where_none_can_be_is_a_refusal_of_the_disk(tmp_path):
+    (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="cannot write"):
-        take(tmp_path / "absent" / "lock")
+        take(tmp_path / "file" / "lock")

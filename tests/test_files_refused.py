@@ -1,4 +1,4 @@
-"""Every call by which a file reaches the disk is made to fail in turn: the former content stays, or the new is whole."""
+"""Every call by which a file reaches the disk is made to fail in turn: what stays is the former, or whole."""
 
 import errno
 import os
@@ -8,7 +8,7 @@ import pytest
 from residual.errors import StorageError
 from residual.files import Appender, read_folder, read_lines, remove_folder, replace_file, write_folder
 
-CALLS = ["open", "write", "fsync", "close", "replace", "rename", "mkdir"]
+CALLS = ["open", "write", "fsync", "close", "replace", "rename"]
 AFTER_RENAME = ["open", "fsync", "close"]  # making a rename durable is the last thing done
 CONTENTS = {"weights": bytes(range(256)) * 20, "note.json": b"{}\n", "empty": b""}
 FACTS = {"step": 7}
@@ -68,7 +68,7 @@ def test_replacing_a_file_is_all_or_nothing(tmp_path):
         path.write_bytes(b"former")
 
     met = refuse_each_call(lambda: replace_file(path, b"latter"), look)
-    assert met == {"open": 2, "write": 1, "fsync": 2, "close": 2, "replace": 1, "rename": 0, "mkdir": 1}
+    assert met == {"open": 2, "write": 1, "fsync": 2, "close": 2, "replace": 1, "rename": 0}
     assert found == [name for name in AFTER_RENAME for _ in range(2)]
 
 
@@ -91,6 +91,14 @@ def test_writing_a_folder_is_all_or_nothing(tmp_path):
     assert found == [name for name in AFTER_RENAME for _ in range(2)]
 
 
+@pytest.mark.parametrize("write", [replace_file, lambda path, _: write_folder(path, CONTENTS, "checkpoint", FACTS)])
+def test_a_folder_that_cannot_be_made_is_told(tmp_path, monkeypatch, write):
+    fail_at(monkeypatch, "mkdir", 1, errno.ENOSPC)
+    with pytest.raises(StorageError, match="No space left"):
+        write(tmp_path / "absent" / "name", b"x")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_short_write_is_completed(tmp_path, monkeypatch):
     real = os.write
     monkeypatch.setattr(os, "write", lambda descriptor, data: real(descriptor, data[:7]))
@@ -102,11 +110,11 @@ def test_records_before_a_refused_line_stay(tmp_path, monkeypatch):
     book = Appender(tmp_path / "records.jsonl")
     book.append({"step": 1})
     before = book.length, book.sha256
-    with monkeypatch.context() as patch, pytest.raises(StorageError, match="No space left"):
-        fail_at(patch, "write", 1, errno.ENOSPC)
+    fail_at(monkeypatch, "write", 1, errno.ENOSPC)
+    with pytest.raises(StorageError, match="No space left"):
         book.append({"step": 2})
-    with monkeypatch.context() as patch, pytest.raises(StorageError, match="Input/output"):
-        fail_at(patch, "fsync", 1, errno.EIO)
+    fail_at(monkeypatch, "fsync", 1, errno.EIO)
+    with pytest.raises(StorageError, match="Input/output"):
         book.sync()
     book.close()
     assert (book.length, book.sha256) == before

@@ -11,6 +11,7 @@ from campaigns import damage, digits, every_step, faults, kill
 from campaigns.running import fingerprint, finish, unlike
 from residual.runs.folder import RunFolder
 
+SAVING = (*kill.TINY, "--set", "steps=40", "--set", "checkpoint.every_steps=2", "--set", "compute.precision=float32")
 SMALL_CIFAR = ("--set", "data.limit=2000", "--set", "network.name=resnet-8", "--set", "compute.precision=float32")
 
 
@@ -34,13 +35,13 @@ def test_a_hold_ends_in_the_tiny_run_that_is_resumed_at_every_step(tmp_path: Pat
 
 
 def test_runs_killed_at_random_instants_end_like_the_run_left_alone() -> None:
-    found = kill.trial([*kill.TINY, *kill.OFTEN, "--set", "compute.precision=float32"], kills=2, seed=3)
+    found = kill.trial(SAVING, kills=2, seed=3, window=kill.WINDOW)
     assert found["identical"] == 2, found["rows"]
 
 
 def test_a_saver_that_is_not_atomic_fails_the_same_trial() -> None:
-    found = kill.trial([*kill.TINY, "--set", "checkpoint.every_steps=2"], kills=3, seed=1, program=kill.BAD)
-    assert found["identical"] < 3, found["rows"]
+    found = kill.trial(SAVING, kills=2, seed=3, program=kill.BAD, window=kill.WINDOW)
+    assert found["identical"] < 2, found["rows"]
 
 
 def test_damage_is_found_and_the_checkpoint_before_serves() -> None:

@@ -37,7 +37,9 @@ def evaluate(
 
     check_versions()
     from rich.table import Table
+    from rich.text import Text
 
+    from residual.cli.text import printable
     from residual.cli.words import console, percent, scores_table
     from residual.evaluation.use import evaluate_run
 
@@ -58,6 +60,7 @@ def evaluate(
         wrong[row] = 0
         most = int(wrong.argmax())
         confused = f"{report.class_names[most]} ({int(wrong[most])})" if int(wrong[most]) else ""
-        table.add_row(label, str(int(counts.sum())), percent(value["classes"][label]), confused)
+        cells = (label, str(int(counts.sum())), percent(value["classes"][label]), confused)
+        table.add_row(*(Text(printable(cell)) for cell in cells))
     console().print(table)
     return 0

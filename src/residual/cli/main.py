@@ -91,6 +91,7 @@ def run(arguments: Sequence[str]) -> int:
     if not log.handlers:
         log.addHandler(_Warnings())
         log.propagate = False
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it speaks of its own cache folder
     try:
         code = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
         if sys.stdout is not None:
@@ -100,8 +101,11 @@ def run(arguments: Sequence[str]) -> int:
         if debug and not isinstance(error, BrokenPipeError):
             raise
         return _explain(error, tokens)
+    except SystemExit:  # so does rich end where the reader of a help page went away
+        _drop_output()
+        return 0
     except KeyboardInterrupt:
-        return _say("stopped by SIGINT", 130)
+        return _say("stopped by SIGINT (residual): nothing is left half done, give the command again", 130)
 
 
 def _explain(error: Exception, tokens: Sequence[str]) -> int:
@@ -149,11 +153,13 @@ def _usage(error: cyclopts.CycloptsError, tokens: Sequence[str]) -> str:
         case cyclopts.RepeatArgumentError():
             text, remedy = f"{error.token.keyword} is given twice", "give it once"
         case cyclopts.MissingArgumentError() if error.argument is not None:
-            text = f"{error.keyword or error.argument.name} needs a value"
+            name = error.keyword or error.argument.name
+            text = f"{name} needs a value" if name.startswith("-") else f"no {name.upper()} was named"
         case cyclopts.ValidationError():
             text = error.exception_message or str(error)
         case _:
             what, point, rest = " ".join(str(error).split()).rstrip(".").partition(". ")
+            rest = rest.replace(". Did", "; did").replace("? Available", "? available")
             text, remedy = (what, rest) if point else (what, remedy)
             text, remedy = text[:1].lower() + text[1:], remedy[:1].lower() + remedy[1:]
     return f"{text} ({verb}): {remedy}"

@@ -7,17 +7,18 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from residual.cli.text import argument, printable
 from residual.files import Facts
 from residual.runs.folder import RunFolder
-from residual.training.progress import Listener
+from residual.training.progress import Listener, Output
 
 
 def console() -> Console:
     """Standard output; tables keep their width when it is not a terminal, so that lines can be searched."""
-    found = Console()
-    return found if found.is_terminal else Console(width=160, no_color=True)
+    found = Output()
+    return found if found.is_terminal else Output(width=160, no_color=True)
 
 
 def percent(share: float | None) -> str:
@@ -63,7 +64,7 @@ def choices(facts: Facts, plan: dict[str, Any]) -> list[str]:
 
 def scores_table(title: str, rows: list[tuple[str, Facts]]) -> Table:
     """Loss and top-1/3/5, a row for each split."""
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(printable(title)), title_justify="left")
     table.add_column("split")
     for name in ("images", "loss", "top-1", "top-3", "top-5"):
         table.add_column(name, justify="right")

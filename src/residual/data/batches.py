@@ -31,6 +31,25 @@ class Batch:
     samples: Tensor
 
 
+def check_batch_size(images: int, batch_size: int) -> None:
+    """Refuse a batch that is larger than the training set.
+
+    Raises:
+        DataError: with both numbers.
+    """
+    if images < batch_size:
+        raise DataError(
+            f"{images} training images are fewer than one batch of {batch_size}",
+            "data",
+            f"set batch_size to {images} or less, or give more images",
+        )
+
+
+def steps_of(epochs: float, images: int, batch_size: int) -> int:
+    """The number of steps after which `epochs` passes over the images are whole; 1.1 means eleven tenths exactly."""
+    return max(1, math.ceil(Fraction(str(epochs)) * images / batch_size))
+
+
 class Batches:
     """The training batches of one run."""
 
@@ -53,12 +72,7 @@ class Batches:
         Raises:
             DataError: fewer images than one batch.
         """
-        if len(indices) < batch_size:
-            raise DataError(
-                f"{len(indices)} training images are fewer than one batch of {batch_size}",
-                "data",
-                f"set batch_size to {len(indices)} or less, or give more images",
-            )
+        check_batch_size(len(indices), batch_size)
         self.source, self.indices, self.preprocessing, self.settings = source, indices, preprocessing, settings
         self.batch_size, self.seed, self.device = batch_size, seed, device or torch.device("cpu")
         # Two epochs, since a batch may span the border between them.
@@ -68,10 +82,6 @@ class Batches:
     def __len__(self) -> int:
         """Images in one epoch."""
         return len(self.indices)
-
-    def steps(self, epochs: float) -> int:
-        """The number of steps after which `epochs` epochs have been seen whole; 1.1 means eleven tenths exactly."""
-        return max(1, math.ceil(Fraction(str(epochs)) * len(self) / self.batch_size))
 
     def epoch(self, step: int) -> float:
         """How many epochs have been seen before `step`."""

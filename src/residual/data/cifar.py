@@ -106,6 +106,8 @@ def _from_archive(archive: Path, names: Mapping[str, str]) -> Iterator[tuple[str
                     assert file is not None  # a regular file
                     wanted.discard(name)
                     yield name, file.read()
+            while stream.read(1 << 20):
+                pass  # to the end, where the length and the checksum of the whole stand
     # Header fields of a forged archive are numbers, text and nesting of any kind.
     except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError, OverflowError, RecursionError) as error:
         raise DataError(f"the archive is damaged: {error}", archive, _RESTORE) from None
@@ -162,5 +164,5 @@ def read_cifar10(place: Path, checksums: Mapping[str, str] = OFFICIAL) -> Datase
         channels=3,
         image_size=(32, 32),
         checksums=dict(checksums),
-        origin=str(found),
+        origin=str(found.absolute()),
     )

@@ -101,7 +101,8 @@ def open_data(classifier: Classifier, path: str | None = None) -> Dataset:
         DataError: it is not there, or not the same files.
     """
     facts = classifier.provenance["data"]
-    origin = facts["origin"] if Path(facts["origin"]).exists() else None
+    at_training = Path(facts["origin"])  # what is embedded has no absolute place
+    origin = str(at_training) if at_training.is_absolute() and at_training.exists() else None
     settings = DataSettings(dataset=facts["name"], path=path or origin)
     dataset = open_dataset(settings)
     if dataset.checksums != facts["checksums"]:

@@ -21,6 +21,13 @@ Record = dict[str, Any]
 Style = Literal["auto", "bar", "plain", "json", "none"]
 
 
+class Output(Console):
+    """A console that says when its reader has gone; rich itself would end the process."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 class Listener(Protocol):
     def began(self, plan: Record) -> None: ...
 
@@ -59,7 +66,7 @@ class Unbroken:
         except OSError as error:
             self._inner = Silent()
             if not isinstance(error, BrokenPipeError):  # as after `| head -1`: its reader wants no more
-                reason = error.strerror or type(error).__name__
+                reason = (error.strerror or type(error).__name__).lower()
                 log.warning("standard output cannot be written (%s), the training goes on without it", reason)
 
     def began(self, plan: Record) -> None:
@@ -201,7 +208,7 @@ def make_listener(style: Style = "auto") -> Listener:
         return Silent()
     if style == "json":
         return JsonLines()
-    console = Console(file=sys.stdout)
+    console = Output(file=sys.stdout)
     if style == "bar" or (style == "auto" and console.is_terminal and not console.is_dumb_terminal):
         return Bar(console)
     return Lines(lambda line: print(line, flush=True))

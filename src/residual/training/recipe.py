@@ -144,8 +144,8 @@ def _faults(error: ValidationError) -> list[Fault]:
             case "extra_forbidden":
                 rule, remedy = "no such setting", nearest(path[-1], sorted(settings))
             case "union_tag_invalid" | "union_tag_not_found":
-                path, given = [*path, "kind"], context.get("tag")
-                rule, remedy = "no such schedule", nearest(str(given), list(SCHEDULES))
+                path, given = [*path, "kind"], context.get("tag", "")
+                rule, remedy = "no such schedule", nearest(given, list(SCHEDULES))
             case "string_pattern_mismatch" if field is not None and field.description:
                 rule = f"must be {field.description}"
             case "model_type" | "model_attributes_type":
@@ -240,6 +240,8 @@ def _put(table: dict[str, Any], path: str, value: Any) -> Fault | None:
             place[name] = {}
         if not isinstance(place, dict) or not isinstance(place.get(name), dict):
             known = sorted(place) if isinstance(place, dict) else []
+            if name in known:
+                return Fault(path, _short(value), f"{name} is no group of settings", f"set {name} itself")
             remedy = nearest(name, known) if known else "leave it out"
             return Fault(path, _short(value), f"no such group of settings as {name}", remedy)
         place = place[name]

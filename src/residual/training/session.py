@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -199,7 +200,7 @@ def open_session(
     """The run in `folder`, brought to its newest sound checkpoint, or to step 0 where there is none."""
     facts = folder.facts()
     compute.prepare()
-    dataset, division = data or _data(recipe)
+    dataset, division = data or _data(recipe, facts)
     check_data(folder, facts, dataset, division)
     preprocessing = measure(dataset.train, division.training, recipe.data.normalisation)
     device = compute.torch_device
@@ -242,9 +243,14 @@ def open_session(
     )
 
 
-def _data(recipe: Recipe) -> tuple[Dataset, Division]:
-    dataset = open_dataset(recipe.data)
-    return dataset, divide(dataset, recipe.data)
+def _data(recipe: Recipe, facts: Facts) -> tuple[Dataset, Division]:
+    """The data set from where the recipe says, else from where it was found when the run began."""
+    settings, origin = recipe.data, Path(facts["data"]["origin"])
+    named = settings.path is not None and Path(settings.path).expanduser().exists()
+    if not named and origin.is_absolute() and origin.exists():  # what is embedded has no such place
+        settings = settings.model_copy(update={"path": str(origin)})
+    dataset = open_dataset(settings)
+    return dataset, divide(dataset, settings)
 
 
 def _restore(folder: RunFolder, state: TrainState, identity: str) -> Appender:

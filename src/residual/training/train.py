@@ -16,12 +16,11 @@ from typing import Any
 
 import torch
 
-from residual.data.batches import Batches
-from residual.data.datasets import Division, divide, open_dataset
-from residual.data.preprocessing import measure
+from residual.data.batches import check_batch_size, steps_of
+from residual.data.datasets import divide, open_dataset
 from residual.data.source import Dataset
 from residual.environment import check_versions, machine, versions
-from residual.errors import Interrupted, StorageError, UsageError
+from residual.errors import Interrupted, ModelError, StorageError, UsageError
 from residual.files import Facts
 from residual.models import resolve
 from residual.runs.folder import RunFolder, create_numbered, find_run, runs_root
@@ -35,7 +34,9 @@ from residual.training.result import make_result
 from residual.training.signals import Signals
 
 SAFE = ("compute.", "checkpoint.")
-"""What may be changed on resume, with `override=True`: the same figures up to rounding."""
+"""What may be changed on resume, with `override_safe`: the same figures up to rounding."""
+MOVED = ("data.path",)
+"""What may be changed freely: the data may have moved, its checksums say whether it is the same."""
 
 
 def _now() -> str:
@@ -84,7 +85,7 @@ def train(
         division = divide(dataset, chosen_recipe.data)
         spec = resolve(chosen_recipe.network, len(dataset.class_names), dataset.channels)
         compute, reasons = choose(chosen_recipe.compute)
-        steps = _steps(chosen_recipe, dataset, division)
+        steps = _steps(chosen_recipe, len(division.training))
         facts = {
             "residual": versions()["residual"],
             "created": _now(),
@@ -133,6 +134,8 @@ def resume(
     check_versions()
     folder = find_run(os.fspath(run) if run is not None else None)
     facts = folder.facts()
+    if not all(isinstance(facts.get(part), dict) for part in ("recipe", "network", "data", "versions", "machine")):
+        raise ModelError("run.json is damaged", folder.path, "restore it from a copy")
     stored = sessions.stored_recipe(folder, facts)
     compute = sessions.stored_compute(folder, facts)
     changes = list(set.items() if isinstance(set, Mapping) else set)
@@ -140,10 +143,10 @@ def resume(
     unlike = differences(stored.model_dump(mode="json"), wanted.model_dump(mode="json"))
     if unlike:
         listed = "; ".join(f"{path}: {old!r} in the run, {new!r} asked" for path, (old, new) in unlike.items())
-        unsafe = [path for path in unlike if not path.startswith(SAFE)]
+        unsafe = [path for path in unlike if not path.startswith((*SAFE, *MOVED))]
         if unsafe:
             raise UsageError(f"the run differs: {listed}", folder.path, "leave these out, or start a new run")
-        if not override_safe:
+        if not override_safe and any(path.startswith(SAFE) for path in unlike):
             raise UsageError(f"the run differs: {listed}", folder.path, "leave these out, or add --override")
         stored = wanted
         if any(path.startswith("compute.") for path in unlike):
@@ -156,17 +159,21 @@ def resume(
         return _sit(folder, stored, compute, listener or Silent(), signals)
 
 
-def _steps(recipe: Recipe, dataset: Dataset, division: Division) -> int:
+def _steps(recipe: Recipe, images: int) -> int:
     """The run's length in steps; refuses a batch larger than the training images."""
-    probe = measure(dataset.train, division.training[:1], "mean-std")
-    batches = Batches(dataset.train, division.training, probe, recipe.data.augment, recipe.batch_size, recipe.seed)
-    return recipe.steps if recipe.steps is not None else batches.steps(recipe.epochs or 1)
+    check_batch_size(images, recipe.batch_size)
+    return recipe.steps if recipe.steps is not None else steps_of(recipe.epochs or 1, images, recipe.batch_size)
 
 
 def _refuse_unmakeable(path: Path) -> None:
     """Find out before the data is read that no run folder can be made there."""
     try:
         path.lstat()
+        return  # RunFolder.create judges what stands there
+    except OSError:
+        longest = path / "checkpoints" / "step-00000000-unfinished" / "preprocessing.safetensors"
+    try:
+        longest.lstat()
     except FileNotFoundError:
         pass
     except OSError as error:

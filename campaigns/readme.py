@@ -1,0 +1,107 @@
+"""The figures of the README, drawn up from the result files; a test holds the two together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from campaigns.running import RESULTS, ROOT
+from residual.files import Facts, replace_file
+
+BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+
+
+def _read(name: str) -> Facts | None:
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_bytes()) if path.is_file() else None
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f} %"
+
+
+def _where(result: Facts) -> str:
+    cores, versions = result["machine"]["cores"], result["versions"]
+    return f"{result['machine']['processor']}, {cores} cores, torch {versions['torch']}, {result['date']}"
+
+
+def _digits(result: Facts) -> tuple[str, str, str]:
+    top1, seconds = result["test_top1"], result["command_seconds"]
+    figure = f"{_percent(top1['mean'])} ± {100 * top1['std']:.2f} test top-1, {seconds['mean']:.0f} s a run"
+    seeds = ", ".join(str(seed) for seed in result["seeds"])
+    return "`residual train`: ResNet-20 on the embedded digits, last step", figure, f"seeds {seeds}"
+
+
+def _cifar(result: Facts) -> tuple[str, str, str]:
+    test, epochs = result["final"]["test"], result["images_seen"] / result["data"]["training"]
+    name, shortcut = result["network"]["name"], result["network"]["shortcut"]
+    what = f"`{result['recipe']}`: {name}, option {shortcut}, {epochs:.0f} epochs of 50,000, single view, last step"
+    figure = f"{_percent(test['top1'])} test top-1, {result['seconds'] / 60:.0f} min"
+    return what, figure, f"seed {result['seed']}"
+
+
+def _kill(result: Facts) -> tuple[str, str, str]:
+    plain, dropout, bad = result["plain"], result["dropout"], result["during saves, non-atomic (must fail)"]
+    figure = (
+        f"{plain['identical']} of {plain['kills']} and, with dropout, {dropout['identical']} of {dropout['kills']} "
+        f"bit-identical; a non-atomic saver is caught in {bad['kills'] - bad['identical']} of {bad['kills']}"
+    )
+    return "kill -9 at random instants of a CIFAR-10 run, resumed", figure, f"kill seed {plain['seed']}"
+
+
+def _faults(result: Facts) -> tuple[str, str, str]:
+    figure = f"{result['sound']} of {result['cases']} without loss"
+    return "the N-th write, fsync, rename, mkdir fails (EIO, ENOSPC, kill -9), every N", figure, "-"
+
+
+def _damage(result: Facts) -> tuple[str, str, str]:
+    flips = [result["small_checkpoint"], result["resnet_20"]]
+    cuts = [result["truncation_small"], result["truncation_resnet_20"]]
+    figure = (
+        f"{sum(f['found'] for f in flips):,} of {sum(f['bits'] for f in flips):,} flips and "
+        f"{sum(c['found'] for c in cuts):,} of {sum(c['cuts'] for c in cuts):,} cuts found"
+    )
+    return "one flipped bit, or a cut, anywhere in a checkpoint", figure, "flip seed 0"
+
+
+def _every_step(result: Facts) -> tuple[str, str, str]:
+    variants = result["variants"].values()
+    figure = f"{sum(v['identical'] for v in variants)} of {sum(v['restored'] for v in variants)} rests bit-identical"
+    return "state saved at every step, each restored, each rest compared", figure, "seed 0"
+
+
+ROWS: dict[str, Callable[[Facts], tuple[str, str, str]]] = {
+    "digits": _digits,
+    "cifar10-fast-resnet-20-seed0": _cifar,
+    "kill": _kill,
+    "every-step": _every_step,
+    "faults": _faults,
+    "damage": _damage,
+}
+
+
+def table() -> str:
+    """The README's table of figures, from the result files that are there."""
+    lines = ["| what | measured | chance | command | on |", "|---|---|---|---|---|"]
+    for name, row in ROWS.items():
+        result = _read(name)
+        if result is not None:
+            what, figure, chance = row(result)
+            command = f"`{result['command']}` → [results/{name}.json](results/{name}.json)"
+            lines.append(f"| {what} | {figure} | {chance} | {command} | {_where(result)} |")
+    return "\n".join(lines)
+
+
+def put(text: str, figures: str) -> str:
+    """The README's text with the figures between the two marks."""
+    head, _, rest = text.partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    return f"{head}{BEGIN}\n{figures}\n{END}{tail}"
+
+
+def main(argv: list[str]) -> int:
+    path: Path = ROOT / "README.md"
+    replace_file(path, put(path.read_text(), table()).encode())
+    print("README.md: the figures are those of results/")
+    return 0

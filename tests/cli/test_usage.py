@@ -1,0 +1,263 @@
+"""Command lines that mean nothing: every one is answered in one line that names the way out."""
+
+from __future__ import annotations
+
+import inspect
+import json
+
+import pytest
+
+from residual.cli.main import app
+from residual.models import NETWORKS
+from residual.training.recipes import RECIPES
+from residual.version import VERSION
+from tests.cli.conftest import SIX, TINY
+
+VERBS = ("train", "evaluate", "predict", "runs", "curves", "models", "recipes", "samples", "completion")
+
+UNKNOWN = {
+    "option": (["train", "--epoch", 3], ["--epoch ", "did you mean --epochs?"]),
+    "verb": (["trian"], ["trian", 'did you mean "train"?']),
+    "no verb": (["--fast"], ["--fast", "available commands"]),
+    "word": (["train", "digits", "more"], ["unexpected: more", "residual train --help"]),
+    "setting": (["train", "--set", "optimiser.momentun=0.9"], ["optimiser.momentun", "did you mean momentum?"]),
+    "setting of the top": (["train", "--set", "sede=1"], ["sede", "did you mean seed"]),
+    "group": (["train", "--set", "optimizer.momentum=0.9"], ["optimizer", "did you mean optimiser?"]),
+    "deep group": (["train", "--set", "data.augment.shfit=1"], ["data.augment.shfit", "did you mean shift?"]),
+    "path below a value": (["train", "--set", "seed.x=1"], ["seed.x", "seed is no group of settings"]),
+    "path below nothing": (["train", "--set", "data.path.x=3"], ["data.path", "string"]),
+    "setting of a schedule": (["train", "--set", "schedule.peek=1"], ["schedule.peek", "did you mean peak?"]),
+    "schedule": (["train", "--set", "schedule.kind=onecycle"], ["schedule.kind", "did you mean one-cycle?"]),
+    "setting of another schedule": (
+        ["train", "--set", "schedule.kind=steps", "--set", "schedule.peak=1"],
+        ["schedule.peak", "no such setting", "rate"],
+    ),
+    "recipe": (["train", "digit"], ["'digit'", "did you mean digits?"]),
+    "recipe without a name": (["train", ""], ["''", "digits"]),
+    "recipe to print": (["recipes", "cifar10"], ["'cifar10'", "cifar10-fast"]),
+    "network": (["train", "--network", "resnet20x"], ["resnet20x", "did you mean resnet-20"]),
+    "network to list": (["models", "resnet-21"], ["resnet-21", "did you mean resnet-"]),
+    "part of a network": (["models", "resnet-20", "--set", "shortcutt=A"], ["shortcutt", "did you mean shortcut?"]),
+    "split": (["evaluate", "--split", "tset"], ["tset", "validation", 'did you mean "test"?']),
+    "log": (["train", "--log", "pretty"], ["pretty", '"plain"']),
+    "protocol": (["train", "--protocol", "x"], ['"tune", "final"']),
+    "format": (["predict", "last", "x.png", "--format", "xml"], ["xml", '"csv"']),
+    "shell": (["completion", "tcsh"], ["tcsh", '"fish"']),
+    "run": (["train", "--resume", "nosuch"], ["nosuch", "residual runs"]),
+    "run to judge": (["evaluate", "nosuch"], ["nosuch", "residual runs"]),
+    "run to draw": (["curves", "nosuch"], ["nosuch", "residual runs"]),
+    "runs to compare": (["runs", "nosuch", "other"], ["nosuch", "residual runs"]),
+    "last run": (["evaluate"], ["no run yet", "residual train"]),
+    "last run to resume": (["train", "--resume"], ["no run yet", "residual train"]),
+    "device": (["train", "--device", "tpu"], ["'tpu'", "auto, cpu, mps, cuda or cuda:N"]),
+    "precision": (["train", "--set", "compute.precision=float16"], ["'float16'", "'bfloat16'", "'float32'"]),
+}
+
+
+@pytest.mark.parametrize(("arguments", "words"), UNKNOWN.values(), ids=UNKNOWN)
+def test_an_unknown_name_is_answered_with_the_nearest(refused, arguments, words):
+    refused(2, arguments, *words)
+
+
+VALUES = {
+    "epochs 0": (["--epochs", "0"], ["epochs is 0", "greater than 0"]),
+    "epochs -1": (["--epochs", "-1"], ["epochs is -1", "greater than 0"]),
+    "epochs abc": (["--epochs", "abc"], ["--epochs", '"abc"', "--help"]),
+    "epochs empty": (["--epochs", ""], ["--epochs", '""']),
+    "epochs nan": (["--epochs", "nan"], ["epochs is nan", "finite"]),
+    "epochs 1e999": (["--epochs", "1e999"], ["epochs is inf", "finite"]),
+    "epochs 1e9": (["--epochs", "1e9"], ["epochs is 1000000000", "less than or equal to 1000000"]),
+    "steps 0": (["--set", "steps=0"], ["steps is 0", "greater than or equal to 1"]),
+    "batch 0": (["--batch-size", "0"], ["batch_size is 0", "greater than or equal to 1"]),
+    "batch 10^12": (["--batch-size", "1000000000000"], ["batch_size is 1000000000000", "1048576"]),
+    "batch 1.5": (["--batch-size", "1.5"], ["--batch-size", "'1.5' is not a whole number"]),
+    "batch 0x": (["--batch-size", "0x"], ["--batch-size", "whole number"]),
+    "seed 1.5": (["--seed", "1.5"], ["--seed", "'1.5' is not a whole number"]),
+    "seed -1": (["--seed", "-1"], ["seed is -1", "greater than or equal to 0"]),
+    "seed 2^53": (["--seed", 2**53], ["seed", "less than 9007199254740992"]),
+    "seed half": (["--set", "seed=1.5"], ["seed is 1.5", "integer"]),
+    "seed of 5000 digits": (["--set", "seed=" + "9" * 5000], ["seed", "..."]),
+    "rate nan": (["--set", "schedule.peak=nan"], ["schedule.peak is nan", "finite"]),
+    "rate inf": (["--set", "schedule.peak=inf"], ["schedule.peak is inf", "finite"]),
+    "rate 0": (["--set", "schedule.peak=0"], ["schedule.peak is 0", "greater than 0"]),
+    "rate -1": (["--set", "schedule.peak=-1"], ["schedule.peak is -1", "greater than 0"]),
+    "rate, a word": (["--set", "schedule.peak=high"], ["schedule.peak is 'high'", "number"]),
+    "momentum 1.2": (["--set", "optimiser.momentum=1.2"], ["optimiser.momentum is 1.2", "less than 1"]),
+    "threads 10^12": (["--set", "compute.threads=1000000000000"], ["compute.threads", "4096"]),
+    "every inf seconds": (["--set", "checkpoint.every_seconds=inf"], ["checkpoint.every_seconds is inf", "finite"]),
+    "validation nan": (["--set", "data.validation=nan"], ["data.validation is nan", "finite"]),
+    "a group": (["--set", "data=3"], ["data is 3", "group of settings"]),
+    "a schedule": (["--set", "schedule=3"], ["schedule is 3", "group of settings"]),
+    "no stage": (["--set", "network.depths=[]"], ["network.depths is []", "at least 1"]),
+    "no channel": (["--set", "network.widths=[0,4,4]"], ["network.widths.0 is 0", "greater than or equal to 1"]),
+    "unlike lists": (["--set", "network.widths=[4,4]"], ["depths has 3 stages, widths 2", "one number a stage"]),
+    "name": (["--set", "name=../x"], ["'../x'", "letters, digits"]),
+    "format": (["--set", "format=2"], ["format is 2", "install the release"]),
+    "two lengths": (["--set", "epochs=2", "--set", "steps=3"], ["epochs is 2", "steps is 3", "one of the two"]),
+    "no length": (["--set", "epochs=none"], ["needs a length", "epochs or steps"]),
+    "no value": (["--set", "seed"], ["path=value", "as in"]),
+    "no path": (["--set", "=3"], ["path=value", "as in"]),
+    "nothing to set": (["--set"], ["--set needs a value"]),
+    "override alone": (["--override"], ["--override", "--resume"]),
+    "out and resume": (["--out", "a", "--resume", "b"], ["--out", "--resume", "leave --out away"]),
+    "a second line": (["--set", "seed=1\nformat=2"], ["seed is '1\\nformat=2'", "integer"]),
+}
+
+
+@pytest.mark.parametrize(("arguments", "words"), VALUES.values(), ids=VALUES)
+def test_a_bad_value_is_named_with_its_rule(refused, arguments, words):
+    refused(2, ["train", *arguments], *words)
+
+
+OTHERS = {
+    "no image": (["predict", "last"], ["no image", "residual predict RUN"]),
+    "no run": (["predict"], ["no RUN was named", "residual predict --help"]),
+    "top 0": (["predict", "last", "x.png", "--top-k", 0], ["top-k is 0", "at least 1"]),
+    "top 1.5": (["predict", "last", "x.png", "--top-k", 1.5], ["--top-k", "whole number"]),
+    "no samples": (["samples", "x", "--count", 0], ["count is 0", "between 1 and 359"]),
+    "no folder": (["samples"], ["no FOLDER was named"]),
+    "0 classes": (["models", "--classes", 0], ["0 is out of range (--classes)", "between 2 and"]),
+    "-3 classes": (["models", "resnet-20", "--classes", -3], ["(--classes)", "between 2 and"]),
+    "0 channels": (["models", "--channels", 0], ["(--channels)", "between 1 and"]),
+    "0 pixels": (["models", "--image-size", 0], ["(--image-size)", "between 1 and"]),
+    "10^9 pixels": (["models", "--image-size", 10**9], ["(--image-size)", "between 1 and"]),
+    "two faults of a network": (
+        ["models", "resnet-20", "--set", "dropout=2", "--set", "norm_eps=-1"],
+        ["dropout is 2: must be less than 1", "norm_eps is -1"],
+    ),
+    "another network": (["models", "resnet-20", "--set", "name=resnet-8"], ["no such part: name"]),
+    "two shortcuts": (["models", "resnet-20", "--set", "shortcut=A", "--set", "shortcut=B"], ["given twice"]),
+    "parts of no network": (["models", "--set", "shortcut=A"], ["--set needs the name of a network"]),
+    "several runs, no file": (["curves", "a", "b"], ["no such run"]),
+}
+
+
+@pytest.mark.parametrize(("arguments", "words"), OTHERS.values(), ids=OTHERS)
+def test_the_other_verbs_refuse_as_well(refused, arguments, words):
+    refused(2, arguments, *words)
+
+
+def test_all_faults_are_told_at_once(refused):
+    bad = ["optimiser.momentum=1.2", "schedule.peak=-1", "bogus=3", "seed=-1", "seed=-2", "network.name=resnet-21"]
+    refused(
+        2,
+        ["train", "--epochs", "0", *(token for text in bad for token in ("--set", text))],
+        *("epochs is 0", "optimiser.momentum is 1.2", "schedule.peak is -1", "bogus is 3", "seed is -2: given twice"),
+        *("network.name is 'resnet-21'", "did you mean resnet-"),
+    )
+
+
+TWICE = {
+    "option": (["--seed", 1, "--seed", 2], ["--seed is given twice"]),
+    "option, same value": (["--seed", 1, "--seed", 1], ["--seed is given twice"]),
+    "option and setting": (["--seed", 1, "--set", "seed=2"], ["seed is 2: given twice, first as 1"]),
+    "settings": (["--set", "seed=1", "--set", "seed=2"], ["seed is 2: given twice, first as 1"]),
+    "length": (["--epochs", 1, "--set", "epochs=2"], ["epochs is 2: given twice"]),
+    "log": (["--log", "bar", "--log", "json"], ["--log is given twice"]),
+}
+
+
+@pytest.mark.parametrize(("arguments", "words"), TWICE.values(), ids=TWICE)
+def test_what_is_given_twice_is_refused(refused, arguments, words):
+    refused(2, ["train", *arguments], *words, "give it once")
+
+
+def test_the_same_value_twice_is_no_contradiction(say):
+    said = say(*SIX, "--seed", 7, "--set", "seed=7", "--set", "seed=7")
+    assert (said.code, said.err) == (0, "")
+    assert "seed 7" in said.out
+
+
+@pytest.mark.parametrize("device", ["cuda:7", "cuda:99999999999999999999"])
+def test_an_absent_device_is_answered_with_the_present_ones(refused, device):
+    refused(6, ["train", "--device", device], f"no device {device} here", "this machine has cpu")
+
+
+def test_absent_mps_is_answered_with_the_present_ones(refused):
+    import torch
+
+    if torch.backends.mps.is_available():
+        pytest.skip("this machine has mps")
+    refused(6, ["train", "--device", "mps"], "no device mps here", "this machine has cpu")
+
+
+def test_a_batch_larger_than_the_data_says_how_large_it_may_be(refused):
+    refused(3, ["train", "--batch-size", "5000"], "1294 training images", "batch of 5000", "1294 or less")
+
+
+@pytest.mark.parametrize("width", [10**6, 10**9])
+def test_a_network_larger_than_memory_is_a_lack_of_memory(say, here, width):
+    from tests.cli.conftest import only_error
+
+    said = say(*TINY[:4], "--set", "network.name=resnet-8", "--set", f"network.widths=[{width},{width},{width}]")
+    assert said.code == 6
+    assert "out of memory" in only_error(said)
+
+
+def test_a_fault_of_the_program_is_said_to_be_one(say, monkeypatch):
+    def broken(*_, **__):
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr("residual.training.recipes.find_recipe", broken)
+    said = say("recipes", "digits")
+    assert (said.code, said.out) == (1, "")
+    assert said.err.splitlines() == [
+        "error: ZeroDivisionError: division by zero (a fault of the program): run again with --debug and report it"
+    ]
+    with pytest.raises(ZeroDivisionError):
+        say("recipes", "digits", "--debug")
+
+
+# What is right is answered, too.
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_tells_of_every_option(say, verb):
+    said = say(verb, "--help")
+    text = " ".join(said.out.replace("│", " ").split())
+    assert said.code == 0
+    function = app[verb].default_command
+    assert function is not None
+    described = inspect.getdoc(function) or ""
+    for name, parameter in inspect.signature(function).parameters.items():
+        shown = name.upper() if parameter.kind is parameter.POSITIONAL_ONLY else name.replace("_", "-")
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            shown = "--" + shown
+        assert shown.lower() in text.lower(), name
+        words = described.split(f"\n{name}\n", 1)
+        assert len(words) == 2, f"{verb} does not describe {name}"
+        assert words[1].split(".")[0].strip().split("\n")[0].split("`")[0].strip()[:30] in text
+
+
+def test_help_and_version(say):
+    said = say("--help")
+    assert said.code == 0
+    assert all(verb in said.out for verb in VERBS)
+    assert say("--version") == (0, f"{VERSION}\n", "")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(say, shell):
+    said = say("completion", shell)
+    assert (said.code, said.err) == (0, "")
+    assert "train" in said.out
+    assert "residual" in said.out
+
+
+@pytest.mark.parametrize("shell", ["/bin/zsh", "/usr/bin/fish", "/bin/dash"])
+def test_completion_of_the_own_shell(say, monkeypatch, shell):
+    monkeypatch.setenv("SHELL", shell)
+    named = say("completion", {"zsh": "zsh", "fish": "fish"}.get(shell.rsplit("/", 1)[-1], "bash"))
+    assert say("completion") == named
+
+
+def test_lists_as_json(say):
+    models = json.loads(say("models", "--json").out)
+    assert {row["name"] for row in models} == set(NETWORKS)
+    one = json.loads(say("models", "resnet-20", "--json", "--classes", 2, "--set", "shortcut=B").out)
+    assert (one["classes"], one["shortcut"]) == (2, "B")
+    assert sum(layer["parameters"] for layer in one["layers"]) == one["parameters"]
+    recipes = json.loads(say("recipes", "--json").out)
+    assert {name: RECIPES[name].model_dump(mode="json") for name in recipes} == recipes
+    assert json.loads(say("recipes", "digits", "--json").out) == recipes["digits"]
+    assert json.loads(say("runs", "--json").out) == []

@@ -1,0 +1,100 @@
+"""Chance in one function, arithmetic in the others; both against something simpler."""
+
+import numpy as np
+import pytest
+import torch
+
+from residual.data.augment import AugmentSettings, Draws, augment, choose, flip, move
+
+GENERATOR = torch.Generator()
+
+
+def images(count=6, channels=2, height=5, width=4):
+    return torch.randn(count, channels, height, width, generator=GENERATOR.manual_seed(1))
+
+
+def slowly_moved(image, top, left, pixels, border):
+    """One image CHW cut at (top, left) of the padded one, pixel by pixel."""
+    channels, height, width = image.shape
+    found = np.zeros(image.shape, np.float32)
+    for channel in range(channels):
+        for row in range(height):
+            for column in range(width):
+                y, x = row + top - pixels, column + left - pixels
+                if border == "replicate":
+                    y, x = min(max(y, 0), height - 1), min(max(x, 0), width - 1)
+                if 0 <= y < height and 0 <= x < width:
+                    found[channel, row, column] = image[channel, y, x]
+    return found
+
+
+@pytest.mark.parametrize("border", ["constant", "replicate"])
+@pytest.mark.parametrize("pixels", [1, 3])
+def test_every_move_equals_the_slow_one(border, pixels):
+    offsets = torch.cartesian_prod(torch.arange(2 * pixels + 1), torch.arange(2 * pixels + 1))
+    before = images(len(offsets))
+    kept = before.clone()
+    moved = move(before, offsets, pixels, border)
+    for found, image, (top, left) in zip(moved, before, offsets.tolist(), strict=True):
+        assert np.array_equal(found.numpy(), slowly_moved(image.numpy(), top, left, pixels, border))
+    assert torch.equal(before, kept)
+
+
+def test_flip_mirrors_the_named_images_left_to_right():
+    before = images()
+    mirrored = torch.tensor([True, False, False, True, True, False])
+    for found, image, named in zip(flip(before, mirrored), before.numpy(), mirrored.tolist(), strict=True):
+        assert np.array_equal(found.numpy(), image[:, :, ::-1] if named else image)
+
+
+def test_shift_comes_first_then_crop_then_mirror():
+    settings = AugmentSettings(pad_crop=2, shift=1, mirror=True)
+    before = images(1)
+    draws = Draws(crop=torch.tensor([[0, 4]]), shift=torch.tensor([[2, 0]]), mirror=torch.tensor([True]))
+    expected = slowly_moved(before[0].numpy(), 2, 0, 1, "replicate")
+    expected = slowly_moved(expected, 0, 4, 2, "constant")[:, :, ::-1]
+    assert np.array_equal(augment(before, draws, settings)[0].numpy(), expected)
+
+
+@pytest.mark.parametrize("kind", ["pad_crop", "shift"])
+def test_offsets_are_uniform_with_both_ends(kind):
+    count, pixels = 18_000, 4
+    draws = choose(count, AugmentSettings(**{kind: pixels}), seed=0, epoch=0)
+    offsets = draws.crop if kind == "pad_crop" else draws.shift
+    assert offsets.shape == (count, 2)
+    for axis in range(2):
+        counts = offsets[:, axis].bincount(minlength=9)
+        assert len(counts) == 9
+        assert (counts - count / 9).abs().max() < 5 * (count / 9) ** 0.5
+    # Rows and columns are drawn apart.
+    assert abs(float(torch.corrcoef(offsets.T.double())[0, 1])) < 0.05
+
+
+def test_half_of_the_images_are_mirrored():
+    share = choose(10_000, AugmentSettings(mirror=True), seed=0, epoch=0).mirror.double().mean()
+    assert abs(float(share) - 0.5) < 0.025
+    assert not choose(10_000, AugmentSettings(mirror=False), seed=0, epoch=0).mirror.any()
+
+
+def test_seed_epoch_and_kind_each_have_their_own_draws():
+    settings = AugmentSettings(pad_crop=4, shift=4, mirror=True)
+    first = choose(500, settings, seed=0, epoch=0)
+    assert not torch.equal(first.crop, first.shift)
+    for other in (choose(500, settings, seed=1, epoch=0), choose(500, settings, seed=0, epoch=1)):
+        assert not torch.equal(first.crop, other.crop)
+        assert not torch.equal(first.shift, other.shift)
+        assert not torch.equal(first.mirror, other.mirror)
+
+
+def test_one_kind_does_not_change_the_draws_of_another():
+    alone = choose(500, AugmentSettings(pad_crop=4), seed=0, epoch=3)
+    together = choose(500, AugmentSettings(pad_crop=4, shift=2, mirror=True), seed=0, epoch=3)
+    assert torch.equal(alone.crop, together.crop)
+
+
+def test_rows_are_those_of_the_samples():
+    draws = choose(10, AugmentSettings(pad_crop=4, shift=2, mirror=True), seed=0, epoch=0)
+    rows = draws.rows(torch.tensor([7, 0, 7]))
+    assert torch.equal(rows.crop, draws.crop[[7, 0, 7]])
+    assert torch.equal(rows.shift, draws.shift[[7, 0, 7]])
+    assert torch.equal(rows.mirror, draws.mirror[[7, 0, 7]])

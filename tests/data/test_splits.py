@@ -1,0 +1,82 @@
+"""A division of labels holds the same share of every class, and is the same whenever it is asked."""
+
+import hashlib
+from math import floor
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from residual.data.datasets import DataSettings, divide
+from residual.data.digits import read_digits
+from residual.data.source import Dataset, MemorySource, Subset
+from residual.data.splits import stratified
+
+LABELS = st.lists(st.integers(0, 6), max_size=120).map(lambda values: torch.tensor(values, dtype=torch.int64))
+SHARES = st.one_of(st.floats(0, 1, exclude_max=True), st.sampled_from([0.0, 0.1, 0.2, 0.25, 1 / 3, 0.5, 0.9]))
+
+
+@given(LABELS, SHARES, st.sampled_from(["a", "b"]))
+def test_every_image_is_kept_or_held_and_every_class_shared(labels, share, name):
+    kept, held = stratified(labels, share, name)
+    assert sorted([*kept.tolist(), *held.tolist()]) == list(range(len(labels)))
+    assert kept.tolist() == sorted(kept.tolist())
+    assert held.tolist() == sorted(held.tolist())
+    assert len(held) == round(share * len(labels))
+    for label in labels.unique():
+        exact = share * int((labels == label).sum())
+        assert floor(exact) <= int((labels[held] == label).sum()) <= floor(exact) + 1
+    again = stratified(labels.clone(), share, name)
+    assert torch.equal(kept, again[0])
+    assert torch.equal(held, again[1])
+
+
+def test_another_name_holds_other_images():
+    labels = torch.arange(200) % 4
+    assert not torch.equal(stratified(labels, 0.5, "a")[1], stratified(labels, 0.5, "b")[1])
+
+
+def test_the_held_images_of_a_class_do_not_depend_on_the_other_classes():
+    labels = torch.tensor([0, 1] * 50)
+    held = stratified(labels, 0.2, "a")[1]
+    other = stratified(torch.where(labels == 1, 5, 0), 0.2, "a")[1]
+    assert torch.equal(held[labels[held] == 0], other[labels[other] == 0])
+
+
+def test_places_that_remain_go_to_the_largest_remainder_then_to_the_lower_class():
+    labels = torch.tensor([0] * 5 + [1] * 7 + [2] * 5)  # a tenth: 0.5, 0.7 and 0.5 of 2 in all
+    assert labels[stratified(labels, 0.1, "a")[1]].tolist() == [0, 1]
+
+
+def dataset(labels):
+    source = MemorySource(torch.zeros(len(labels), 1, 2, 2, dtype=torch.uint8), labels)
+    return Dataset("some", source, source, ("a", "b", "c"), 1, (2, 2), {}, "memory")
+
+
+@given(st.integers(10, 130), st.sampled_from([0.0, 0.1, 0.5]))
+def test_a_limit_uses_exactly_so_many_images(limit, validation):
+    labels = torch.arange(100) % 3
+    found = divide(dataset(labels), DataSettings(limit=limit, validation=validation))
+    used = torch.cat([found.training, found.validation])
+    assert len(used) == min(limit, 100)
+    assert len(used.unique()) == len(used)
+    assert len(found.validation) == round(validation * len(used))
+    counts = labels[used].bincount(minlength=3)
+    assert counts.max() - counts.min() <= 1
+
+
+def test_the_held_digits_never_change():
+    found = divide(read_digits(), DataSettings())
+    assert (len(found.training), len(found.validation)) == (1294, 144)
+    numbers = found.validation.numpy().astype("<i8").tobytes()
+    assert hashlib.sha256(numbers).hexdigest() == "fe343538278d501c9051447b9cecb80f86c92c81ccb41d401984b74f460d61ec"
+
+
+@pytest.mark.parametrize("chosen", [[], [4], [5, 0, 5]])
+def test_a_subset_has_numbers_of_its_own(chosen):
+    images = torch.arange(6, dtype=torch.uint8).view(6, 1, 1, 1)
+    subset = Subset(MemorySource(images, torch.arange(6) * 10), torch.tensor(chosen, dtype=torch.int64))
+    assert len(subset) == len(chosen)
+    assert subset.labels.tolist() == [10 * number for number in chosen]
+    assert subset.read(torch.arange(len(chosen)).flip(0)).flatten().tolist() == chosen[::-1]

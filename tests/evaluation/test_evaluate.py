@@ -1,0 +1,115 @@
+"""Every image once, none twice; the network afterwards as it was before."""
+
+import pytest
+import torch
+
+from residual.data.preprocessing import measure
+from residual.data.source import MemorySource
+from residual.evaluation.evaluate import evaluate
+from residual.models import NetworkSettings, build, pack_weights, resolve
+
+CPU = torch.device("cpu")
+CLASSES, COUNT = 4, 23
+
+
+@pytest.fixture
+def source():
+    generator = torch.Generator().manual_seed(2)
+    images = torch.randint(256, (COUNT, 1, 12, 12), generator=generator).to(torch.uint8)
+    return MemorySource(images, torch.randint(CLASSES, (COUNT,), generator=generator))
+
+
+@pytest.fixture
+def network():
+    found = build(resolve(NetworkSettings(name="resnet-8"), CLASSES, channels=1), seed=1)
+    found(torch.randn(8, 1, 12, 12, generator=torch.Generator().manual_seed(3)))  # running statistics of its own
+    return found
+
+
+def score(network, source, indices=None, **options):
+    chosen = torch.arange(COUNT) if indices is None else indices
+    return evaluate(network, source, chosen, measure(source, torch.arange(COUNT), "mean-std"), CPU, **options)
+
+
+def one_by_one(network, source, indices):
+    """Predicted classes and losses of single images."""
+    preprocessing = measure(source, torch.arange(COUNT), "mean-std")
+    network.eval()
+    with torch.inference_mode():
+        logits = torch.cat([network(preprocessing.normalise(source.read(i.view(1)))) for i in indices])
+    return logits.argmax(1), torch.nn.functional.cross_entropy(logits, source.labels[indices], reduction="none")
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 23, 500])
+def test_figures_do_not_depend_on_the_batch(network, source, batch_size):
+    found = score(network, source, batch_size=batch_size)
+    predicted, losses = one_by_one(network, source, torch.arange(COUNT))
+    assert found is not None
+    assert found.images == COUNT
+    assert found.scores["top1"] == float((predicted == source.labels).sum()) / COUNT
+    assert found.scores["loss"] == pytest.approx(float(losses.mean()), rel=1e-5)
+
+
+def test_the_confusion_has_true_classes_in_rows(network, source):
+    found = score(network, source, batch_size=5)
+    assert found is not None
+    predicted, _ = one_by_one(network, source, torch.arange(COUNT))
+    expected = torch.zeros(CLASSES, CLASSES, dtype=torch.int64)
+    for truth, guess in zip(source.labels.tolist(), predicted.tolist(), strict=True):
+        expected[truth, guess] += 1
+    assert torch.equal(found.confusion, expected)
+    assert found.confusion.sum(1).tolist() == source.labels.bincount(minlength=CLASSES).tolist()
+    assert found.confusion.trace() == round(found.scores["top1"] * COUNT)
+
+
+def test_only_the_named_images_count(network, source):
+    indices = torch.tensor([20, 3, 3, 11])
+    found = score(network, source, indices, batch_size=3)
+    predicted, _ = one_by_one(network, source, indices)
+    assert found is not None
+    assert found.images == 4
+    assert found.scores["top1"] == float((predicted == source.labels[indices]).double().mean())
+
+
+@pytest.mark.parametrize("after", [0, 1, 3])
+def test_a_halt_gives_no_figure_at_all(network, source, after):
+    seen = []
+    network.train()
+    assert score(network, source, batch_size=5, halt=lambda: len(seen) == after, progress=seen.append) is None
+    assert seen == [5] * after
+    assert network.training
+
+
+def test_progress_tells_every_image_once(network, source):
+    seen = []
+    score(network, source, batch_size=5, progress=seen.append)
+    assert seen == [5, 5, 5, 5, 3]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_network_is_left_as_it_was(network, source, training):
+    network.train(training)
+    before = pack_weights(network)
+    score(network, source)
+    assert pack_weights(network) == before  # running statistics included
+    assert all(module.training == training for module in network.modules())
+    assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_the_network_is_left_as_it_was_after_a_failure(network, source):
+    def fail(_):
+        raise KeyError
+
+    network.train()
+    with pytest.raises(KeyError):
+        score(network, source, progress=fail)
+    assert network.training
+
+
+def test_weights_that_are_not_numbers_flatter_nobody(network, source):
+    with torch.no_grad():
+        network.classifier.bias.fill_(float("nan"))
+    found = score(network, source)
+    assert found is not None
+    assert [found.scores[name] for name in ("top1", "top3", "top5")] == [0.0, 0.0, 0.0]
+    assert found.scores["loss"] != found.scores["loss"]
