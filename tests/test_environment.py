@@ -56,6 +56,13 @@ def test_a_library_below_its_minimum_is_refused(name, monkeypatch):
         check_versions()
 
 
+@pytest.mark.parametrize(("name", "old"), [("torch", "2.9.1"), ("torch", "2.10.0+cpu"), ("pillow", "9.5.0")])
+def test_versions_are_compared_as_numbers(name, old, monkeypatch):
+    monkeypatch.setattr(metadata, "version", lambda asked: old if asked == name else MINIMA[asked])
+    with pytest.raises(EnvironmentFault, match=f"{name} .* is too old"):
+        check_versions()
+
+
 def test_a_library_at_its_minimum_is_accepted(monkeypatch):
     monkeypatch.setattr(metadata, "version", MINIMA.__getitem__)
     check_versions()

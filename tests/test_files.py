@@ -77,6 +77,20 @@ def test_a_manifest_that_is_none_is_refused(sealed, text):
         read_manifest(sealed, "checkpoint")
 
 
+def test_a_manifest_spelt_otherwise_is_refused(sealed):
+    whole = (sealed / MANIFEST).read_bytes()
+    for text in (
+        whole + b" ",
+        whole + b"\n",
+        whole[:-1],
+        whole.replace(b":", b": ", 1),
+        b'{"kind":"model",' + whole[1:],
+    ):
+        (sealed / MANIFEST).write_bytes(text)
+        with pytest.raises(Damaged, match=r"manifest\.json is damaged"):
+            read_manifest(sealed, "checkpoint")
+
+
 def test_every_kind_of_flipped_bit_is_found(sealed):
     path, whole = sealed / "weights", CONTENTS["weights"]
     for bit in [*range(0, 8 * len(whole), 97), 8 * len(whole) - 1]:
@@ -173,7 +187,11 @@ def test_a_forged_manifest_is_refused(sealed, changes):
 def test_a_folder_everyone_may_write_draws_a_warning(sealed, caplog):
     read_folder(sealed, "checkpoint")
     assert caplog.records == []
-    sealed.chmod(0o777)
+    for mode in (0o770, 0o1777):  # the last lets everyone add, and nobody replace, as in /tmp
+        sealed.chmod(mode)
+        read_folder(sealed, "checkpoint")
+    assert caplog.records == []
+    sealed.chmod(0o707)
     with caplog.at_level(logging.WARNING, "residual"):
         read_folder(sealed, "checkpoint")
     assert [record.getMessage() for record in caplog.records] == [

@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from residual.errors import EnvironmentFault
+
+_home = os.getpid()
+"""The process that imported this file; in a forked child of it the number is another."""
+
+
+def forked() -> bool:
+    """Whether this is a forked child, where GNU OpenMP hangs if the parent has used its threads."""
+    return os.getpid() != _home
+
+
+def mind_fork() -> None:
+    """In a forked child let torch use one thread; call it before the first large tensor."""
+    if forked():
+        torch.set_num_threads(1)
 
 
 def devices() -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from PIL import Image
 
 from residual.errors import log
 from residual.runs.folder import RunFolder
-from residual.training.progress import Silent, Unbroken
+from residual.training import progress
 from tests.cli.conftest import SIX, TINY, Said, only_error, photograph
 from tests.conftest import subprocess_environment
 
@@ -46,14 +45,14 @@ def test_training_goes_on_when_its_reader_goes(here):
     assert RunFolder(here / "run").result() is not None
 
 
-@pytest.mark.parametrize("arguments", [["models"], ["--help"], ["recipes", "digits"], ["models", "--json"]])
+@pytest.mark.parametrize("arguments", [["models"], ["--help"]], ids=" ".join)
 def test_a_reader_that_reads_nothing(here, arguments):
     said = shell('"$@" | true', *arguments)
     assert said == (0, "", "")
 
 
 def test_standard_output_that_cannot_be_written(here):
-    said = shell('"$@" > /dev/full', "models")
+    said = shell('"$@" > /dev/full', "completion", "bash")
     assert said.code == 5
     assert only_error(said) == "error: no space left on device (standard output): check the disk and the permissions"
 
@@ -72,8 +71,8 @@ def test_closed_streams_receive_nothing_and_no_file_of_the_run_takes_their_place
     run = RunFolder(here / "run")
     assert run.result() is not None
     assert {record["kind"] for record in run.records()} == {"train", "evaluation"}
-    assert shell('"$@" 2>&-', "models", "resnet-21") == (2, "", "")
-    assert shell('"$@" 2>/dev/full', "models", "resnet-21") == (2, "", "")
+    assert shell('"$@" 2>&-', "trian") == (2, "", "")
+    assert shell('"$@" 2>/dev/full', "trian") == (2, "", "")
 
 
 def test_a_terminal_that_knows_ascii_alone(here):
@@ -81,13 +80,13 @@ def test_a_terminal_that_knows_ascii_alone(here):
     assert (said.code, said.err) == (0, "")
     assert said.out.isascii()
     assert "finished: step 3" in said.out
-    said = shell('"$@"', "evaluate", "nö☃", **ASCII)
+    said = shell('"$@"', "träin", **ASCII)
     assert said.code == 2
-    assert "no such run" in only_error(said)
+    assert "unknown command" in only_error(said)
     assert said.err.isascii()
 
 
-class Broken(Silent):
+class Broken(progress.Silent):
     def __init__(self, error: Exception) -> None:
         self.error, self.calls = error, 0
 
@@ -97,22 +96,22 @@ class Broken(Silent):
 
 
 @pytest.mark.parametrize(("error", "warnings"), [(BrokenPipeError(), 0), (OSError(28, "No space left"), 1)])
-def test_a_listener_that_fails_is_asked_no_more(caplog, monkeypatch, error, warnings):
-    monkeypatch.setattr(log, "propagate", True)
+def test_a_listener_that_fails_is_asked_no_more(monkeypatch, error, warnings):
+    told: list[str] = []
+    monkeypatch.setattr(log, "warning", lambda text, *values: told.append(text % values))
     inner = Broken(error)
-    listener = Unbroken(inner)
-    with caplog.at_level(logging.WARNING, "residual"):
-        for step in range(3):
-            listener.stepped(step, 1)
-            listener.saved(step)
-        listener.ended()
+    listener = progress.Unbroken(inner)
+    for step in range(3):
+        listener.stepped(step, 1)
+        listener.saved(step)
+    listener.ended()
     assert inner.calls == 1
-    assert len(caplog.records) == warnings
+    assert len(told) == warnings
 
 
 def test_other_faults_of_a_listener_are_not_hidden():
     with pytest.raises(ZeroDivisionError):
-        Unbroken(Broken(ZeroDivisionError())).stepped(0, 1)
+        progress.Unbroken(Broken(ZeroDivisionError())).stepped(0, 1)
 
 
 # What is written
@@ -141,7 +140,7 @@ def test_json_lines_are_nothing_else(say, here):
     ]
     run = RunFolder(here / "run")
     assert values[1:-1] == run.records()
-    assert values[-1] == {"kind": "result", "run": "run", **(run.result() or {})}
+    assert values[-1] == {**(run.result() or {}), "kind": "result", "run": "run"}
     assert [json.loads(line)["kind"] for line in say("train", "--resume=run", "--log", "json").out.splitlines()] == [
         "result"
     ]
@@ -209,12 +208,12 @@ def test_a_bad_file_hides_no_other_and_is_told(say, finished, here, format):
 def test_names_of_images_steer_no_terminal_and_are_no_markup(say, finished, here):
     say("samples", "images", "--count", 1)
     (image,) = (here / "images").iterdir()
-    for name in ("\x1b[31m.png", "[red]x[/].png", "a\nb.png", "é.png"):
+    for name in ("\x1b[31m.png", "[red]x.png", "a\nb.png", "é.png"):
         (here / "images" / name).write_bytes(image.read_bytes())
     said = say("predict", "run", "images")
     assert said.code == 0
     assert all(character.isprintable() or character == "\n" for character in said.out)
-    assert "[red]x[/].png" in said.out
+    assert "[red]x.png" in said.out
     assert r"\x1b[31m.png" in said.out
     assert len(predictions(say("predict", "run", "images", "--format", "csv").out, "csv")) == 5
 
@@ -225,21 +224,21 @@ def test_nothing_to_predict(refused, finished, here):
     refused(3, ["predict", "run", "nosuch.png"], "nosuch.png")
 
 
-def test_a_picture_that_cannot_be_drawn(say, finished, here):
+@pytest.mark.parametrize("place", ["run/run.json/p.png", "p.exe", "run"])
+def test_a_picture_that_cannot_be_drawn(say, finished, here, place):
     say("samples", "images", "--count", 1)
     before = photograph(here)
-    for place in ("run/run.json/p.png", "p.exe", "nosuch/\0.png"[:10]):
-        said = say("predict", "run", "images", "--picture", place)
-        if said.code:
-            only_error(said)
-    said = say("curves", "run", "--out", "run/run.json/c.png")
-    assert said.code in (2, 5)
-    only_error(said)
-    after = photograph(here)
-    assert {name: after[name] for name in before} == before
+    for arguments in (["predict", "run", "images", "--picture", place], ["curves", "run", "--out", place]):
+        said = say(*arguments)
+        assert said.code in (2, 5)
+        only_error(said)
+    assert photograph(here) == before
 
 
 def test_samples_are_images(say, here):
     say("samples", "a/b", "--count", 11)
-    sizes = {Image.open(path).size for path in (here / "a" / "b").iterdir()}
-    assert sizes == {(8, 8)} or len(sizes) == 1
+    files = sorted((here / "a" / "b").iterdir())
+    assert len(files) == 11
+    for file in files:
+        with Image.open(file) as image:
+            assert (image.format, image.mode, image.size) == ("PNG", "L", (32, 32))

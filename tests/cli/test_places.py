@@ -63,21 +63,7 @@ def test_no_run_lies_inside_the_data(refused, say, cifar, here):
     assert say(*tiny, "--out", "data/run").code == 0  # beside the images, not among them
 
 
-NAMES = [
-    "two words",
-    "it's",
-    'say "x"',
-    "é☃",
-    "naïve",
-    "$HOME;ls",
-    "a\nb",
-    "esc\x1b[31m",
-    "-x",
-    "--debug",
-    "*",
-    "x" * 200,
-    "[/red]",
-]
+NAMES = ["two words", 'it\'s "$HOME;ls" *', "é☃", "a\nb", "esc\x1b[31m", "-x", "--debug", "x" * 200, "[red]"]
 
 
 @pytest.mark.parametrize("name", [*NAMES, os.fsdecode(b"\xff\xfe")], ids=ascii)
@@ -92,7 +78,7 @@ def test_any_name_will_do(say, here, name):
     assert say("train", f"--resume={name}", "--log", "json").code == 0
 
 
-@pytest.mark.parametrize("name", ["two words", "it's", "-x", "$HOME"])
+@pytest.mark.parametrize("name", ["it's two $HOME", "-x"])
 def test_the_next_commands_can_be_pasted_into_a_shell(say, name):
     said = say(*THREE, f"--out={name}")
     command = said.out.split("next     residual ")[1].split("\n")[0]

@@ -160,7 +160,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize(("damage", "word"), DAMAGES.values(), ids=DAMAGES)
-def test_the_checkpoint_before_a_damaged_one_is_used(say, unfinished, _made, damage, word):
+def test_the_checkpoint_before_a_damaged_one_is_used(say, unfinished, six, damage, word):
     damage(unfinished)
     said = say("train", "--resume", "run", "--log", "plain")
     assert said.code == 0, said.err
@@ -169,7 +169,7 @@ def test_the_checkpoint_before_a_damaged_one_is_used(say, unfinished, _made, dam
     assert word in line
     assert "step 4 is set aside, step 2 is next" in line
     assert "going on at step 2 of 6" in said.out
-    assert same_figures(unfinished, _made)
+    assert same_figures(unfinished, six)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "manifest", "future", "symlink to a device", "empty"])
@@ -188,14 +188,14 @@ def test_evaluation_passes_over_a_damaged_checkpoint(say, unfinished, damage):
     assert json.loads(said.out)["step"] == 2
 
 
-def test_a_run_without_checkpoints(refused, say, unfinished, _made):
+def test_a_run_without_checkpoints(refused, say, unfinished, six):
     for name in (NEWEST, BEFORE):
         (unfinished / name).rename(unfinished / "checkpoints" / f".tmp-{name[-8:]}-1")
     refused(4, ["evaluate", "run"], "no model yet", "residual train --resume run")
     said = say("train", "--resume", "run", "--log", "plain")
     assert (said.code, said.err) == (0, "")
     assert "run: starting of 6" in said.out
-    assert same_figures(unfinished, _made)
+    assert same_figures(unfinished, six)
     assert sorted(p.name[0] for p in (unfinished / "checkpoints").iterdir()) == ["s"] * 3
 
 
@@ -233,7 +233,7 @@ def test_a_damaged_run_json(refused, say, unfinished, content):
 # A full disk
 
 
-def test_a_write_that_fails_leaves_the_checkpoint_before_it(unfinished, here, _made, say):
+def test_a_write_that_fails_leaves_the_checkpoint_before_it(unfinished, here, six, say):
     before = photograph(here)
 
     def limit():
@@ -259,7 +259,7 @@ def test_a_write_that_fails_leaves_the_checkpoint_before_it(unfinished, here, _m
     kept = {name: content for name, content in before.items() if "checkpoints" in name}
     assert {name: content for name, content in after.items() if "checkpoints" in name} == kept
     assert say("train", "--resume", "run", "--log", "plain").code == 0
-    assert same_figures(unfinished, _made)
+    assert same_figures(unfinished, six)
 
 
 def test_a_run_that_may_not_be_written(say, unfinished):
@@ -292,9 +292,10 @@ def test_one_run_has_one_process_and_signals_save_it(start, here):
     assert first.end().code == -signal.SIGKILL
     checkpoints = photograph(here / "run" / "checkpoints")
 
+    command = ["train", "--resume", "run"]
     for number, name in ((signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "SIGINT")):
-        third = start("train", "--resume", "run", "--log", "plain")
         length = (here / "run" / "sessions.jsonl").stat().st_size
+        third = start(*command, "--log", "plain")
         third.wait_for(lambda length=length: (here / "run" / "sessions.jsonl").stat().st_size > length)
         began = time.monotonic()
         third.process.send_signal(number)
@@ -302,20 +303,11 @@ def test_one_run_has_one_process_and_signals_save_it(start, here):
         assert time.monotonic() - began < 10
         assert said.code == 128 + number
         assert f"stopped by {name} at step" in only_error(said)
-        command = re.search(r"residual (train --resume .*)$", said.err.strip())
-        assert command is not None
-        assert shlex.split(command[1]) == ["train", "--resume", "run"]
+        told = re.search(r"residual (train --resume .*)$", said.err.strip())
+        assert told is not None
+        command = shlex.split(told[1])
         assert "going on at step" in said.out
     assert photograph(here / "run" / "checkpoints") != checkpoints
-
-    # Two signals that wait together: the process ends at once, and what is on disk stays whole.
-    last = start("train", "--resume", "run", "--log", "plain")
-    length = (here / "run" / "sessions.jsonl").stat().st_size
-    last.wait_for(lambda: (here / "run" / "sessions.jsonl").stat().st_size > length)
-    for number in (signal.SIGSTOP, signal.SIGINT, signal.SIGTERM, signal.SIGCONT):
-        last.process.send_signal(number)
-    assert last.end(10).code in (130, 143)
-    assert RunFolder(here / "run").newest_checkpoint() is not None
 
 
 def test_a_second_signal_ends_the_process_at_once(here):

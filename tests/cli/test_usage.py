@@ -11,7 +11,7 @@ from residual.cli.main import app
 from residual.models import NETWORKS
 from residual.training.recipes import RECIPES
 from residual.version import VERSION
-from tests.cli.conftest import SIX, TINY
+from tests.cli.conftest import SIX, TINY, only_error
 
 VERBS = ("train", "evaluate", "predict", "runs", "curves", "models", "recipes", "samples", "completion")
 
@@ -187,8 +187,6 @@ def test_a_batch_larger_than_the_data_says_how_large_it_may_be(refused):
 
 @pytest.mark.parametrize("width", [10**6, 10**9])
 def test_a_network_larger_than_memory_is_a_lack_of_memory(say, here, width):
-    from tests.cli.conftest import only_error
-
     said = say(*TINY[:4], "--set", "network.name=resnet-8", "--set", f"network.widths=[{width},{width},{width}]")
     assert said.code == 6
     assert "out of memory" in only_error(said)

@@ -120,7 +120,7 @@ def test_a_description_that_is_none_is_refused(classifier, text):
 @pytest.mark.parametrize("name", [DESCRIPTION, WEIGHTS, CONSTANTS])
 def test_a_file_that_is_absent_or_no_tensors_is_refused(classifier, name):
     contents = classifier.pack()
-    with pytest.raises(ModelError, match="cannot be used|cannot be read"):
+    with pytest.raises(ModelError, match=r"cannot be used|cannot be read"):
         Classifier.unpack(contents | {name: b"\x80\x04."}, "here")  # the beginning of a pickle
     del contents[name]
     with pytest.raises(ModelError, match=name.replace(".", r"\.")):
@@ -147,7 +147,7 @@ def test_weights_that_are_not_finite_are_refused_by_name(classifier, value):
     with torch.no_grad():
         classifier.network.classifier.bias[2] = value
         classifier.network.get_buffer("stem.norm.running_mean")[0] = value
-    with pytest.raises(ModelError, match=r"not all finite .*stem\.norm\.running_mean, classifier\.bias"):
+    with pytest.raises(ModelError, match=r"not all finite(?=.*stem\.norm\.running_mean)(?=.*classifier\.bias)"):
         Classifier.unpack(classifier.pack(), "here")
 
 

@@ -73,7 +73,7 @@ def test_only_the_named_images_count(network, source):
 
 @pytest.mark.parametrize("after", [0, 1, 3])
 def test_a_halt_gives_no_figure_at_all(network, source, after):
-    seen = []
+    seen: list[int] = []
     network.train()
     assert score(network, source, batch_size=5, halt=lambda: len(seen) == after, progress=seen.append) is None
     assert seen == [5] * after
@@ -81,7 +81,7 @@ def test_a_halt_gives_no_figure_at_all(network, source, after):
 
 
 def test_progress_tells_every_image_once(network, source):
-    seen = []
+    seen: list[int] = []
     score(network, source, batch_size=5, progress=seen.append)
     assert seen == [5, 5, 5, 5, 3]
 

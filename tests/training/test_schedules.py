@@ -74,7 +74,7 @@ def test_one_cycle_has_the_shape_of_fastai(step: int, rate: float, momentum: flo
 def test_one_cycle_equals_torch(shape: str) -> None:
     # torch ends its rise at step pct_start * total - 1, ours at rise * (total - 1): the same step for these numbers.
     total, rise_end = 401, 100
-    schedule = OneCycle(peak=0.4, shape=shape, momentum_low=0.85)  # type: ignore[arg-type]
+    schedule = OneCycle(peak=0.4, shape=shape, momentum_low=0.85)
     optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1, momentum=0.95)
     theirs = torch.optim.lr_scheduler.OneCycleLR(
         optimiser,

@@ -29,7 +29,7 @@ def some_batch(count: int = 6) -> Batch:
 @pytest.mark.parametrize("decay_on", ["weights", "all"])
 def test_sgd_is_the_update_of_the_paper(nesterov: bool, decay_on: str) -> None:
     network = tiny().double()
-    settings = OptimiserSettings(momentum=0.9, nesterov=nesterov, weight_decay=0.01, decay_on=decay_on)  # type: ignore[arg-type]
+    settings = OptimiserSettings(momentum=0.9, nesterov=nesterov, weight_decay=0.01, decay_on=decay_on)
     optimiser = make_optimiser(network, settings)
     expected = {n: p.detach().clone() for n, p in network.named_parameters()}
     velocity = {n: torch.zeros_like(p) for n, p in expected.items()}
@@ -53,8 +53,10 @@ def test_sgd_is_the_update_of_the_paper(nesterov: bool, decay_on: str) -> None:
 def test_only_weights_with_more_than_one_axis_decay_by_default() -> None:
     network = tiny()
     decayed, free = make_optimiser(network, OptimiserSettings(weight_decay=0.5)).param_groups
-    assert decayed["weight_decay"] == 0.5 and free["weight_decay"] == 0.0
-    assert {p.ndim for p in decayed["params"]} == {2, 4} and {p.ndim for p in free["params"]} == {1}
+    assert decayed["weight_decay"] == 0.5
+    assert free["weight_decay"] == 0.0
+    assert {p.ndim for p in decayed["params"]} == {2, 4}
+    assert {p.ndim for p in free["params"]} == {1}
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])

@@ -28,7 +28,9 @@ def test_a_hold_ends_in_the_tiny_run_that_is_resumed_at_every_step(tmp_path: Pat
     changes = every_step.VARIANTS["hold until the error falls"]
     run = train("digits", set={**every_step.TINY, **changes, "steps": 12}, out=tmp_path / "run")
     events = [record for record in run.records() if record["kind"] == "event"]
-    assert len(events) == 1 and events[0]["step"] % 3 == 0 and events[0]["value"] < 0.89
+    assert len(events) == 1
+    assert events[0]["step"] % 3 == 0
+    assert events[0]["value"] < 0.89
     rates = {record["step"]: record["rate"] for record in run.records() if record["kind"] == "train"}
     assert {rate for step, rate in rates.items() if step <= events[0]["step"]} <= {0.01}
     assert {rate for step, rate in rates.items() if step > events[0]["step"]} == {0.05}
@@ -64,7 +66,8 @@ def test_a_cifar_recipe_learns_and_resumes_on_real_images(recipe: str, cifar: Pa
     arguments = ["train", recipe, "--data", str(cifar), *SMALL_CIFAR, "--set", "steps=45", "--log", "plain"]
     finish([*arguments, "--out", str(tmp_path / "whole")])
     result = RunFolder(tmp_path / "whole").result()
-    assert result is not None and result["final"]["test"]["images"] == 10_000
+    assert result is not None
+    assert result["final"]["test"]["images"] == 10_000
     assert result["final"]["validation"]["images"] == 200
     assert result["final"]["test"]["top1"] > 0.18, "ten classes: guessing gives .10"
     copy = tmp_path / "again"

@@ -35,7 +35,8 @@ def test_an_old_run_is_gone_on_with_to_its_end(golden: Path, tmp_path: Path) -> 
     copy = Path(shutil.copytree(golden, tmp_path / "run"))
     run = residual.resume(copy)
     result = run.result()
-    assert result is not None and (result["steps"], result["sessions"]) == (6, 2)
+    assert result is not None
+    assert (result["steps"], result["sessions"]) == (6, 2)
     before = timeless(RunFolder(golden).records())
     assert timeless(run.records())[: len(before)] == before
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 
@@ -23,7 +24,7 @@ def curves(*runs: str, out: str | None = None) -> int:
     chosen = [find_run(name) for name in runs or ("last",)]
     if out is None and len(chosen) > 1:
         raise UsageError("several runs need a file to be drawn into", "curves", "name it with --out curves.png")
-    path = Path(out).expanduser() if out is not None else chosen[0].curves_path
+    path = Path(os.path.expanduser(out)) if out is not None else chosen[0].curves_path
     lines = {
         run.name if len({r.name for r in chosen}) == len(chosen) else str(run.path): trace(run.records())
         for run in chosen

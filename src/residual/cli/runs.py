@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +23,7 @@ def runs(*names: str, json: Annotated[bool, Parameter(negative=())] = False) -> 
     from residual.runs.folder import find_run, list_runs, runs_root
     from residual.runs.summary import compare, summarise
 
-    folder = Path(names[0]).expanduser() if len(names) == 1 else None
+    folder = Path(os.path.expanduser(names[0])) if len(names) == 1 else None
     if not names or (folder is not None and list_runs(folder)):
         rows = [summarise(run) for run in list_runs(folder or runs_root())]
         if json:

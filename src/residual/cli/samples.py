@@ -16,6 +16,7 @@ def samples(folder: str, /, *, count: Whole = 12) -> int:
         How many, spread over the classes.
     """
     import io
+    import os
     from pathlib import Path
 
     from PIL import Image
@@ -39,6 +40,6 @@ def samples(folder: str, /, *, count: Whole = 12) -> int:
         pixels = test.read(torch.tensor([number]))[0, 0].numpy()
         buffer = io.BytesIO()
         Image.fromarray(pixels).save(buffer, "PNG")
-        replace_file(Path(folder).expanduser() / f"digit-{label}-{turn}.png", buffer.getvalue())
+        replace_file(Path(os.path.expanduser(folder)) / f"digit-{label}-{turn}.png", buffer.getvalue())
     print(f"{count} images in {folder}")
     return 0

@@ -80,7 +80,7 @@ def say_result(folder: RunFolder, log: str) -> None:
     if result is None:
         return
     if log == "json":
-        print(json.dumps({"kind": "result", "run": str(folder.path), **result}), flush=True)
+        print(json.dumps({**result, "kind": "result", "run": str(folder.path)}), flush=True)
         return
     rows = list(result["final"].items())
     console().print(scores_table(f"finished: step {result['steps']:,}, single view, {result['seconds']:.0f} s", rows))

@@ -63,7 +63,7 @@ class Classifier:
         try:
             description: dict[str, Any] = json.loads(contents[DESCRIPTION])
             spec = NetworkSpec.model_validate(description["network"])
-            constants = safetensors.torch.load(contents[CONSTANTS])
+            weights, constants = contents[WEIGHTS], safetensors.torch.load(contents[CONSTANTS])
             preprocessing = Preprocessing.restore(description["preprocessing"], constants)
             names, provenance = description["class_names"], dict(description["provenance"])
             if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -75,7 +75,7 @@ class Classifier:
         if len(names) != spec.classes:
             raise ModelError(f"{len(names)} class names for {spec.classes} classes", where, "restore model.json")
         network = build(spec)
-        load_weights(network, contents[WEIGHTS], where)
+        load_weights(network, weights, where)
         network.eval()
         return Classifier(network, preprocessing, tuple(names), provenance)
 

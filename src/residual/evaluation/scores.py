@@ -21,7 +21,7 @@ def rank_of_truth(logits: Tensor, labels: Tensor) -> Tensor:
     truth = logits.gather(1, labels.unsqueeze(1))
     classes = torch.arange(logits.shape[1], device=logits.device)
     before = (logits > truth) | ((logits == truth) & (classes < labels.unsqueeze(1)))
-    worst = torch.full_like(labels, logits.shape[1])
+    worst = torch.full_like(labels, max(logits.shape[1], *KS))  # no hit even where the classes are few
     return torch.where(truth.squeeze(1).isnan(), worst, before.sum(1))
 
 

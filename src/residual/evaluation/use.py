@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ from torch import Tensor
 from residual.data.datasets import DataSettings, open_dataset
 from residual.data.images import find_images, read_image
 from residual.data.source import Dataset, Source, everything
-from residual.device import choose_device
+from residual.device import choose_device, mind_fork
 from residual.errors import DataError, ModelError, ResidualError, UsageError, log
 from residual.evaluation.classifier import DESCRIPTION, Classifier
 from residual.evaluation.evaluate import Evaluation, evaluate
@@ -77,21 +78,19 @@ def load(place: str | os.PathLike[str] | None = None) -> Classifier:
     Raises:
         ModelError: nothing there can be used.  UsageError: there is no such run.
     """
-    text = os.fspath(place) if place is not None else None
-    if text is not None and (Path(text).expanduser() / DESCRIPTION).exists():
-        return Classifier.load(Path(text).expanduser())
+    text = os.path.expanduser(place) if place is not None else None
+    if text is not None and os.path.exists(os.path.join(text, DESCRIPTION)):
+        return Classifier.load(Path(text))
     run = find_run(text)
     candidates = run.models()
     if not candidates:
         raise ModelError("this run has no model yet", run.path, f"residual train --resume {run.path}")
-    for candidate, following in zip(candidates, [*candidates[1:], None], strict=True):
+    for candidate, following in pairwise(candidates):
         try:
             return Classifier.load(candidate)
         except ModelError as error:
-            if following is None:
-                raise
             log.warning("passed over, %s is next: %s", following.name, error)
-    raise AssertionError("unreachable")
+    return Classifier.load(candidates[-1])
 
 
 def open_data(classifier: Classifier, path: str | None = None) -> Dataset:
@@ -130,6 +129,7 @@ def evaluate_run(
         data: where the images are, if not where they were at training.
     """
     began = time.monotonic()
+    mind_fork()
     classifier = load(place)
     dataset = open_data(classifier, data)
     source, indices = _select(classifier, dataset, split, place)
@@ -187,8 +187,9 @@ def predict(
     """
     if top_k < 1:
         raise UsageError(f"top-k is {top_k}", "--top-k", "it must be at least 1")
+    mind_fork()
     classifier = load(place)
-    files = find_images([Path(p).expanduser() for p in images])
+    files = find_images([Path(os.path.expanduser(p)) for p in images])
     chosen = torch.device(choose_device(device))
     found: list[Prediction] = []
     for start in range(0, len(files), _BATCH):

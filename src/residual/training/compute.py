@@ -16,14 +16,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from residual.device import choose_device, devices
+from residual.device import choose_device, devices, forked
 from residual.errors import EnvironmentFault
 from residual.training.recipe import ComputeSettings
 
 Precision = Literal["float32", "bfloat16"]
 _GAIN = 1.2
-_home = os.getpid()
-"""The process that imported this file; in a forked child of it the number is another."""
 
 
 @dataclass(frozen=True)
@@ -94,8 +92,7 @@ def choose_precision(device: torch.device) -> tuple[Precision, str]:
 
 
 def _refuse_threads_in_fork(threads: int) -> None:
-    """GNU OpenMP hangs in a forked child whose parent has used its threads."""
-    if threads > 1 and os.getpid() != _home:
+    if threads > 1 and forked():
         raise EnvironmentFault(
             f"{threads} threads cannot be used in a forked process", "compute.threads", "set it to 1, or spawn"
         )
@@ -117,8 +114,7 @@ def choose(settings: ComputeSettings) -> tuple[Compute, dict[str, str]]:
         raise EnvironmentFault(
             "CUBLAS_WORKSPACE_CONFIG allows results that vary", "compute.deterministic", "set it to :4096:8"
         )
-    forked = os.getpid() != _home
-    threads = settings.threads or (1 if forked else torch.get_num_threads())
+    threads = settings.threads or (1 if forked() else torch.get_num_threads())
     reasons["threads"] = "asked for" if settings.threads else "the default of torch"
     _refuse_threads_in_fork(threads)
     if settings.layout == "auto":

@@ -6,6 +6,7 @@ both then read it.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -246,7 +247,7 @@ def open_session(
 def _data(recipe: Recipe, facts: Facts) -> tuple[Dataset, Division]:
     """The data set from where the recipe says, else from where it was found when the run began."""
     settings, origin = recipe.data, Path(facts["data"]["origin"])
-    named = settings.path is not None and Path(settings.path).expanduser().exists()
+    named = settings.path is not None and os.path.exists(os.path.expanduser(settings.path))
     if not named and origin.is_absolute() and origin.exists():  # what is embedded has no such place
         settings = settings.model_copy(update={"path": str(origin)})
     dataset = open_dataset(settings)

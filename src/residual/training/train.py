@@ -19,6 +19,7 @@ import torch
 from residual.data.batches import check_batch_size, steps_of
 from residual.data.datasets import divide, open_dataset
 from residual.data.source import Dataset
+from residual.device import mind_fork
 from residual.environment import check_versions, machine, versions
 from residual.errors import Interrupted, ModelError, StorageError, UsageError
 from residual.files import Facts
@@ -75,6 +76,7 @@ def train(
         NonFiniteError, StorageError: the last checkpoint is whole.
     """
     check_versions()
+    mind_fork()
     changes = list(set.items() if isinstance(set, Mapping) else set)
     chosen_recipe = override(_recipe(recipe), changes)
     if out is not None:
@@ -132,6 +134,7 @@ def resume(
         ModelError: no checkpoint can be used.  StorageError: another process holds the run.
     """
     check_versions()
+    mind_fork()
     folder = find_run(os.fspath(run) if run is not None else None)
     facts = folder.facts()
     if not all(isinstance(facts.get(part), dict) for part in ("recipe", "network", "data", "versions", "machine")):
