@@ -3,7 +3,8 @@
 After every fault: a refused call costs one line and exit code 5, never a traceback; whatever checkpoint
 had been saved is there and whole; and the run, resumed without faults, ends bit for bit as if nothing had
 happened. A failing write writes half of its bytes first, as a full disk does. Each case is a forked child
-of a process that has everything imported.
+of a process that has everything imported. The picture of the curves is left out: it is drawn after the run
+has its result, and a failure to draw is a warning.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
-import importlib
 import io
 import json
 import os
@@ -21,9 +21,12 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 from unittest import mock
+
+import torch
 
 from campaigns.running import fingerprint, require, unlike, write_result
 from residual.cli.main import run as command_line
@@ -64,6 +67,10 @@ class Saboteur:
         return wrapped
 
 
+def _undrawn() -> AbstractContextManager[object]:
+    return mock.patch("residual.cli.drawing.draw_run")
+
+
 def in_child(arguments: tuple[str, ...], saboteur: Saboteur | None = None) -> Facts:
     """Run a command in a forked child; what it printed, its exit code, the steps it saved, whether the fault struck."""
     reader, writer = os.pipe()
@@ -82,7 +89,7 @@ def in_child(arguments: tuple[str, ...], saboteur: Saboteur | None = None) -> Fa
             if saboteur is not None:
                 saboteur.install()
             noted = mock.patch.object(RunFolder, "save_checkpoint", save)
-            with noted, contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(words):
+            with noted, _undrawn(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(words):
                 code = command_line(arguments)
         except BaseException:
             words.write(traceback.format_exc())
@@ -140,15 +147,16 @@ def _unsound(run: Path, saved: list[int]) -> list[str]:
 
 def sweep(stride: int = 1, kinds: tuple[str, ...] = KINDS) -> Facts:
     """Every `stride`-th call of each kind made to fail in each way, until the run is untouched."""
-    for module in ("residual.cli.drawing", "residual.training.train", "matplotlib.figure"):
-        importlib.import_module(module)  # once, before the forks
     place = Path(tempfile.mkdtemp(prefix="residual-faults-"))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # a forked child must not wait for threads that stayed with its parent
     rows: dict[str, Facts] = {}
     broken: dict[str, list[str]] = {}
     try:
-        whole = in_child((*TINY, "--out", str(place / "whole")))
-        if whole["code"] != 0:
-            raise RuntimeError(whole["words"])
+        # In this process, so that all that a run imports is there before the forks.
+        with _undrawn(), contextlib.redirect_stdout(io.StringIO()):
+            if command_line((*TINY, "--out", str(place / "whole"))) != 0:
+                raise RuntimeError("the run without a fault failed")
         reference = fingerprint(place / "whole")
         for call in CALLS:
             for kind in kinds:
@@ -165,6 +173,7 @@ def sweep(stride: int = 1, kinds: tuple[str, ...] = KINDS) -> Facts:
                 rows[f"{call} {kind}"] = {"cases": cases, "untouched_from": number}
                 print(f"{call} {kind}: {cases} cases", flush=True)
     finally:
+        torch.set_num_threads(threads)
         shutil.rmtree(place, ignore_errors=True)
     cases = sum(row["cases"] for row in rows.values())
     return {"stride": stride, "cases": cases, "sound": cases - len(broken), "by_call": rows, "broken": broken}

@@ -1,7 +1,7 @@
 """Device, precision, layout and threads: chosen once at the start, said aloud, stored, used on resume.
 
-bfloat16 autocast is chosen where a measured convolution, forward and backward, gains at least a
-fifth by it; weights, momentum, statistics of batch normalisation and the loss stay float32.
+bfloat16 autocast is chosen where a measured convolution, forward and backward, gains by
+it; weights, momentum, statistics of batch normalisation and the loss stay float32.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from residual.errors import EnvironmentFault
 from residual.training.recipe import ComputeSettings
 
 Precision = Literal["float32", "bfloat16"]
-_GAIN = 1.2
+_GAIN = 1.1
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from residual.data.datasets import DataSettings
@@ -41,6 +41,12 @@ class CheckpointSettings(BaseModel, frozen=True, extra="forbid"):
     every_seconds: float | None = Field(60.0, gt=0, le=1e9, description="seconds between checkpoints")
     every_steps: int | None = Field(None, ge=1, description="steps between checkpoints")
     keep: int = Field(2, ge=2, le=1000)
+
+    @field_validator("every_seconds", mode="before")
+    @classmethod
+    def _none_in_toml(cls, value: Any) -> Any:
+        """TOML has no word for nothing, and leaving this one out would mean its default."""
+        return None if value == "none" else value
 
 
 class ComputeSettings(BaseModel, frozen=True, extra="forbid"):
@@ -86,7 +92,10 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
         return self
 
     def to_toml(self) -> str:
-        return toml(self.model_dump(mode="json"))
+        table = self.model_dump(mode="json")
+        if self.checkpoint.every_seconds is None:
+            table["checkpoint"]["every_seconds"] = "none"
+        return toml(table)
 
 
 def to_recipe(table: Facts, where: object) -> Recipe:
