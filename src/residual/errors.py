@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import difflib
 import logging
+import os
+import shlex
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -91,6 +93,12 @@ def check(what: str, faults: Iterable[Fault], where: object = "") -> None:
     found = list(faults)
     if found:
         raise UsageError(what, where, ". ".join(str(fault) for fault in found))
+
+
+def argument(path: str | os.PathLike[str]) -> str:
+    """A path as it must be typed after a command: quoted where a shell would cut it, never taken for an option."""
+    text = os.fspath(path)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -13,12 +11,6 @@ from cyclopts import Parameter
 def printable(text: str) -> str:
     """The text with every character that could steer a terminal written out."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
-
-
-def argument(path: str | os.PathLike[str]) -> str:
-    """A path as it must be typed after a command: quoted where a shell would cut it, never taken for an option."""
-    text = os.fspath(path)
-    return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
 def _whole(kind: Any, tokens: Sequence[Any]) -> int:

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from residual.cli.text import argument, printable
+from residual.cli.text import printable
+from residual.errors import argument
 from residual.files import Facts
 from residual.runs.folder import RunFolder
 from residual.training.progress import Listener, Output

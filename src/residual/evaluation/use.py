@@ -20,7 +20,7 @@ from residual.data.datasets import DataSettings, open_dataset
 from residual.data.images import find_images, read_image
 from residual.data.source import Dataset, Source, everything
 from residual.device import choose_device, mind_fork
-from residual.errors import DataError, ModelError, ResidualError, UsageError, log
+from residual.errors import DataError, ModelError, ResidualError, UsageError, argument, log
 from residual.evaluation.classifier import DESCRIPTION, Classifier
 from residual.evaluation.evaluate import Evaluation, evaluate
 from residual.runs.folder import RunFolder, find_run
@@ -84,7 +84,7 @@ def load(place: str | os.PathLike[str] | None = None) -> Classifier:
     run = find_run(text)
     candidates = run.models()
     if not candidates:
-        raise ModelError("this run has no model yet", run.path, f"residual train --resume {run.path}")
+        raise ModelError("this run has no model yet", run.path, f"residual train --resume {argument(run.path)}")
     for candidate, following in pairwise(candidates):
         try:
             return Classifier.load(candidate)

@@ -33,16 +33,16 @@ def load_weights(network: nn.Module, data: bytes, where: object) -> None:
     try:
         stored = safetensors.torch.load(data)
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
-        raise ModelError("The weights cannot be read", where, f"{error}; restore the file or save it again") from None
+        raise ModelError("the weights cannot be read", where, f"{error}; restore the file or save it again") from None
 
     own: Mapping[str, Tensor] = network.state_dict()
     differences = list(_differences(own, stored))
     if differences:
         remedy = "load them into the network they were saved from"
-        raise ModelError("The weights do not fit the network", where, f"{_first(differences)}; {remedy}")
+        raise ModelError("the weights do not fit the network", where, f"{_first(differences)}; {remedy}")
     poisoned = [name for name, tensor in stored.items() if not _finite(tensor)]
     if poisoned:
-        raise ModelError("The weights are not all finite", where, f"{_first(poisoned)}; go back to an earlier save")
+        raise ModelError("the weights are not all finite", where, f"{_first(poisoned)}; go back to an earlier save")
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(stored[name])

@@ -11,7 +11,7 @@ import signal
 import torch
 
 from residual.chance import derive
-from residual.errors import Interrupted
+from residual.errors import Interrupted, argument
 from residual.training.session import Session
 
 
@@ -47,6 +47,6 @@ def _interrupted(session: Session) -> Interrupted:
     return Interrupted(
         f"stopped by {name} at step {step:,} of {total:,}, all of it saved",
         session.folder.path,
-        f"residual train --resume {session.folder.path}",
+        f"residual train --resume {argument(session.folder.path)}",
         int(number),
     )
