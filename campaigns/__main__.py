@@ -11,6 +11,7 @@ import sys
 from residual.errors import ResidualError, UsageError, nearest
 
 CAMPAIGNS = {
+    "fresh": "campaigns.fresh: a fresh clone, `make demo` and `make test` as the README prints them, with their times",
     "digits": "campaigns.digits: the embedded digits over three seeds: accuracy and time of `residual train`",
     "every-step": "campaigns.every_step: state saved at every step of a tiny run, each restored, each rest compared",
     "kill": "campaigns.kill: runs killed at random instants and resumed equal the run that was left alone",

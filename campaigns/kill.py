@@ -23,7 +23,7 @@ from campaigns.running import PYTHON, cifar_folder, fingerprint, finish, require
 from residual.files import Facts
 
 BAD = (sys.executable, "-m", "campaigns.bad_saver")
-CIFAR = ("cifar10-fast", "--set", "data.limit=10000", "--set", "steps=120", "--set", "evaluation.every_epochs=0.4")
+CIFAR = ("cifar10-fast", "--set", "data.limit=10000", "--set", "steps=90", "--set", "evaluation.every_epochs=0.4")
 TINY = ("digits", "--set", "network.name=resnet-8", "--set", "network.widths=[4, 8, 16]")
 OFTEN = ("--set", "checkpoint.every_steps=5")
 WINDOW = 0.5

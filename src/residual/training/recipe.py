@@ -261,6 +261,8 @@ def _put(table: dict[str, Any], path: str, value: Any) -> Fault | None:
         place.update(fresh | kept)
     elif place and last not in place and parents[:1] != ["schedule"]:
         return Fault(path, _short(value), "no such setting", nearest(last, sorted(place)))
+    if isinstance(value, bool) and type(place.get(last)) in (int, float):  # pydantic would take true for 1
+        return Fault(path, value, "must be a number")
     place[last] = value
     return None
 
