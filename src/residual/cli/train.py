@@ -24,6 +24,7 @@ def train(
     seed: Whole | None = None,
     device: str | None = None,
     protocol: Literal["tune", "final"] | None = None,
+    deterministic: bool = False,
     set: Many | None = None,
     out: str | None = None,
     resume: str | None = None,
@@ -49,7 +50,9 @@ def train(
     device
         auto, cpu, mps, cuda or cuda:N.
     protocol
-        tune holds a validation part out; final trains on all training images.
+        tune holds a tenth of the training images out for validation; final trains on all of them.
+    deterministic
+        Refuse operations whose result may vary; on a GPU, what makes a resumed run equal bit for bit.
     set
         Any setting by path, as in `--set optimiser.weight_decay=1e-4`; may be given several times.
     out
@@ -80,7 +83,8 @@ def train(
         "network.name": network,
         "seed": seed,
         "compute.device": device,
-        "data.validation": 0.0 if protocol == "final" else None,
+        "compute.deterministic": deterministic or None,
+        "data.validation": None if protocol is None else {"tune": 0.1, "final": 0.0}[protocol],
     }
     changes = [(path, value) for path, value in flags.items() if value is not None]
     changes += [parse_override(text) for text in set or []]

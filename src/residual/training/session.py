@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -283,10 +282,16 @@ def stored_compute(folder: RunFolder, facts: Facts) -> Compute:
         raise ModelError("run.json is damaged", folder.path, "restore it from a copy") from None
 
 
-def warn_of_versions(facts: Facts, now: Facts, machine: Facts) -> Sequence[str]:
-    """Say what differs from the start, since bit-for-bit resume is promised only where nothing does."""
+def warn_of_differences(facts: Facts, compute: Compute, now: Facts, machine: Facts) -> None:
+    """Say why the rest may not be that of an uninterrupted run to the last bit, where it may not."""
     unlike = [f"{k} {facts['versions'].get(k)} -> {v}" for k, v in now.items() if facts["versions"].get(k) != v]
     unlike += [f"{k} {facts['machine'].get(k)} -> {v}" for k, v in machine.items() if facts["machine"].get(k) != v]
+    unlike += [
+        f"{name} {facts['chosen'].get(name)} -> {value}"
+        for name, value in compute.facts().items()
+        if facts["chosen"].get(name) != value
+    ]
+    if compute.torch_device.type != "cpu" and not compute.deterministic:
+        unlike.append(f"{compute.device} without --deterministic")
     if unlike:
         log.warning("the rest may differ in its last bits from an uninterrupted run: %s", "; ".join(unlike))
-    return unlike

@@ -156,7 +156,7 @@ def resume(
             compute, _ = choose(wanted.compute)
     if folder.result() is not None:
         return folder
-    sessions.warn_of_versions(facts, versions(), machine())
+    sessions.warn_of_differences(facts, compute, versions(), machine())
     signals = Signals()
     with signals:
         return _sit(folder, stored, compute, listener or Silent(), signals)

@@ -1,0 +1,102 @@
+"""What `auto` comes to, and what resume says when the machine is not the one the run began on."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from residual.device import choose_device
+from residual.environment import machine, versions
+from residual.errors import EnvironmentFault
+from residual.training import compute as computing
+from residual.training.compute import Compute, choose, choose_precision
+from residual.training.recipe import ComputeSettings
+from residual.training.session import warn_of_differences
+from residual.training.train import resume, train
+
+TINY = {"network.name": "resnet-8", "network.widths": [4, 4, 4], "batch_size": 32, "steps": 3, "compute.threads": 1}
+
+
+@pytest.mark.parametrize(
+    ("gain", "precision"), [(0.3, "float32"), (1.05, "float32"), (1.15, "bfloat16"), (3, "bfloat16")]
+)
+def test_bfloat16_is_chosen_where_it_gains(gain: float, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(computing, "_gain", lambda device: gain)
+    chosen, reason = choose_precision(torch.device("cpu"))
+    assert (chosen, f"{gain:.1f} times" in reason) == (precision, True)
+
+
+def test_the_gain_of_bfloat16_is_measured_on_this_machine() -> None:
+    assert 0.001 < computing._gain(torch.device("cpu"), rounds=2) < 100
+
+
+def test_a_device_that_is_not_there_is_refused_with_those_that_are() -> None:
+    with pytest.raises(EnvironmentFault, match=r"no device cuda:99 here .*this machine has cpu"):
+        choose_device("cuda:99")
+
+
+def test_what_was_asked_for_is_not_measured() -> None:
+    settings = ComputeSettings(device="cpu", precision="float32", layout="contiguous", threads=1)
+    chosen, reasons = choose(settings)
+    assert chosen == Compute("cpu", "float32", "contiguous", 1, False)
+    assert set(reasons.values()) == {"asked for"}
+
+
+def facts(**changes: str) -> dict[str, Any]:
+    chosen = Compute("cpu", "float32", "channels-last", 1, False).facts()
+    return {"versions": {**versions(), **changes}, "machine": machine(), "chosen": chosen}
+
+
+@pytest.mark.parametrize(
+    ("compute", "former", "said"),
+    [
+        (Compute("cpu", "float32", "channels-last", 1, False), {}, None),
+        (Compute("cpu", "float32", "channels-last", 1, False), {"torch": "2.11.0"}, "torch 2.11.0 -> "),
+        (Compute("cpu", "float32", "channels-last", 2, False), {}, "threads 1 -> 2"),
+        (Compute("cuda:0", "float32", "channels-last", 1, False), {}, "cuda:0 without --deterministic"),
+        (Compute("cuda:0", "float32", "channels-last", 1, True), {}, "device cpu -> cuda:0"),
+    ],
+)
+def test_resume_says_what_may_change_the_last_bits(
+    compute: Compute, former: dict[str, str], said: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "residual"):
+        caplog.clear()
+        logging.getLogger("residual").propagate = True
+        warn_of_differences(facts(**former), compute, versions(), machine())
+    assert [record.getMessage() for record in caplog.records if said is None or said not in record.getMessage()] == []
+    assert len(caplog.records) == (0 if said is None else 1)
+
+
+def test_the_data_may_have_moved(tmp_path: Path, cifar: Path) -> None:
+    small = {**TINY, "data.limit": 200, "evaluation.batch_size": 2000, "checkpoint.every_steps": 1}
+    first, second = tmp_path / "here", tmp_path / "there"
+    first.symlink_to(cifar)
+    run = train("cifar10-fast", set={**small, "data.path": str(first)}, out=tmp_path / "run")
+    whole = (run.model_path / "model.safetensors").read_bytes()
+    (run.path / "result.json").unlink()
+    first.unlink()
+    second.symlink_to(cifar)
+    again = resume(run.path, set={"data.path": str(second)})
+    assert (again.model_path / "model.safetensors").read_bytes() == whole
+
+
+def test_training_leaves_the_random_state_of_the_caller_alone(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    train("digits", set={**TINY, "network.dropout": 0.2}, out=tmp_path / "run")
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_equal_seeds_give_equal_runs_and_other_seeds_other_ones(tmp_path: Path) -> None:
+    weights = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        run = train("digits", set={**TINY, "seed": seed}, out=tmp_path / name)
+        weights.append((run.model_path / "model.safetensors").read_bytes())
+    assert weights[0] == weights[1] != weights[2]
+    assert (tmp_path / "a" / "split.json").read_bytes() == (tmp_path / "c" / "split.json").read_bytes()
