@@ -20,7 +20,7 @@ def train_recipe(recipe: str, argv: list[str], every_epochs: float) -> int:
         name = f"{recipe}-{options.network}-seed{seed}"
         choices = ["--protocol", "final", "--seed", str(seed), "--network", options.network, "--device", options.device]
         watch = ["--set", "evaluation.watch_test=true", "--set", f"evaluation.every_epochs={every_epochs:g}"]
-        result = trained(ROOT / "runs" / name, [recipe, "--data", data, *choices, *watch])
+        result = trained(ROOT / "runs" / name, [recipe, *choices, *watch], data)
         # Where the data lay on this machine is nobody's business; what it was stands in the checksums.
         result["command"] = f"make campaign {recipe} ARGS='--network {options.network} --seeds {seed}'"
         result["data"]["origin"] = "cifar-10-batches-bin"

@@ -112,9 +112,13 @@ def require(share: int, whole: int, what: str) -> int:
     return 0 if share == whole else 1
 
 
-def trained(run: Path, arguments: Sequence[str]) -> Facts:
-    """The result of the run in `run`: begun, gone on with, or already there; its output is shown."""
-    again = ["--resume", str(run)] if (run / "run.json").is_file() else [*arguments, "--out", str(run)]
+def trained(run: Path, arguments: Sequence[str], data: str) -> Facts:
+    """The result of the run in `run`: begun, gone on with (wherever the data lies now), or already there."""
+    again = (
+        ["--resume", str(run), "--data", data]
+        if (run / "run.json").is_file()
+        else [*arguments, "--data", data, "--out", str(run)]
+    )
     subprocess.run([*PYTHON, "train", *again], env=environment(), check=True)
     result = RunFolder.open(run).result()
     if result is None:
