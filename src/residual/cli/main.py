@@ -134,6 +134,9 @@ def _explain(error: Exception, tokens: Sequence[str]) -> int:
             return _say("no home folder is known for a name that begins with ~ (path): write the path in full", 2)
         case _ if _is_lack_of_memory(error):
             return _say("out of memory (batch_size, network): make one of them smaller or close other programs", 6)
+        case RuntimeError() if any(sign in str(error) for sign in ("CUDA error", "HIP error", "MPS backend")):
+            what = " ".join(str(error).split(". ")[0].split())[:200]
+            return _say(f"the GPU failed, {what} (--device): the last checkpoint is whole, go on with --resume", 6)
     return _say(f"{type(error).__name__}: {error} (a fault of the program): run again with --debug and report it", 1)
 
 
