@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from residual import files
+from residual import files, sealed
 from residual.cli.main import run
 from residual.files import Facts
 from residual.runs import folder as folders
@@ -24,7 +24,7 @@ def write_in_place(folder: Path, contents: Mapping[str, bytes], kind: str, facts
     for old in folder.parent.glob("step-*"):
         shutil.rmtree(old)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / files.MANIFEST).write_bytes(files.canonical({"facts": facts, "kind": kind}))
+    (folder / sealed.MANIFEST).write_bytes(files.canonical({"facts": facts, "kind": kind}))
     for name, data in contents.items():
         with (folder / name).open("wb") as file:
             for place in range(0, len(data), BLOCK):
@@ -36,8 +36,8 @@ def write_in_place(folder: Path, contents: Mapping[str, bytes], kind: str, facts
 def read_unverified(folder: Path, kind: str) -> tuple[Facts, dict[str, bytes]]:
     import json
 
-    facts: Facts = json.loads((folder / files.MANIFEST).read_bytes())["facts"]
-    return facts, {p.name: p.read_bytes() for p in folder.iterdir() if p.name != files.MANIFEST}
+    facts: Facts = json.loads((folder / sealed.MANIFEST).read_bytes())["facts"]
+    return facts, {p.name: p.read_bytes() for p in folder.iterdir() if p.name != sealed.MANIFEST}
 
 
 SAVER = {"write_folder": write_in_place, "read_folder": read_unverified}

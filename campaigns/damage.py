@@ -20,8 +20,9 @@ from torch import Tensor
 
 from campaigns.every_step import TINY
 from campaigns.running import fingerprint, require, unlike, write_result
-from residual.files import Damaged, Facts, read_folder
+from residual.files import Damaged, Facts
 from residual.runs.folder import MODEL, RESULT, RunFolder
+from residual.sealed import read_folder
 from residual.training.train import resume, train
 
 SMALL = {**TINY, "network.widths": [2, 2, 2], "steps": 6, "checkpoint.keep": 3, "checkpoint.every_steps": 2}

@@ -8,22 +8,18 @@ import pytest
 
 from residual.errors import StorageError, UsageError
 from residual.files import (
-    FORMAT,
-    MANIFEST,
     Appender,
     Damaged,
     canonical,
     digest,
-    read_folder,
     read_lines,
-    read_manifest,
     read_regular,
     read_toml,
     remove_folder,
     remove_temporaries,
     toml,
-    write_folder,
 )
+from residual.sealed import FORMAT, MANIFEST, read_folder, read_manifest, write_folder
 
 CONTENTS = {"weights": bytes(range(256)) * 20, "note.json": b"{}\n", "empty": b""}
 FACTS = {"step": 7, "rate": 0.1}

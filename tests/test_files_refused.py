@@ -6,7 +6,8 @@ import os
 import pytest
 
 from residual.errors import StorageError
-from residual.files import Appender, read_folder, read_lines, remove_folder, replace_file, write_folder
+from residual.files import Appender, read_lines, remove_folder, replace_file
+from residual.sealed import read_folder, write_folder
 
 CALLS = ["open", "write", "fsync", "close", "replace", "rename"]
 AFTER_RENAME = ["open", "fsync", "close"]  # making a rename durable is the last thing done

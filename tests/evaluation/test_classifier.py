@@ -10,8 +10,9 @@ from residual.data.preprocessing import measure
 from residual.data.source import MemorySource
 from residual.errors import ModelError
 from residual.evaluation.classifier import CONSTANTS, DESCRIPTION, WEIGHTS, Classifier
-from residual.files import canonical, write_folder
+from residual.files import canonical
 from residual.models import NetworkSettings, build, resolve
+from residual.sealed import write_folder
 
 NAMES = ("null", "eins <b>", "zwei/\n", "drei")
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from residual.errors import ModelError, ResidualError, StorageError, UsageError
-from residual.files import FORMAT, MANIFEST, Damaged
+from residual.files import Damaged
 from residual.runs.folder import RunFolder, create_numbered, find_run, list_runs, runs_root
+from residual.sealed import FORMAT, MANIFEST
 
 FACTS = {"recipe": {"name": "x", "seed": 0}, "residual": "0.1.0"}
 SPLIT = {"training": [0, 1], "validation": [2]}

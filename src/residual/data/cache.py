@@ -18,7 +18,8 @@ import safetensors.torch
 
 from residual.data.source import Dataset, MemorySource, Source, everything
 from residual.errors import ResidualError, StorageError, log
-from residual.files import Facts, canonical, digest, read_folder, remove_folder, write_folder
+from residual.files import Facts, canonical, digest, remove_folder
+from residual.sealed import read_folder, write_folder
 
 LAYOUT = 1  # raise it when the meaning of a cached tensor changes
 _FACTS = "dataset.json"

@@ -19,8 +19,9 @@ from torch import Tensor
 
 from residual.data.preprocessing import Preprocessing
 from residual.errors import ModelError
-from residual.files import Damaged, canonical, read_folder
+from residual.files import Damaged, canonical
 from residual.models import NetworkSpec, ResidualNetwork, build, load_weights, pack_weights
+from residual.sealed import read_folder
 
 DESCRIPTION, WEIGHTS, CONSTANTS = "model.json", "model.safetensors", "preprocessing.safetensors"
 

@@ -15,19 +15,17 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from residual.errors import ModelError, UsageError, log
 from residual.files import (
-    FORMAT,
     TEMPORARY,
     Appender,
     Damaged,
     Facts,
     lock,
-    read_folder,
+    new_folder,
     read_lines,
     read_regular,
     readable,
@@ -35,10 +33,8 @@ from residual.files import (
     remove_temporaries,
     replace_file,
     storage,
-    sync_folder,
-    write_folder,
-    write_new,
 )
+from residual.sealed import FORMAT, read_folder, write_folder
 
 RUN, RECIPE, SPLIT, RESULT = "run.json", "recipe.toml", "split.json", "result.json"
 RECORDS, SESSIONS, LOCK = "records.jsonl", "sessions.jsonl", "lock"
@@ -83,22 +79,13 @@ class RunFolder:
                 raise UsageError("the output folder is not empty or not a folder", path, "name another --out")
             if os.path.samefile(path, os.curdir):
                 raise UsageError("a run needs a folder of its own, not the working folder", path, "name another --out")
-        temporary = path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}"[:200])
-        with storage(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(temporary, ignore_errors=True)
-            try:
-                os.mkdir(temporary)
-                write_new(temporary / RUN, readable({"format": FORMAT} | facts))
-                write_new(temporary / RECIPE, recipe_toml.encode())
-                write_new(temporary / SPLIT, json.dumps(split).encode() + b"\n")
-                os.mkdir(temporary / CHECKPOINTS)
-                sync_folder(temporary)
-                os.rename(temporary, path)
-            except BaseException:
-                shutil.rmtree(temporary, ignore_errors=True)
-                raise
-            sync_folder(path.parent)
+        contents = {
+            RUN: readable({"format": FORMAT} | facts),
+            RECIPE: recipe_toml.encode(),
+            SPLIT: json.dumps(split).encode() + b"\n",
+            CHECKPOINTS: None,
+        }
+        new_folder(path, contents)
         return RunFolder(path)
 
     @staticmethod

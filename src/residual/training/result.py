@@ -5,9 +5,10 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
-from residual.files import FORMAT, Facts
+from residual.files import Facts
 from residual.runs.folder import RunFolder
 from residual.runs.records import last_of
+from residual.sealed import FORMAT
 from residual.training.compute import Compute
 
 _FIGURES = ("loss", "top1", "top3", "top5", "images")

@@ -1,0 +1,117 @@
+"""Sealed folders: a manifest with size and SHA-256 of every file, and of itself, written last.
+
+A reader hashes every byte before it uses one, so a sealed folder is either whole or refused. Checkpoints,
+models and the cached copies of data sets are sealed folders.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+
+from residual.errors import log
+from residual.files import Damaged, Facts, canonical, digest, new_folder, read_regular
+from residual.version import VERSION
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+_MANIFEST_LIMIT = 1 << 20
+
+
+def write_folder(folder: Path, contents: Mapping[str, bytes], kind: str, facts: Facts) -> None:
+    """Write a sealed folder whole or not at all; `folder` must not exist (an empty one may).
+
+    Raises:
+        StorageError: the disk refused; under the final name stands nothing, or the whole folder where only
+            its last fsync failed.
+    """
+    files = {name: {"bytes": len(data), "sha256": digest(data)} for name, data in contents.items()}
+    body: Facts = {"facts": facts, "files": files, "format": FORMAT, "kind": kind, "written_by": VERSION}
+    manifest = canonical(body | {"seal": digest(canonical(body))})
+    new_folder(folder, {**contents, MANIFEST: manifest})
+
+
+def read_manifest(folder: Path, *kinds: str) -> Facts:
+    """The manifest of a sealed folder of one of the kinds, its own seal verified."""
+    advice = "restore the folder from a copy"
+    try:
+        data = read_regular(folder / MANIFEST, _MANIFEST_LIMIT)
+    except FileNotFoundError:
+        raise Damaged(f"no {MANIFEST}", folder, advice) from None
+    except OSError as error:
+        raise Damaged(f"cannot read {MANIFEST}: {error.strerror}", folder, advice) from None
+    try:
+        manifest = json.loads(data)
+        seal = manifest.pop("seal")
+        whole = seal == digest(canonical(manifest)) and canonical(manifest | {"seal": seal}) == data
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        whole = False
+    if not whole or not isinstance(manifest.get("format"), int):
+        raise Damaged(f"{MANIFEST} is damaged", folder, advice)
+    if manifest["format"] > FORMAT:
+        need = f"it was written by residual {manifest.get('written_by')}; install that release or a newer one"
+        raise Damaged(f"format {manifest['format']} is newer than this program", folder, need)
+    if not _well_formed(manifest):
+        raise Damaged(f"{MANIFEST} is sealed but not what this program writes", folder, advice)
+    if manifest["kind"] not in kinds:
+        wanted = " or ".join(kinds)
+        raise Damaged(f"this is a {manifest['kind']} folder, not a {wanted} folder", folder, "name the right folder")
+    return dict(manifest)
+
+
+def _well_formed(manifest: Facts) -> bool:
+    """Whether the entries are of the right types, and every file lies in the folder itself."""
+    files, kind, facts = (manifest.get(name) for name in ("files", "kind", "facts"))
+    return (
+        isinstance(kind, str)
+        and isinstance(facts, dict)
+        and isinstance(files, dict)
+        and all(name not in ("", ".", "..") and not {"/", "\\", "\0"} & set(name) for name in files)
+        and all(isinstance(entry, dict) and isinstance(entry.get("bytes"), int) for entry in files.values())
+        and all(isinstance(entry.get("sha256"), str) for entry in files.values())
+    )
+
+
+def read_folder(folder: Path, *kinds: str) -> tuple[Facts, dict[str, bytes]]:
+    """The facts and the files of a sealed folder of one of the kinds, every byte verified before any is used.
+
+    Raises:
+        Damaged: a file is absent, added, cut, lengthened, altered or not regular.
+    """
+    manifest = read_manifest(folder, *kinds)
+    advice = "restore the folder from a copy"
+    contents: dict[str, bytes] = {}
+    try:
+        _warn_if_open(folder)
+        extra = sorted({entry.name for entry in folder.iterdir()} - set(manifest["files"]) - {MANIFEST})
+    except OSError as error:
+        raise Damaged(f"cannot read: {error.strerror}", folder, "make it readable") from None
+    if extra:
+        raise Damaged(f"{extra[0]} does not belong here", folder, "take it away")
+    for name, entry in manifest["files"].items():
+        path = folder / name
+        try:
+            data = read_regular(path, entry["bytes"])
+        except FileNotFoundError:
+            raise Damaged("a file is missing", path, advice) from None
+        except OSError as error:
+            raise Damaged(f"cannot read: {error.strerror}", path, advice) from None
+        if len(data) != entry["bytes"]:
+            raise Damaged(f"{len(data):,} of {entry['bytes']:,} bytes", path, advice)
+        if digest(data) != entry["sha256"]:
+            raise Damaged("the SHA-256 differs from the manifest's", path, advice)
+        contents[name] = data
+    return manifest["facts"], contents
+
+
+def _warn_if_open(folder: Path) -> None:
+    if not hasattr(os, "geteuid"):
+        return
+    status = os.stat(folder)
+    if status.st_uid not in (os.geteuid(), 0):
+        log.warning("%s belongs to another user: use it only if you trust its source", folder)
+    elif status.st_mode & stat.S_IWOTH and not status.st_mode & stat.S_ISVTX:
+        log.warning("%s can be written by everyone on this machine: chmod o-w it", folder)
