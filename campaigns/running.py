@@ -119,7 +119,15 @@ def trained(run: Path, arguments: Sequence[str], data: str) -> Facts:
         if (run / "run.json").is_file()
         else [*arguments, "--data", data, "--out", str(run)]
     )
-    subprocess.run([*PYTHON, "train", *again], env=environment(), check=True)
+    with subprocess.Popen([*PYTHON, "train", *again], env=environment()) as process:
+        while True:
+            try:
+                code = process.wait()
+                break
+            except KeyboardInterrupt:
+                continue  # the run has heard it too, and saves
+    if code != 0:
+        raise SystemExit(code)  # it has said why
     result = RunFolder.open(run).result()
     if result is None:
         raise RuntimeError(f"{run} did not finish")
