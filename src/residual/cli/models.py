@@ -50,9 +50,9 @@ def models(
             raise UsageError(
                 "--set needs the name of a network", "models", "residual models resnet-20 --set shortcut=B"
             )
-        pairs = variants()
+        pairs: list[tuple[str, str | None]] = [*variants()]
     else:
-        pairs = [(find(name).name, None)]  # type: ignore[list-item]
+        pairs = [(find(name).name, None)]
     changes = _changes(set or [])
     for option, number, least in (
         ("--classes", classes, 2),

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import safetensors
 import safetensors.torch
+from torch import Tensor
 
 from residual.data.source import Dataset, MemorySource, Source, everything
 from residual.errors import ResidualError, StorageError, log
@@ -45,7 +46,7 @@ def cache_folder() -> Path:
 
 
 def _pack(dataset: Dataset, stamp: Facts) -> dict[str, bytes]:
-    def arrays(split: str, source: Source) -> dict[str, object]:
+    def arrays(split: str, source: Source) -> dict[str, Tensor]:
         return {f"{split}.images": source.read(everything(source)), f"{split}.labels": source.labels}
 
     tensors = arrays("train", dataset.train) | arrays("test", dataset.test)
@@ -58,7 +59,7 @@ def _pack(dataset: Dataset, stamp: Facts) -> dict[str, bytes]:
         "checksums": dataset.checksums,
         "origin": dataset.origin,
     }
-    return {_FACTS: canonical(facts), _TENSORS: safetensors.torch.save(tensors)}  # type: ignore[arg-type]
+    return {_FACTS: canonical(facts), _TENSORS: safetensors.torch.save(tensors)}
 
 
 def _unpack(contents: dict[str, bytes]) -> Dataset:
