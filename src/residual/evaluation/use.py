@@ -136,6 +136,7 @@ def evaluate_run(
     if not len(indices):
         raise UsageError(f"this run has no {split} images", "--split", "it trained on all; choose test or training")
     chosen = choose_device(device)
+    # The stubs of torch do not know `memory_format` here.
     network = classifier.network.to(torch.device(chosen), memory_format=torch.channels_last)  # type: ignore[call-overload]
     evaluation = evaluate(network, source, indices, classifier.preprocessing, torch.device(chosen), progress=progress)
     assert evaluation is not None  # nothing halts it

@@ -19,7 +19,7 @@ class BasicUnit(nn.Module):
     """conv3x3(stride)-BN-ReLU-conv3x3-BN, plus the shortcut, ReLU; without the addition when `shortcut` is None.
 
     (N, c_in, H, W) -> (N, c_out, ceil(H / stride), ceil(W / stride)). Nothing is done in place, so a hook may
-    keep what any layer gave; in place would save about 4 % of a training step on a CPU. `relu1` and `relu2` are
+    keep what any layer gave; in place would save some time and memory. `relu1` and `relu2` are
     two modules so that each can be hooked or replaced alone.
     """
 

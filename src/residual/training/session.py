@@ -205,6 +205,7 @@ def open_session(
     preprocessing = measure(dataset.train, division.training, recipe.data.normalisation)
     device = compute.torch_device
     network = build(NetworkSpec.model_validate(facts["network"]), recipe.seed)
+    # The stubs of torch do not know `memory_format` here.
     network.to(device, memory_format=compute.memory_format).train()  # type: ignore[call-overload]
     optimiser = make_optimiser(network, recipe.optimiser)
     journal, events = Journal(device), Events(hold_of(recipe.schedule), device)
