@@ -50,7 +50,8 @@ def test_flip_mirrors_the_named_images_left_to_right():
 def test_shift_comes_first_then_crop_then_mirror():
     settings = AugmentSettings(pad_crop=2, shift=1, mirror=True)
     before = images(1)
-    draws = Draws(crop=torch.tensor([[0, 4]]), shift=torch.tensor([[2, 0]]), mirror=torch.tensor([True]))
+    tables = {"crop": torch.tensor([[0, 4]]), "shift": torch.tensor([[2, 0]]), "mirror": torch.tensor([True])}
+    draws = Draws(tables)
     expected = slowly_moved(before[0].numpy(), 2, 0, 1, "replicate")
     expected = slowly_moved(expected, 0, 4, 2, "constant")[:, :, ::-1]
     assert np.array_equal(augment(before, draws, settings)[0].numpy(), expected)
@@ -60,7 +61,7 @@ def test_shift_comes_first_then_crop_then_mirror():
 def test_offsets_are_uniform_with_both_ends(kind):
     count, pixels = 18_000, 4
     draws = choose(count, AugmentSettings(**{kind: pixels}), seed=0, epoch=0)
-    offsets = draws.crop if kind == "pad_crop" else draws.shift
+    offsets = draws.tables["crop" if kind == "pad_crop" else "shift"]
     assert offsets.shape == (count, 2)
     for axis in range(2):
         counts = offsets[:, axis].bincount(minlength=9)
@@ -71,30 +72,42 @@ def test_offsets_are_uniform_with_both_ends(kind):
 
 
 def test_half_of_the_images_are_mirrored():
-    share = choose(10_000, AugmentSettings(mirror=True), seed=0, epoch=0).mirror.double().mean()
+    share = choose(10_000, AugmentSettings(mirror=True), seed=0, epoch=0).tables["mirror"].double().mean()
     assert abs(float(share) - 0.5) < 0.025
-    assert not choose(10_000, AugmentSettings(mirror=False), seed=0, epoch=0).mirror.any()
+    assert not choose(10_000, AugmentSettings(mirror=False), seed=0, epoch=0).tables
 
 
 def test_seed_epoch_and_kind_each_have_their_own_draws():
     settings = AugmentSettings(pad_crop=4, shift=4, mirror=True)
     first = choose(500, settings, seed=0, epoch=0)
-    assert not torch.equal(first.crop, first.shift)
+    assert not torch.equal(first.tables["crop"], first.tables["shift"])
     for other in (choose(500, settings, seed=1, epoch=0), choose(500, settings, seed=0, epoch=1)):
-        assert not torch.equal(first.crop, other.crop)
-        assert not torch.equal(first.shift, other.shift)
-        assert not torch.equal(first.mirror, other.mirror)
+        for kind, table in first.tables.items():
+            assert not torch.equal(table, other.tables[kind])
 
 
 def test_one_kind_does_not_change_the_draws_of_another():
     alone = choose(500, AugmentSettings(pad_crop=4), seed=0, epoch=3)
     together = choose(500, AugmentSettings(pad_crop=4, shift=2, mirror=True), seed=0, epoch=3)
-    assert torch.equal(alone.crop, together.crop)
+    assert torch.equal(alone.tables["crop"], together.tables["crop"])
 
 
 def test_rows_are_those_of_the_samples():
     draws = choose(10, AugmentSettings(pad_crop=4, shift=2, mirror=True), seed=0, epoch=0)
     rows = draws.rows(torch.tensor([7, 0, 7]))
-    assert torch.equal(rows.crop, draws.crop[[7, 0, 7]])
-    assert torch.equal(rows.shift, draws.shift[[7, 0, 7]])
-    assert torch.equal(rows.mirror, draws.mirror[[7, 0, 7]])
+    assert rows.tables.keys() == draws.tables.keys() == {"crop", "shift", "mirror"}
+    for kind, table in draws.tables.items():
+        assert torch.equal(rows.tables[kind], table[[7, 0, 7]])
+    joined = Draws.joined([draws.rows(torch.tensor([7])), draws.rows(torch.tensor([0, 7]))])
+    assert all(torch.equal(joined.tables[kind], table) for kind, table in rows.tables.items())
+
+
+def test_turns_mirror_every_image_in_every_other_epoch():
+    settings = AugmentSettings(mirror=True, mirror_by="turns")
+    epochs = [choose(1000, settings, seed=3, epoch=epoch).tables["mirror"] for epoch in range(4)]
+    assert torch.equal(epochs[0], epochs[2])
+    assert torch.equal(epochs[1], ~epochs[0])
+    assert torch.equal(epochs[3], epochs[1])
+    assert abs(float(epochs[0].double().mean()) - 0.5) < 0.08
+    with pytest.raises(ValueError, match="mirror_by"):
+        AugmentSettings(mirror_by="turns")

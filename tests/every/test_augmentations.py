@@ -3,11 +3,14 @@
 import pytest
 import torch
 
-from residual.data.augment import AugmentSettings, augment, choose
+from residual.data.augment import AugmentSettings, augment, choose, on_pixels
 from residual.training.recipes import RECIPES
 
-# A value that changes images, for every field; a new field must be given one.
-CHANGING = {"pad_crop": 4, "shift": 2, "mirror": True}
+# A value that changes images, for every field that treats each image by itself; a new field must be given one.
+CHANGING = {"pad_crop": 4, "shift": 2, "mirror": True, "cutout": 5, "erase": 1.0}
+ON_PIXELS = {"trivial": True}
+OF_THE_BATCH = {"mixup", "cutmix", "sizes"}  # questioned in tests/data/test_mixing.py and test_resizing.py
+HOW = {"mirror_by"}
 CASES = {**{name: {name: value} for name, value in CHANGING.items()}, "all together": CHANGING}
 SHAPES = [(16, 3, 32, 32), (16, 1, 7, 10)]
 
@@ -21,7 +24,24 @@ def augmented(before, settings, seed=0, epoch=0):
 
 
 def test_every_field_is_asked():
-    assert CHANGING.keys() == AugmentSettings.model_fields.keys()
+    assert {*CHANGING, *ON_PIXELS, *OF_THE_BATCH, *HOW} == AugmentSettings.model_fields.keys()
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("chosen", [{name: value} for name, value in ON_PIXELS.items()], ids=str)
+def test_what_is_done_to_pixels_keeps_their_shape_and_type_and_treats_each_image_alone(chosen, shape):
+    before = torch.randint(256, shape, generator=torch.Generator().manual_seed(1)).to(torch.uint8)
+    kept, settings = before.clone(), AugmentSettings(**chosen)
+    draws = choose(len(before), settings, 0, 0)
+    after = on_pixels(before, draws, settings)
+    assert (after.shape, after.dtype) == (before.shape, torch.uint8)
+    assert not torch.equal(after, before)
+    assert torch.equal(before, kept)
+    assert torch.equal(on_pixels(before, draws, settings), after)
+    assert not torch.equal(on_pixels(before, choose(len(before), settings, 0, 1), settings), after)
+    rows = torch.tensor([9, 2, 2])
+    assert torch.equal(on_pixels(before[rows], draws.rows(rows), settings), after[rows])
+    assert torch.equal(on_pixels(before, draws, AugmentSettings()), before)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -75,7 +95,7 @@ def test_settings_survive_json_and_refuse_what_is_out_of_range(chosen):
     settings = AugmentSettings(**chosen)
     assert AugmentSettings.model_validate_json(settings.model_dump_json()) == settings
     for name, value in chosen.items():
-        for wrong in (-1, 65, float("nan"), "many", [value]):
+        for wrong in (-1, 999, float("nan"), "many", [value]):
             with pytest.raises(ValueError, match=name):
                 AugmentSettings(**{name: wrong})
 

@@ -1,21 +1,27 @@
 """Augmentation of whole batches: chance in `choose`, arithmetic in the other functions.
 
-One table per epoch holds the draws of every sample: row i belongs to sample i, whatever batch, rank
-or thread meets it. Images are float NCHW after normalisation, so that a padded border of zeros is
-the mean pixel (He et al. 2015, section 4.2: 4 pixels padded on each side, a 32x32 crop of the padded
-image or its mirror).
+One table of draws per kind and epoch: row i belongs to sample i, whatever batch, rank or thread meets
+it. `on_pixels` works on uint8 NCHW, `augment` on float NCHW after normalisation, so that a border or a
+hole of zeros is the mean pixel (He et al. 2015, section 4.2: 4 pixels padded on each side, a 32x32 crop
+of the padded image or its mirror). What joins two images stands in `mixing`, the sides of progressive
+resizing in `resizing`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final, Literal
 
 import torch
-from pydantic import BaseModel, Field
-from torch import Tensor
+from pydantic import BaseModel, Field, model_validator
+from torch import Generator, Tensor
 from torch.nn.functional import pad
 
 from residual.chance import stream
+from residual.data import erasing, trivial
+from residual.data.mixing import Alpha
+from residual.data.resizing import Stages, check_stages
 
 
 class AugmentSettings(BaseModel, frozen=True, extra="forbid"):
@@ -24,29 +30,71 @@ class AugmentSettings(BaseModel, frozen=True, extra="forbid"):
     pad_crop: int = Field(0, ge=0, le=64, description="pixels of zeros around the image before a random crop")
     shift: int = Field(0, ge=0, le=64, description="largest move in pixels; edge pixels are repeated")
     mirror: bool = Field(False, description="mirror left-right, half of the time")
+    mirror_by: Literal["chance", "turns"] = Field(
+        "chance", description="turns: every image as it is in one epoch and mirrored in the next (Jordan 2024)"
+    )
+    trivial: bool = Field(False, description="TrivialAugment, wide: one operation, any strength (Müller, Hutter 2021)")
+    cutout: int = Field(
+        0, ge=0, le=512, description="side in pixels of a square set to the mean (DeVries, Taylor 2017)"
+    )
+    erase: float = Field(0.0, ge=0, le=1, description="share of images with a rectangle erased (Zhong et al. 2017)")
+    mixup: Alpha = Field(0.0, description="alpha of mixup (Zhang et al. 2018); 0 is none")
+    cutmix: Alpha = Field(0.0, description="alpha of CutMix (Yun et al. 2019); with mixup too, each half of the time")
+    sizes: Stages = Field((), description="progressive resizing: [share of the run, side in pixels], then full size")
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> AugmentSettings:
+        if self.mirror_by == "turns" and not self.mirror:
+            raise ValueError("mirror_by is 'turns' and mirror is false; set mirror to true")
+        check_stages(self.sizes)
+        return self
 
 
 @dataclass(frozen=True)
 class Draws:
-    """What was drawn for N samples: moves in pixels (N, 2) for each kind, mirror N bool."""
+    """What was drawn for N samples: one table of N rows for each kind that is switched on."""
 
-    crop: Tensor
-    shift: Tensor
-    mirror: Tensor
+    tables: Mapping[str, Tensor]
 
     def rows(self, samples: Tensor) -> Draws:
-        return Draws(*(table.index_select(0, samples) for table in (self.crop, self.shift, self.mirror)))
+        return Draws({kind: table.index_select(0, samples) for kind, table in self.tables.items()})
+
+    @staticmethod
+    def joined(parts: Sequence[Draws]) -> Draws:
+        """The rows of several, one after the other."""
+        return Draws({kind: torch.cat([part.tables[kind] for part in parts]) for kind in parts[0].tables})
+
+
+def _offsets(pixels: int) -> Callable[[int, Generator], Tensor]:
+    """Moves in pixels (N, 2) in [0, 2 * pixels], both ends included."""
+    return lambda count, chance: torch.randint(2 * pixels + 1, (count, 2), generator=chance)
+
+
+def _uniform(columns: int) -> Callable[[int, Generator], Tensor]:
+    return lambda count, chance: torch.rand(count, columns, generator=chance)
+
+
+def _halves(count: int, chance: Generator) -> Tensor:
+    return torch.rand(count, generator=chance) < 0.5
 
 
 def choose(count: int, settings: AugmentSettings, seed: int, epoch: int) -> Draws:
-    """The draws of `count` samples in one epoch; offsets lie in [0, 2 * pixels], both ends included."""
-
-    def offsets(kind: str, pixels: int) -> Tensor:
-        return torch.randint(2 * pixels + 1, (count, 2), generator=stream(seed, "augment", kind, epoch))
-
-    draws = torch.rand(count, generator=stream(seed, "augment", "mirror", epoch))
-    mirrored = draws < 0.5 if settings.mirror else torch.zeros(count, dtype=torch.bool)
-    return Draws(offsets("crop", settings.pad_crop), offsets("shift", settings.shift), mirrored)
+    """The draws of `count` samples in one epoch."""
+    kinds: dict[str, tuple[object, Callable[[int, Generator], Tensor]]] = {
+        "crop": (settings.pad_crop, _offsets(settings.pad_crop)),
+        "shift": (settings.shift, _offsets(settings.shift)),
+        "mirror": (settings.mirror and settings.mirror_by == "chance", _halves),
+        "trivial": (settings.trivial, trivial.choose),
+        "cutout": (settings.cutout, _uniform(2)),
+        "erase": (settings.erase, _uniform(erasing.COLUMNS)),
+    }
+    tables = {
+        kind: draw(count, stream(seed, "augment", kind, epoch)) for kind, (wanted, draw) in kinds.items() if wanted
+    }
+    if settings.mirror and settings.mirror_by == "turns":
+        first = _halves(count, stream(seed, "augment", "mirror", "turns"))
+        tables["mirror"] = first ^ bool(epoch % 2)
+    return Draws(tables)
 
 
 def move(images: Tensor, offsets: Tensor, pixels: int, border: str) -> Tensor:
@@ -64,8 +112,24 @@ def flip(images: Tensor, mirrored: Tensor) -> Tensor:
     return torch.where(mirrored.to(images.device).view(-1, 1, 1, 1), images.flip(3), images)
 
 
+def on_pixels(pixels: Tensor, draws: Draws, settings: AugmentSettings) -> Tensor:
+    """uint8 NCHW after what is done to pixels."""
+    return trivial.apply(pixels, draws.tables["trivial"]) if settings.trivial else pixels
+
+
+ORDER: Final[tuple[tuple[str, Callable[[Tensor, Tensor, AugmentSettings], Tensor]], ...]] = (
+    ("shift", lambda images, draws, settings: move(images, draws, settings.shift, "replicate")),
+    ("crop", lambda images, draws, settings: move(images, draws, settings.pad_crop, "constant")),
+    ("mirror", lambda images, draws, settings: flip(images, draws)),
+    ("cutout", lambda images, draws, settings: erasing.cutout(images, draws, settings.cutout)),
+    ("erase", lambda images, draws, settings: erasing.erase(images, draws, settings.erase)),
+)
+"""What is done to normalised images, in this order."""
+
+
 def augment(images: Tensor, draws: Draws, settings: AugmentSettings) -> Tensor:
-    """Normalised images NCHW after shift, crop and mirror."""
-    images = move(images, draws.shift, settings.shift, "replicate")
-    images = move(images, draws.crop, settings.pad_crop, "constant")
-    return flip(images, draws.mirror) if settings.mirror else images
+    """Normalised images NCHW after everything that `ORDER` names and the settings ask for."""
+    for kind, apply in ORDER:
+        if kind in draws.tables:
+            images = apply(images, draws.tables[kind], settings)
+    return images

@@ -16,19 +16,27 @@ import torch
 from torch import Tensor
 
 from residual.chance import stream
-from residual.data.augment import AugmentSettings, Draws, augment, choose
+from residual.data.augment import AugmentSettings, Draws, augment, choose, on_pixels
+from residual.data.mixing import choose as choose_mixes
+from residual.data.mixing import mix
 from residual.data.preprocessing import Preprocessing
+from residual.data.resizing import shrink, side_at
 from residual.data.source import Source
 from residual.errors import DataError, UsageError
 
 
 @dataclass(frozen=True)
 class Batch:
-    """images float32 NCHW (normalised, augmented), labels int64 N, samples int64 N (numbers in the source)."""
+    """images float32 NCHW (normalised, augmented), labels int64 N, samples int64 N (numbers in the source).
+
+    Where images were mixed: the label of each one's partner, and the share_N of the image's own label.
+    """
 
     images: Tensor
     labels: Tensor
     samples: Tensor
+    partners: Tensor | None = None
+    share: Tensor | None = None
 
 
 def check_batch_size(images: int, batch_size: int) -> None:
@@ -62,12 +70,14 @@ class Batches:
         batch_size: int,
         seed: int,
         device: torch.device | None = None,
+        total: int = 1,
     ) -> None:
         """
         Args:
             source: where the images are.
             indices: int64 N, the images to train on.
             batch_size: images per step over all ranks together.
+            total: the steps of the run, for progressive resizing.
 
         Raises:
             DataError: fewer images than one batch.
@@ -75,6 +85,7 @@ class Batches:
         check_batch_size(len(indices), batch_size)
         self.source, self.indices, self.preprocessing, self.settings = source, indices, preprocessing, settings
         self.batch_size, self.seed, self.device = batch_size, seed, device or torch.device("cpu")
+        self.total = total
         # Two epochs, since a batch may span the border between them.
         self.order = lru_cache(maxsize=2)(self._order)
         self.draws = lru_cache(maxsize=2)(self._draws)
@@ -114,11 +125,16 @@ class Batches:
     def batch_at(self, step: int, rank: int = 0, world: int = 1) -> Batch:
         """The batch of one rank at one step, on the device."""
         places = self.places(step, rank, world)
-        draws = [self.draws(epoch).rows(rows) for epoch, rows in places]
-        joined = Draws(
-            *(torch.cat(tables) for tables in zip(*((d.crop, d.shift, d.mirror) for d in draws), strict=True))
-        )
+        draws = Draws.joined([self.draws(epoch).rows(rows) for epoch, rows in places])
         samples = self.indices.index_select(0, torch.cat([rows for _, rows in places]))
-        images = self.preprocessing.normalise(self.source.read(samples).to(self.device))
+        pixels = on_pixels(self.source.read(samples).to(self.device), draws, self.settings)
+        images = augment(self.preprocessing.normalise(pixels), draws, self.settings)
+        images = shrink(images, side_at(self.settings.sizes, step, self.total))
         labels = self.source.labels.index_select(0, samples).to(self.device)
-        return Batch(augment(images, joined, self.settings), labels, samples)
+        if not (self.settings.mixup or self.settings.cutmix):
+            return Batch(images, labels, samples)
+        own = slice(rank * len(samples), (rank + 1) * len(samples))
+        settings = self.settings
+        mixes = choose_mixes(self.batch_size, settings.mixup, settings.cutmix, self.seed, step, own)
+        mixed, partners, share = mix(images, labels, mixes)
+        return Batch(mixed, labels, samples, partners, share)
