@@ -1,7 +1,9 @@
-"""Stochastic gradient descent with momentum; which tensors decay is a named choice.
+"""The optimisers, and which tensors decay, each a named choice.
 
-v <- m v + (g + d w),  w <- w - r v  (He et al. 2015, sections 3.4 and 4.2: m = .9, d = 1e-4); with
-Nesterov's look-ahead w <- w - r (g + d w + m v). Momentum, weights and updates are float32.
+sgd: v <- m v + (g + d w),  w <- w - r v  (He et al. 2015, sections 3.4 and 4.2: m = .9, d = 1e-4); with
+Nesterov's look-ahead w <- w - r (g + d w + m v). adam: Kingma and Ba 2015, algorithm 1, with decay added to the
+gradient; adamw: Loshchilov and Hutter 2019, algorithm 2, w <- w - r d w beside the step. Their first moment
+takes the recipe's momentum. Weights, moments and updates are float32.
 """
 
 from __future__ import annotations
@@ -18,23 +20,27 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 class OptimiserSettings(BaseModel, frozen=True, extra="forbid"):
     """What a recipe's `[optimiser]` table holds."""
 
-    kind: Literal["sgd"] = "sgd"
+    kind: Literal["sgd", "adam", "adamw"] = "sgd"
     momentum: Share = 0.9
     nesterov: bool = False
     weight_decay: float = Field(1e-4, ge=0, le=1, allow_inf_nan=False)
     decay_on: Literal["weights", "all"] = Field(
         "weights", description="convolution and fully connected weights alone, or scales, shifts and biases too"
     )
+    second_moment: Share = Field(0.99, description="decay of Adam's mean of squares; fastai has .99, the paper .999")
+    epsilon: float = Field(1e-5, gt=0, le=1, description="added to Adam's root; fastai has 1e-5, the paper 1e-8")
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> OptimiserSettings:
+        if self.nesterov and self.kind != "sgd":
+            raise ValueError(f"nesterov is a choice of sgd and kind is {self.kind!r}; set nesterov to false")
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov needs a momentum above 0; raise momentum or set nesterov to false")
         return self
 
 
-def make_optimiser(network: nn.Module, settings: OptimiserSettings) -> torch.optim.SGD:
-    """SGD over the parameters in two groups: those that decay and those that do not."""
+def make_optimiser(network: nn.Module, settings: OptimiserSettings) -> torch.optim.Optimizer:
+    """The optimiser over the parameters in two groups: those that decay and those that do not."""
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
     for parameter in network.parameters():
@@ -44,45 +50,54 @@ def make_optimiser(network: nn.Module, settings: OptimiserSettings) -> torch.opt
         {"params": decayed, "weight_decay": settings.weight_decay},
         {"params": free, "weight_decay": 0.0},
     ]
-    device = next(network.parameters()).device.type
-    return torch.optim.SGD(
-        [group for group in groups if group["params"]],
-        lr=0.0,
-        momentum=settings.momentum,
-        nesterov=settings.nesterov,
-        fused=device in ("cpu", "cuda"),
-    )
+    groups = [group for group in groups if group["params"]]
+    fused = next(network.parameters()).device.type in ("cpu", "cuda")
+    if settings.kind == "sgd":
+        return torch.optim.SGD(groups, lr=0.0, momentum=settings.momentum, nesterov=settings.nesterov, fused=fused)
+    kind = torch.optim.AdamW if settings.kind == "adamw" else torch.optim.Adam
+    return kind(groups, lr=0.0, betas=(settings.momentum, settings.second_moment), eps=settings.epsilon, fused=fused)
 
 
-def set_rate(optimiser: torch.optim.SGD, rate: float, momentum: float) -> None:
+def set_rate(optimiser: torch.optim.Optimizer, rate: float, momentum: float) -> None:
     """Give every group the rate and momentum of this step."""
     for group in optimiser.param_groups:
-        group["lr"], group["momentum"] = rate, momentum
+        group["lr"] = rate
+        if "betas" in group:
+            group["betas"] = (momentum, group["betas"][1])
+        else:
+            group["momentum"] = momentum
+
+
+_PLAIN = "momentum_buffer"  # stands under the parameter's own name, as in checkpoints of the first format
 
 
 class OptimiserPart:
-    """The momentum of every parameter, by the parameter's name."""
+    """What the optimiser keeps of every parameter, by the parameter's name: momentum, or moments and their count."""
 
-    def __init__(self, network: nn.Module, optimiser: torch.optim.SGD) -> None:
+    def __init__(self, network: nn.Module, optimiser: torch.optim.Optimizer) -> None:
         self._parameters = dict(network.named_parameters())
         self._optimiser = optimiser
 
     def tensors(self) -> dict[str, Tensor]:
         found = {}
         for name, parameter in self._parameters.items():
-            buffer = (
-                self._optimiser.state[parameter].get("momentum_buffer") if parameter in self._optimiser.state else None
-            )
-            if buffer is not None:
-                found[name] = buffer
+            kept = self._optimiser.state.get(parameter, {})
+            for key, tensor in kept.items():
+                if tensor is not None:
+                    found[name if key == _PLAIN else f"{name}|{key}"] = tensor
         return found
 
     def facts(self) -> dict[str, Any]:
         return {}
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        for name, stored in tensors.items():
+        for label, stored in tensors.items():
+            name, _, key = label.partition("|")
             parameter = self._parameters[name]
-            # The buffer takes the parameter's strides, so that the same kernels run as without a restart.
-            buffer = torch.empty_like(parameter, memory_format=torch.preserve_format).copy_(stored)
-            self._optimiser.state[parameter]["momentum_buffer"] = buffer.detach()
+            if stored.shape == parameter.shape:
+                # The parameter's strides, so that the same kernels run as without a restart.
+                kept = torch.empty_like(parameter, memory_format=torch.preserve_format).copy_(stored).detach()
+            else:
+                fused = parameter.device.type in ("cpu", "cuda")  # else torch wants the count of steps on the host
+                kept = stored.clone().to(parameter.device if fused else "cpu")
+            self._optimiser.state[parameter][key or _PLAIN] = kept

@@ -1,0 +1,62 @@
+"""A running average of the weights, which is what gets evaluated and kept.
+
+a <- d a + (1 - d) w after every step, over weights and over the statistics of batch normalisation; d grows from
+.1 at first to its setting, as (1 + t) / (10 + t), so that the beginning is forgotten (Tarvainen and Valpola 2017,
+Mean teachers; Polyak and Juditsky 1992).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Averaging:
+    """The average of a network's weights and statistics; a part of the training state."""
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.network, self.decay, self.steps = network, decay, 0
+        self.average = {name: tensor.detach().clone() for name, tensor in self._current().items()}
+
+    def _current(self) -> dict[str, Tensor]:
+        """What is averaged: everything but the counts of batches, which are whole numbers."""
+        return {name: t for name, t in self.network.state_dict().items() if t.is_floating_point()}
+
+    @torch.no_grad()
+    def stepped(self) -> None:
+        """Take the weights of the step just finished."""
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        current = self._current()
+        names = list(self.average)
+        torch._foreach_lerp_([self.average[n] for n in names], [current[n] for n in names], 1 - decay)
+        self.steps += 1
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """The network with the averaged weights; the moving ones come back afterwards, bit for bit."""
+        current = self._current()
+        kept = {name: tensor.clone() for name, tensor in current.items()}
+        with torch.no_grad():
+            for name, tensor in current.items():
+                tensor.copy_(self.average[name])
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, tensor in current.items():
+                    tensor.copy_(kept[name])
+
+    def tensors(self) -> dict[str, Tensor]:
+        return dict(self.average)
+
+    def facts(self) -> dict[str, Any]:
+        return {"steps": self.steps}
+
+    def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        for name, tensor in self.average.items():
+            tensor.copy_(tensors[name])
+        self.steps = facts["steps"]

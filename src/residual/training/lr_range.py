@@ -1,0 +1,192 @@
+"""The range test: the learning rate rises step by step over one short run, and the loss says where it is useful.
+
+Chance follows from the step, so the batches of the test are had without disturbing those of any run, and the
+network is a copy: nothing outside this file changes. Rates and losses are float64 N, losses in nats per image.
+Sources: Smith 2017 (Cyclical Learning Rates), section 3.3; the suggestions "steepest" and "valley" as in
+fastai's `lr_find` (Howard and Gugger 2020).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from residual.chance import derive
+from residual.data.batches import Batch
+from residual.errors import UsageError
+from residual.training.compute import Compute
+from residual.training.optimiser import OptimiserSettings, make_optimiser, set_rate
+
+Shape = Literal["exponential", "linear"]
+DIVERGED = 4.0
+"""The test ends where the smoothed loss is this many times its least value (fastai's choice)."""
+_SMOOTH = 0.98
+_FEWEST = 10
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A rate, and in words where it stands on the curve."""
+
+    name: str
+    rate: float
+    meaning: str
+
+
+@dataclass(frozen=True)
+class RangeTest:
+    """What was measured: the loss at each rate as it was and smoothed, why it ended, and what follows."""
+
+    rates: tuple[float, ...]
+    losses: tuple[float, ...]
+    smoothed: tuple[float, ...]
+    ended: Literal["diverged", "not finite", "stop reached"]
+    verdict: str
+    suggestions: tuple[Suggestion, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "rates": list(self.rates),
+            "losses": list(self.losses),
+            "smoothed": list(self.smoothed),
+            "ended": self.ended,
+            "verdict": self.verdict,
+            "suggestions": {s.name: {"rate": s.rate, "meaning": s.meaning} for s in self.suggestions},
+        }
+
+
+def rates_of(start: float, stop: float, steps: int, shape: Shape) -> list[float]:
+    """`steps` rates from start to stop, both included: a constant ratio or a constant difference apart.
+
+    Raises:
+        UsageError: a range without width, or too few steps to see a curve.
+    """
+    if not 0 < start < stop < math.inf:
+        raise UsageError(f"the range {start:g} to {stop:g} is none", "--start, --stop", "give 0 < start < stop")
+    if steps < _FEWEST:
+        raise UsageError(f"{steps} steps are too few", "--steps", f"give at least {_FEWEST}")
+    shares = [step / (steps - 1) for step in range(steps)]
+    if shape == "linear":
+        return [start + (stop - start) * share for share in shares]
+    return [start * (stop / start) ** share for share in shares]
+
+
+def smooth(losses: Sequence[float], weight: float = _SMOOTH) -> list[float]:
+    """Exponential moving average, corrected for its start at zero."""
+    average, found = 0.0, []
+    for count, loss in enumerate(losses, start=1):
+        average = weight * average + (1 - weight) * loss
+        found.append(average / (1 - weight**count))
+    return found
+
+
+def sweep(
+    network: nn.Module,
+    settings: OptimiserSettings,
+    batch_at: Callable[[int], Batch],
+    compute: Compute,
+    rates: Sequence[float],
+    *,
+    first: int = 0,
+    smoothing: float = 0.0,
+    seed: int = 0,
+    stepped: Callable[[int, float], None] = lambda step, loss: None,
+    halt: Callable[[], bool] = lambda: False,
+) -> list[float]:
+    """The loss before each update with a rising rate, on a copy of the network; ends where it diverges.
+
+    Args:
+        batch_at: the batch of a step; the test takes those of steps first, first + 1, ...
+        seed: what dropout draws from; torch's own generators are as before afterwards.
+        stepped: told of every step and its loss.
+    """
+    trial = copy.deepcopy(network).train()
+    optimiser = make_optimiser(trial, settings)
+    losses: list[float] = []
+    devices = [compute.torch_device] if compute.torch_device.type == "cuda" else []
+    with torch.random.fork_rng(devices):
+        for number, rate in enumerate(rates):
+            if halt():
+                break
+            torch.manual_seed(derive(seed, "range test", number))
+            batch = batch_at(first + number)
+            set_rate(optimiser, rate, settings.momentum)
+            with compute.autocast():
+                logits = trial(batch.images.contiguous(memory_format=compute.memory_format))
+            loss = cross_entropy(logits.float(), batch.labels, label_smoothing=smoothing)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            losses.append(loss.item())
+            stepped(number + 1, losses[-1])
+            averaged = smooth(losses)
+            if not math.isfinite(losses[-1]) or averaged[-1] > DIVERGED * min(averaged):
+                break
+    return losses
+
+
+def judge(rates: Sequence[float], losses: Sequence[float], chance_level: float) -> RangeTest:
+    """What the curve says; suggestions only where the loss both fell and rose again.
+
+    Args:
+        rates: all that were planned, at least as many as losses.
+        chance_level: the loss of a network that knows nothing, log K.
+    """
+    finite = [loss for loss in losses if math.isfinite(loss)]
+    ended: Literal["diverged", "not finite", "stop reached"] = "stop reached"
+    averaged = smooth(finite)
+    if len(finite) < len(losses):
+        ended = "not finite"
+    elif averaged and averaged[-1] > DIVERGED * min(averaged):
+        ended = "diverged"
+    tried = tuple(rates[: len(finite)])
+    parts = (tried, tuple(finite), tuple(averaged), ended)
+    if len(finite) < _FEWEST:
+        return RangeTest(*parts, f"the loss diverges at once, at {rates[0]:.1e}: begin lower with --start", ())
+    lowest = min(range(len(averaged)), key=averaged.__getitem__)
+    fall = averaged[0] - averaged[lowest]
+    if fall < 0.02 * max(averaged[0], chance_level):
+        return RangeTest(*parts, "the loss never falls: begin lower, or take more steps", ())
+    if ended == "stop reached" and averaged[-1] < averaged[lowest] + 0.1 * fall:
+        return RangeTest(*parts, f"the loss still falls at {tried[-1]:.1e}: end higher with --stop", ())
+    verdict = f"the loss falls until {tried[lowest]:.1e} and rises after it"
+    return RangeTest(*parts, verdict, _suggestions(tried, averaged, lowest))
+
+
+def _suggestions(rates: Sequence[float], losses: Sequence[float], lowest: int) -> tuple[Suggestion, ...]:
+    steepest, valley = _steepest(rates, losses), _valley(losses)
+    return (
+        Suggestion("steepest", rates[steepest], "the smoothed loss falls fastest here: a safe constant rate"),
+        Suggestion("valley", rates[valley], "half-way down the longest fall: fastai's default peak for one cycle"),
+        Suggestion(
+            "before-divergence", rates[lowest] / 10, "a tenth of the rate of least loss: the boldest of the three"
+        ),
+    )
+
+
+def _steepest(rates: Sequence[float], losses: Sequence[float]) -> int:
+    slopes = [
+        (after - before) / math.log(high / low)
+        for (before, after), (low, high) in zip(pairwise(losses), pairwise(rates), strict=False)
+    ]
+    return min(range(len(slopes)), key=slopes.__getitem__)
+
+
+def _valley(losses: Sequence[float]) -> int:
+    """The middle of the stretch that the longest decreasing subsequence ends, as fastai counts it."""
+    lengths, end = [1] * len(losses), 0
+    for i in range(1, len(losses)):
+        lengths[i] = 1 + max((lengths[j] for j in range(i) if losses[i] < losses[j]), default=0)
+        if lengths[i] > lengths[end]:
+            end = i
+    start = end - lengths[end]
+    third = (end - start) / 3
+    return max(0, start + int(third) + int(third / 2))
