@@ -16,13 +16,40 @@ def same(first, second):
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-@pytest.mark.parametrize(("kind", "channels"), [("he-fan-in", 128), ("he-fan-out", 256)])
-def test_deviation_of_a_wide_convolution(kind, channels):
+@pytest.mark.parametrize(
+    ("kind", "variance"),
+    [
+        ("he-fan-in", 2 / (9 * 128)),
+        ("he-fan-out", 2 / (9 * 256)),
+        ("lecun", 1 / (9 * 128)),
+        ("xavier", 2 / (9 * (128 + 256))),
+    ],
+)
+def test_deviation_of_a_wide_convolution(kind, variance):
     settings = NetworkSettings(depths=(1, 1), widths=(128, 256), initialisation=kind)
     weight = build(resolve(settings, classes=10)).get_parameter("stages.1.0.conv1.weight")
     assert weight.shape == (256, 128, 3, 3)
-    assert weight.std().item() == pytest.approx(math.sqrt(2 / (9 * channels)), rel=0.02)
+    assert weight.std().item() == pytest.approx(math.sqrt(variance), rel=0.02)
     assert abs(weight.mean().item()) < 0.02 * weight.std().item()
+
+
+@pytest.mark.parametrize(
+    ("kind", "variance"),
+    [("lecun", 1 / 512), ("he", 2 / 512), ("xavier", 2 / 612), ("normal-0.01", 1e-4), ("zero", 0)],
+)
+def test_deviation_of_the_classifier(kind, variance):
+    settings = NetworkSettings(depths=(1, 1), widths=(4, 512), classifier_initialisation=kind)
+    classifier = build(resolve(settings, classes=100)).classifier
+    assert classifier.weight.std().item() == pytest.approx(math.sqrt(variance), rel=0.02)
+    assert classifier.bias.count_nonzero() == 0
+
+
+def test_hidden_layers_are_drawn_like_convolutions():
+    settings = NetworkSettings(name="vgg-16", depths=(1,), widths=(2,), initialisation="he-fan-in")
+    network = build(resolve(settings, classes=10))
+    assert network.get_parameter("head.hidden1.weight").std().item() == pytest.approx(math.sqrt(2 / 98), rel=0.02)
+    assert network.get_parameter("head.hidden1.bias").count_nonzero() == 0
+    assert network.get_parameter("stages.0.0.conv1.bias").count_nonzero() == 0
 
 
 def test_classifier_and_norms():
@@ -47,7 +74,7 @@ def test_same_seed_same_weights_and_another_seed_others():
     spec = find("resnet-8").spec("B")
     assert same(build(spec, 4), build(spec, 4))
     first, second = build(spec, 4), build(spec, 5)
-    assert not torch.equal(first.stem.conv.weight, second.stem.conv.weight)
+    assert not torch.equal(first.get_parameter("stem.conv.weight"), second.get_parameter("stem.conv.weight"))
     assert not torch.equal(first.classifier.weight, second.classifier.weight)
 
 

@@ -37,6 +37,14 @@ def changed(**fields):
         {"initialisation": "zeros"},
         {"shortcut": "none", "zero_last_scale": True},
         {"colour": "red"},
+        {"depths": (3, True, 3)},
+        {"dropout": True},
+        {"order": "pre"},
+        {"gate": "both"},
+        {"stem": "auto"},
+        {"shortcut_scale": float("nan")},
+        {"shortcut_dropout": 1.0},
+        {"classifier_initialisation": "ones"},
     ],
     ids=str,
 )
@@ -47,6 +55,13 @@ def test_refused(fields):
 
 def test_option_b_may_shrink_the_channels():
     assert changed(widths=(64, 32, 16), shortcut="B").widths == (64, 32, 16)
+
+
+def test_outputs_of_the_stages():
+    assert changed(unit="bottleneck").outputs == (64, 128, 256)
+    assert changed().outputs == (16, 32, 64)
+    assert (changed().stem_width, changed(stem="none", channels=7).stem_width) == (16, 7)
+    assert changed(unit="bottleneck", depths=(18, 18, 18)).weighted_layers == 164
 
 
 def test_frozen_and_equal_by_value():

@@ -23,6 +23,7 @@ def models(
     channels: Whole | None = None,
     image_size: Whole | None = None,
     set: Annotated[list[str], Parameter(allow_repeating=True, negative=())] | None = None,
+    explain: Annotated[bool, Parameter(negative=())] = False,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """List the networks with their parameters and multiply-adds; or one, layer by layer.
@@ -30,30 +31,27 @@ def models(
     Parameters
     ----------
     name
-        A network, as resnet-20 or resnet20; without it, all of them.
+        A network, as resnet-20 or resnet20; or several, as 'resnet-*'; without it, all of them.
     classes
         Classes to tell apart, if not those of the paper.
     channels
         Channels of an image, if not 3.
     image_size
-        Side of the square images in pixels, if not the paper's.
+        Side of the square images in pixels, if not the paper's; a network for ImageNet gets the stem for it.
     set
         Another part, as in `--set shortcut=B`; may be given several times.
+    explain
+        Where the network departs from its paper's, and what is known of its parts.
     json
         JSON instead of a table: a list of objects, or one object with its `layers`.
     """
     from residual.errors import UsageError
-    from residual.models import NETWORKS, find, variants
+    from residual.models import Entry, find, matching, variants
 
-    if name is None:
-        if set:
-            raise UsageError(
-                "--set needs the name of a network", "models", "residual models resnet-20 --set shortcut=B"
-            )
-        pairs: list[tuple[str, str | None]] = [*variants()]
-    else:
-        pairs = [(find(name).name, None)]
-    changes = _changes(set or [])
+    several = name is None or any(letter in name for letter in "*?[")
+    for option, given, example in (("--set", bool(set), "--set shortcut=B"), ("--explain", explain, "--explain")):
+        if several and given:
+            raise UsageError(f"{option} needs the name of a network", "models", f"residual models resnet-20 {example}")
     for option, number, least in (
         ("--classes", classes, 2),
         ("--channels", channels, 1),
@@ -61,54 +59,85 @@ def models(
     ):
         if number is not None and not least <= number <= _LARGEST:
             raise UsageError(f"{number} is out of range", option, f"choose a number between {least} and {_LARGEST}")
-    found = []
-    for known, shortcut in pairs:
-        entry = NETWORKS[known]
-        size = image_size if image_size is not None else entry.image_size
-        spec = _spec(known, shortcut, classes or entry.classes, channels or entry.channels, changes)
-        found.append((entry.dataset, size, spec, _count(spec, size)))
-    if name is not None:
-        _show(*found[0], as_json=json)
-    elif json:
-        print(json_.dumps([_row(dataset, size, spec, counts) for dataset, size, spec, counts in found]))
+    pairs: list[tuple[Entry, str | None]] = []
+    if name is None:
+        pairs = [(find(known), shortcut) for known, shortcut in variants()]
+    elif several:
+        pairs = [(entry, shortcut) for entry in matching(name) for shortcut in entry.shortcuts]
     else:
-        _list([_row(dataset, size, spec, counts) for dataset, size, spec, counts in found])
+        pairs = [(find(name), None)]
+    found = []
+    for entry, shortcut in pairs:
+        texts = [*([f"shortcut={shortcut}"] if shortcut else []), *(set or [])]
+        spec = _spec(entry.name, texts, classes or entry.classes, channels or entry.channels, image_size)
+        found.append((entry, spec, _count(spec, image_size or entry.image_size)))
+    rows = [_row(entry, spec, counts) for entry, spec, counts in found]
+    if not several:
+        _show(rows[0], found[0][1], found[0][2], explained=explain, as_json=json)
+    elif json:
+        print(json_.dumps(rows))
+    else:
+        _list(rows)
     return 0
 
 
-def _changes(texts: list[str]) -> dict[str, Any]:
-    """The parts named with --set, each once and each one a part of a network."""
-    from residual.errors import UsageError, nearest
-    from residual.models import NetworkSettings
+def _spec(name: str, texts: list[str], classes: int, channels: int, image_size: int | None) -> NetworkSpec:
+    """The network with the parts named with --set; every fault of them is told at once."""
+    from pydantic import ValidationError
+
+    from residual.errors import ResidualError, UsageError
+    from residual.models import NetworkSettings, resolve
     from residual.training.recipe import parse_override
 
     known = [part for part in NetworkSettings.model_fields if part != "name"]
+    faults: list[str] = []
     found: dict[str, Any] = {}
-    for part, value in (parse_override(text) for text in texts):
+    for text in texts:
+        try:
+            part, value = parse_override(text)
+        except ResidualError:
+            faults.append(f"{text[:80]!r} has no form part=value")
+            continue
         if part not in known:
-            raise UsageError(f"no such part: {part[:80]}", "--set", nearest(part[:80], known))
-        if found.get(part, value) != value:
-            raise UsageError(f"{part} is given twice", "--set", "give it once")
-        found[part] = value
-    return found
-
-
-def _spec(name: str, shortcut: str | None, classes: int, channels: int, changes: dict[str, Any]) -> NetworkSpec:
-    from pydantic import ValidationError
-
-    from residual.errors import UsageError
-    from residual.models import NetworkSettings, resolve
-
-    values: dict[str, Any] = ({"shortcut": shortcut} if shortcut else {}) | changes
+            faults.append(f"no such part: {part[:80]}; {_nearest(part, known)}")
+        elif found.get(part, value) != value:
+            faults.append(f"{part} is given twice; give it once")
+        else:
+            found[part] = value
     try:
-        return resolve(NetworkSettings.model_validate({"name": name, **values}), classes, channels)
+        NetworkSettings.model_validate({"name": name, **found})
     except ValidationError as error:
-        faults = [
-            f"{'.'.join(str(part) for part in fault['loc'])} is {fault['input']!r:.80}: "
-            + fault["msg"].replace("Input should", "must", 1)
-            for fault in error.errors()
-        ]
-        raise UsageError("this network cannot be built", "--set", ". ".join(faults)) from None
+        faults += [_fault(fault) for fault in error.errors()]
+        found = {part: value for part, value in found.items() if part not in {f["loc"][0] for f in error.errors()}}
+    try:
+        spec = resolve(NetworkSettings.model_validate({"name": name, **found}), classes, channels, image_size)
+    except UsageError as error:
+        faults.append(error.remedy)
+    if faults:
+        raise UsageError("this network cannot be built", "--set", ". ".join(faults))
+    return spec
+
+
+def _fault(fault: Any) -> str:
+    """One of pydantic's faults in a line, with the nearest value where there is a list of them."""
+    import re
+
+    part, given, rule = ".".join(str(p) for p in fault["loc"]), fault["input"], str(fault["msg"])
+    if fault["type"] == "literal_error":
+        kinds = re.findall(r"'([^']*)'", fault["ctx"]["expected"])
+        return f"{part} is {given!r:.80}: no such kind; {_nearest(str(given), kinds)}"
+    return f"{part} is {given!r:.80}: " + rule.replace("Input should", "must", 1)
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    import difflib
+
+    from residual.errors import nearest
+
+    text = name[:80].lower()
+    alike = [one for one in known if one.lower() == text] or difflib.get_close_matches(text, known, n=1, cutoff=0.85)
+    begun = alike or [one for one in known if text and one.lower().startswith(text)]
+    return f"did you mean {begun[0]}?" if len(begun) == 1 else nearest(text, known)
 
 
 def _count(spec: NetworkSpec, size: int) -> Counts:
@@ -117,16 +146,25 @@ def _count(spec: NetworkSpec, size: int) -> Counts:
     return count(spec, size)
 
 
-def _row(dataset: str, size: int, spec: NetworkSpec, counts: Counts) -> dict[str, Any]:
+def _row(entry: Any, spec: NetworkSpec, counts: Counts) -> dict[str, Any]:
+    # The source's error is that of the source's network and images alone.
+    own = entry.spec(spec.shortcut if spec.shortcut in entry.shortcuts else None)
+    same = spec == own and counts.image_size == (entry.image_size, entry.image_size)
     return {
         "name": spec.name,
-        "dataset": dataset,
+        "dataset": entry.dataset,
         "shortcut": spec.shortcut,
         "parameters": counts.parameters,
         "multiply_adds": counts.multiply_adds,
         "weighted_layers": counts.weighted_layers,
+        "activations": counts.activations,
+        "activations_total": counts.activations_total,
+        "memory_fixed": counts.memory_fixed,
+        "memory_per_image": counts.memory_per_image,
         "classes": spec.classes,
-        "image_size": size,
+        "image_size": counts.image_size[0],
+        "stem": spec.stem,
+        "error": entry.errors.get(spec.shortcut) if same else None,
     }
 
 
@@ -136,37 +174,46 @@ def _list(rows: list[dict[str, Any]]) -> None:
     from residual.cli.words import console
 
     table = Table(title="networks (multiply-adds of convolutions and fully connected layers, one image)")
-    for column in (
-        "name",
-        "data set",
-        "shortcut",
-        "weighted layers",
-        "parameters",
-        "multiply-adds",
-        "classes",
-        "pixels",
-    ):
-        table.add_column(column, justify="left" if column in ("name", "data set", "shortcut") else "right")
+    for column in ("name", "data set", "shortcut", "stem"):
+        table.add_column(column)
+    numbers = ("weighted_layers", "parameters", "multiply_adds", "classes", "image_size")
+    for column in ("layers", "parameters", "multiply-adds", "classes", "pixels", "paper's error %"):
+        table.add_column(column, justify="right")
     for row in rows:
-        numbers = [f"{row[k]:,}" for k in ("weighted_layers", "parameters", "multiply_adds", "classes", "image_size")]
-        table.add_row(row["name"], row["dataset"], row["shortcut"], *numbers)
+        error = (row["error"] or "").split(" (")[0].split(",")[0].split(";")[0]
+        cells = [f"{row[number]:,}" for number in numbers]
+        table.add_row(row["name"], row["dataset"], row["shortcut"], row["stem"], *cells, error)
     console().print(table)
 
 
-def _show(dataset: str, size: int, spec: NetworkSpec, counts: Counts, as_json: bool) -> None:
+def _show(row: dict[str, Any], spec: NetworkSpec, counts: Counts, *, explained: bool, as_json: bool) -> None:
     from rich.table import Table
 
     from residual.cli.words import console
+    from residual.models import explain
 
-    row = _row(dataset, size, spec, counts)
+    explanation = explain(spec)
     if as_json:
-        print(json_.dumps({**row, "network": spec.model_dump(mode="json"), "layers": counts.as_dict()["layers"]}))
+        whole = {**row, "network": spec.model_dump(mode="json"), "layers": counts.as_dict()["layers"]}
+        print(json_.dumps({**whole, **({"explanation": explanation.as_dict()} if explained else {})}))
         return
     _list([row])
+    if explained:
+        for line in explanation.lines():
+            print(line)
+        return
+    for part, value in spec.model_dump(mode="json").items():
+        print(f"{part} = {json_.dumps(value)}")
+    print(
+        f"training in float32 keeps {counts.memory_per_image / 1e6:,.1f} MB an image, "
+        f"and {counts.memory_fixed / 1e6:,.1f} MB for weights, gradients and momentum"
+    )
     table = Table(title="layers")
-    for column in ("layer", "kind", "output (C, H, W)", "parameters", "multiply-adds"):
-        table.add_column(column, justify="right" if column in ("parameters", "multiply-adds") else "left")
+    for column in ("layer", "kind", "output (C, H, W)", "parameters", "multiply-adds", "activations"):
+        left = column in ("layer", "kind", "output (C, H, W)")
+        table.add_column(column, justify="left" if left else "right")
     for layer in counts.layers:
         shape = " x ".join(str(n) for n in layer.shape)
-        table.add_row(layer.name, layer.kind, shape, f"{layer.parameters:,}", f"{layer.multiply_adds:,}")
+        numbers = (layer.parameters, layer.multiply_adds, layer.activations)
+        table.add_row(layer.name, layer.kind, shape, *(f"{number:,}" for number in numbers))
     console().print(table)

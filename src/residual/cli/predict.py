@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from residual.cli.text import Whole
 
 if TYPE_CHECKING:
+    from residual.evaluation.classifier import Classifier
     from residual.evaluation.use import Prediction
 
 
@@ -22,6 +23,7 @@ def predict(
     top_k: Whole = 3,
     format: Literal["table", "json", "csv"] = "table",
     picture: str | None = None,
+    embeddings: str | None = None,
     device: str = "auto",
 ) -> int:
     """Name the classes of image files, or of all images in folders.
@@ -38,6 +40,8 @@ def predict(
         A table, JSON or CSV.
     picture
         Also draw the images with their classes into this .png or .svg file.
+    embeddings
+        Also write the vector the classes are read from, a row for each image, into this .safetensors or .npz file.
     device
         auto, cpu, mps, cuda or cuda:N.
     """
@@ -47,11 +51,19 @@ def predict(
     if not images:
         raise UsageError("no image was named", "predict", "as in `residual predict RUN IMAGE_OR_FOLDER ...`")
     check_versions()
+    from residual.evaluation.embeddings import Collector, check_name, save
     from residual.evaluation.use import predict as look
 
+    vectors = Path(embeddings).expanduser() if embeddings is not None else None
+    if vectors is not None:
+        check_name(vectors)
+    collector = Collector()
+    prepared: Callable[[Classifier], None] = collector.listen if vectors is not None else lambda _: None
     bad: list[ResidualError] = []
-    found = look(run, images, top_k=top_k, device=device, unreadable=bad.append)
+    found = look(run, images, top_k=top_k, device=device, unreadable=bad.append, prepared=prepared)
     _WRITERS[format](found)
+    if vectors is not None and found:
+        save(vectors, collector.features(), [p.file for p in found], collector.facts)
     if picture is not None and found:
         _draw(found, Path(picture), run)
     for error in bad:

@@ -1,76 +1,17 @@
-"""Every network known by name: one literal table, and the few questions asked of it.
-
-Axes: `depths` and `widths` have one entry per stage; `image_size` is the side of the square images the paper
-used. Names: kind-layers. Source: He et al. 2015 (Deep Residual Learning), section 4.2: n units in each of
-three stages make 6n+2 weighted layers.
-"""
+"""The questions asked of the table of networks: a name, many names, a network with some parts changed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Final
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from typing import Any, Final
 
 from pydantic import ValidationError
 
 from residual.errors import UsageError, nearest
-from residual.models.spec import NetworkSettings, NetworkSpec, ShortcutKind, StemKind, UnitKind
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One row of the catalogue: a network as its paper gives it. The first of `shortcuts` is the default."""
-
-    name: str
-    depths: tuple[int, ...]
-    shortcuts: tuple[ShortcutKind, ...]
-    source: str
-    widths: tuple[int, ...] = (16, 32, 64)
-    stem: StemKind = "3x3"
-    unit: UnitKind = "basic"
-    dataset: str = "CIFAR-10"
-    classes: int = 10
-    channels: int = 3
-    image_size: int = 32
-
-    def spec(self, shortcut: ShortcutKind | None = None) -> NetworkSpec:
-        """The network of this row, with the default shortcut unless another is given."""
-        return NetworkSpec(
-            name=self.name,
-            depths=self.depths,
-            widths=self.widths,
-            stem=self.stem,
-            unit=self.unit,
-            shortcut=shortcut or self.shortcuts[0],
-            classes=self.classes,
-            channels=self.channels,
-        )
-
-
-_PAPER: Final = "He et al. 2015, section 4.2, 6n+2"
-_TINY: Final = "He et al. 2015, section 4.2, 6n+2; a size of our own, for quick trials"
-_PLAIN: Final[tuple[ShortcutKind, ...]] = ("none",)
-_RESIDUAL: Final[tuple[ShortcutKind, ...]] = ("A", "B")
-
-_ROWS: Final = (
-    Entry("plain-8", (1, 1, 1), _PLAIN, _TINY),
-    Entry("plain-20", (3, 3, 3), _PLAIN, _PAPER),
-    Entry("plain-32", (5, 5, 5), _PLAIN, _PAPER),
-    Entry("plain-44", (7, 7, 7), _PLAIN, _PAPER),
-    Entry("plain-56", (9, 9, 9), _PLAIN, _PAPER),
-    Entry("plain-110", (18, 18, 18), _PLAIN, _PAPER),
-    Entry("resnet-8", (1, 1, 1), _RESIDUAL, _TINY),
-    Entry("resnet-14", (2, 2, 2), _RESIDUAL, _TINY),
-    Entry("resnet-20", (3, 3, 3), _RESIDUAL, _PAPER),
-    Entry("resnet-32", (5, 5, 5), _RESIDUAL, _PAPER),
-    Entry("resnet-44", (7, 7, 7), _RESIDUAL, _PAPER),
-    Entry("resnet-56", (9, 9, 9), _RESIDUAL, _PAPER),
-    Entry("resnet-110", (18, 18, 18), _RESIDUAL, _PAPER),
-    Entry("resnet-1202", (200, 200, 200), _RESIDUAL, _PAPER),
-)
-
-NETWORKS: Final[Mapping[str, Entry]] = MappingProxyType({row.name: row for row in _ROWS})
+from residual.models.entries import NETWORKS, Entry
+from residual.models.spec import PRE_ACTIVATION, NetworkSettings, NetworkSpec, ShortcutKind
+from residual.models.stems import stem_for
 
 
 def _bare(name: str) -> str:
@@ -89,19 +30,45 @@ def find(name: str) -> Entry:
     return entry
 
 
+def matching(pattern: str) -> list[Entry]:
+    """The entries whose names fit a pattern with `*`, `?` or `[...]`. Raises `UsageError` when none does."""
+    found = [entry for bare, entry in _BARE.items() if fnmatchcase(bare, _bare_pattern(pattern))]
+    if not found:
+        raise UsageError(f"no network is named like {pattern[:80]!r}", "models", "`residual models` lists them all")
+    return found
+
+
+def _bare_pattern(pattern: str) -> str:
+    """As `_bare`, but the hyphen of a range in brackets stays."""
+    parts = pattern.lower().replace("_", "-").split("[")
+    inside = [part.partition("]") for part in parts[1:]]
+    return _bare(parts[0]) + "".join(f"[{first}{close}{_bare(rest)}" for first, close, rest in inside)
+
+
 def variants() -> list[tuple[str, ShortcutKind]]:
     """Every (name, shortcut) the catalogue offers, in its order, the default shortcut of a network first."""
     return [(entry.name, shortcut) for entry in NETWORKS.values() for shortcut in entry.shortcuts]
 
 
-def resolve(settings: NetworkSettings, classes: int, channels: int = 3) -> NetworkSpec:
+def resolve(
+    settings: NetworkSettings, classes: int, channels: int = 3, image_size: int | tuple[int, int] | None = None
+) -> NetworkSpec:
     """The catalogue's entry with the settings' overrides, for that many classes and input channels.
 
-    Any shortcut may be put on any entry. Raises `UsageError` with every fault when the name is unknown or the
-    parts do not fit together.
+    Any part may be put on any entry. With an `image_size` (the side, or height and width) a network for ImageNet
+    gets the stem that suits it, unless the settings name one; without it, the stem of its paper.
+    Raises `UsageError` with every fault when the name is unknown or the parts do not fit together.
     """
-    base = find(settings.name).spec().model_dump()
+    entry = find(settings.name)
+    base = entry.spec().model_dump()
     chosen = settings.model_dump(exclude={"name"}, exclude_none=True)
+    if chosen.get("stem") == "auto" or ("stem" not in chosen and entry.stem_by_size and image_size is not None):
+        size = entry.image_size if image_size is None else image_size
+        chosen["stem"] = stem_for((size, size) if isinstance(size, int) else size)
+    if "order" in chosen:
+        chosen.setdefault("projection_norm", chosen["order"] not in PRE_ACTIVATION)
+    if chosen.get("norm", base["norm"]) != base["norm"]:
+        chosen.setdefault("conv_bias", chosen["norm"] == "none")
     try:
         return NetworkSpec.model_validate({**base, **chosen, "classes": classes, "channels": channels})
     except ValidationError as error:
@@ -113,3 +80,9 @@ def _faults(error: ValidationError) -> Iterator[str]:
         place = ".".join(str(part) for part in fault["loc"])
         message = fault["msg"].removeprefix("Value error, ")
         yield f"network.{place} is {fault['input']!r}: {message}" if place else message
+
+
+def departures(spec: NetworkSpec, model: NetworkSpec) -> dict[str, tuple[Any, Any]]:
+    """The parts in which `spec` differs from `model`: part -> (of the model, of the spec)."""
+    old, new = model.model_dump(mode="json"), spec.model_dump(mode="json")
+    return {part: (old[part], new[part]) for part in new if part != "name" and old[part] != new[part]}

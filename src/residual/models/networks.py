@@ -1,52 +1,66 @@
-"""The network: a stem, stages of units, a global average, a fully connected layer.
+"""The network: a stem, stages of units, a head, a fully connected layer.
 
-Axes: images and maps are NCHW, pooled features NC, logits NK (K classes). Images are floating point, already
-normalised. Source: He et al. 2015 (Deep Residual Learning), sections 3.3 and 4.2.
+Axes: images and maps are NCHW, features NC, logits NK (K classes). Images are floating point, already
+normalised. Sources: [1] He et al. 2015 (Deep Residual Learning), sections 3.3 and 4.2; [2] He et al. 2016 (Identity
+Mappings), appendix (the activation after the last addition).
 """
 
 from __future__ import annotations
 
-from functools import partial
-from itertools import pairwise
-
 import torch
 from torch import Tensor, nn
 
+from residual.models.heads import make_head
 from residual.models.initialisation import initialise
-from residual.models.shortcuts import Norm, make_shortcut
+from residual.models.layers import Layers
+from residual.models.recompute import recomputed
 from residual.models.spec import NetworkSpec
-from residual.models.stems import STEMS
-from residual.models.units import UNITS
+from residual.models.stems import make_stem
+from residual.models.units import Unit
 
 
 class ResidualNetwork(nn.Module):
-    """The network of a spec, with torch's own initial weights; `build` gives it those of the paper."""
+    """The network of a spec, with torch's own initial weights; `build` gives it those of the paper.
+
+    Set `recompute` to spend time and save memory: in training each unit keeps its input alone and computes the rest
+    again in the backward pass. Weights, gradients and running statistics are the same either way.
+    """
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
         self.spec = spec
-        norm: Norm = partial(nn.BatchNorm2d, eps=spec.norm_eps, momentum=spec.norm_momentum)
-        self.stem = STEMS[spec.stem](spec.channels, spec.widths[0], norm)
-        # The first stage keeps the stem's width and size; every later one halves the maps in its first unit.
-        changes = [(spec.widths[0], spec.widths[0], 1), *((a, b, 2) for a, b in pairwise(spec.widths))]
-        self.stages = nn.ModuleList(
-            _stage(spec, depth, *change, norm) for depth, change in zip(spec.depths, changes, strict=True)
-        )
+        self.recompute = False
+        layers = Layers.of(spec)
+        self.stem = make_stem(spec.stem, spec.channels, spec.widths[0], layers)
+        inputs = (spec.stem_width, *spec.outputs[:-1])
+        self.stages = nn.ModuleList(_stage(spec, number, c_in) for number, c_in in enumerate(inputs))
+        # A pre-activation network ends its last unit with the activation that no next unit begins with.
+        self.final = _final(spec, layers)
+        self.head = make_head(spec)
         self.dropout = nn.Dropout(spec.dropout)
-        self.classifier = nn.Linear(spec.widths[-1], spec.classes)
+        self.classifier = nn.Linear(self.head.width, spec.classes)
 
     def features(self, images_NCHW: Tensor) -> list[Tensor]:
-        """The maps (N, widths[s], H / 2^s, W / 2^s, rounded up) that each stage s gives, in order."""
+        """The maps that each stage gives, in order: (N, spec.outputs[s], H, W), halved, rounded up, at every stage.
+
+        Those of the last stage come after the final activation of a pre-activation network.
+        """
         maps_NCHW: Tensor = self.stem(images_NCHW)
         features = []
         for stage in self.stages:
-            maps_NCHW = stage(maps_NCHW)
+            if self.recompute and torch.is_grad_enabled():
+                for unit in stage.children():
+                    maps_NCHW = recomputed(unit, maps_NCHW)
+            else:
+                maps_NCHW = stage(maps_NCHW)
             features.append(maps_NCHW)
+        features[-1] = self.final(features[-1])
         return features
 
     def embed(self, images_NCHW: Tensor) -> Tensor:
-        """The last stage's maps averaged over height and width: (N, widths[-1])."""
-        return self.features(images_NCHW)[-1].mean(dim=(2, 3))
+        """What the classifier reads, (N, C): the last stage's maps averaged, or VGG's second hidden layer."""
+        features_NC: Tensor = self.head(self.features(images_NCHW)[-1])
+        return features_NC
 
     def forward(self, images_NCHW: Tensor) -> Tensor:
         """The logits (N, classes), before the softmax."""
@@ -54,12 +68,24 @@ class ResidualNetwork(nn.Module):
         return logits_NK
 
 
-def _stage(spec: NetworkSpec, depth: int, c_in: int, c_out: int, stride: int, norm: Norm) -> nn.Sequential:
-    """`depth` units; only the first changes the channels and the size."""
-    changes = [(c_in, stride), *[(c_out, 1)] * (depth - 1)]
-    return nn.Sequential(
-        *(UNITS[spec.unit](c, c_out, s, make_shortcut(spec.shortcut, c, c_out, s, norm), norm) for c, s in changes)
-    )
+def _stage(spec: NetworkSpec, number: int, c_in: int) -> nn.Sequential:
+    """The units of a stage; only the first changes the channels, and the size at every stage but the first.
+
+    With max-pooling no unit has a stride and each stage ends with the pooling.
+    """
+    pooled = spec.downsampling == "max-pool"
+    width, c_out = spec.widths[number], spec.outputs[number]
+    units: list[nn.Module] = []
+    for place in range(spec.depths[number]):
+        stride = 2 if place == 0 and number > 0 and not pooled else 1
+        units.append(Unit(c_out if place else c_in, width, stride, spec, first=number == place == 0))
+    return nn.Sequential(*units, *([nn.MaxPool2d(2, ceil_mode=True)] if pooled else []))
+
+
+def _final(spec: NetworkSpec, layers: Layers) -> nn.Sequential:
+    if spec.order == "full-pre-activation":
+        return nn.Sequential(layers.norm(spec.outputs[-1]), nn.ReLU())
+    return nn.Sequential(nn.ReLU()) if spec.order == "relu-only-pre-activation" else nn.Sequential()
 
 
 def outline(spec: NetworkSpec) -> ResidualNetwork:

@@ -6,6 +6,7 @@ Source of the format: https://github.com/huggingface/safetensors.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 
 import safetensors
@@ -32,6 +33,7 @@ def load_weights(network: nn.Module, data: bytes, where: object) -> None:
     """
     try:
         stored = safetensors.torch.load(data)
+        _refuse_twins(data)
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
         raise ModelError("the weights cannot be read", where, f"{error}; restore the file or save it again") from None
 
@@ -46,6 +48,19 @@ def load_weights(network: nn.Module, data: bytes, where: object) -> None:
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(stored[name])
+
+
+def _refuse_twins(data: bytes) -> None:
+    """The library takes the last of two entries of one name in silence; we say that there are two."""
+
+    def single(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        names = [name for name, _ in pairs]
+        if len(set(names)) < len(names):
+            twin = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"{twin:.80} is there twice")
+        return dict(pairs)
+
+    json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")], object_pairs_hook=single)
 
 
 def _differences(own: Mapping[str, Tensor], stored: Mapping[str, Tensor]) -> Iterator[str]:
