@@ -18,6 +18,7 @@ from residual.errors import ResidualError
 from residual.version import VERSION as __version__
 
 if TYPE_CHECKING:
+    from residual.cli.report import make_report as report
     from residual.evaluation.classifier import Classifier
     from residual.evaluation.use import evaluate_run as evaluate
     from residual.evaluation.use import load, predict
@@ -35,6 +36,7 @@ _PLACES = {
     "list_runs": ("residual.runs.folder", "list_runs"),
     "load": ("residual.evaluation.use", "load"),
     "predict": ("residual.evaluation.use", "predict"),
+    "report": ("residual.cli.report", "make_report"),
     "resume": ("residual.training.train", "resume"),
     "train": ("residual.training.train", "train"),
 }
@@ -50,6 +52,7 @@ __all__ = [
     "list_runs",
     "load",
     "predict",
+    "report",
     "resume",
     "train",
 ]

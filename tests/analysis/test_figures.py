@@ -11,16 +11,9 @@ import numpy
 import pytest
 from PIL import Image
 
-from residual.analysis.figures import (
-    MOST_IMAGES,
-    Curves,
-    Series,
-    axis_scale,
-    curves,
-    draw_curves,
-    draw_predictions,
-    shortened,
-)
+from residual.analysis.curves import Curves, Series, axis_scale, curves
+from residual.analysis.figures import MOST_IMAGES, draw_curves, draw_predictions
+from residual.analysis.style import shortened
 from residual.errors import StorageError, UsageError
 from tests.conftest import subprocess_environment
 
@@ -60,11 +53,11 @@ def picture_size(path):
 def test_curves_hold_the_numbers_of_the_records():
     records = [train(1), train(2, rate=0.2), evaluation(2), evaluation(2, "test", loss=1.5, top1=0.7), train(3)]
     found = curves([{"kind": "begin", "seed": 1}, *records, {"kind": "saved", "step": 3}]).series
-    assert found["training loss"] == Series((0.25, 0.5, 0.75), (2.0, 1.0, 2.0 / 3))
+    assert found["training loss"] == Series((0.25, 0.5, 0.75), (1, 2, 3), (2.0, 1.0, 2.0 / 3))
     assert found["training error"].values == (50.0, 50.0, 50.0)
     assert found["learning rate"].values == (0.1, 0.2, 0.1)
     assert found["momentum"].values == (0.9, 0.9, 0.9)
-    assert found["validation loss"] == Series((0.5,), (1.0,))
+    assert found["validation loss"] == Series((0.5,), (2,), (1.0,))
     assert found["validation error"].values == (25.0,)
     assert found["test loss"].values == (1.5,)
     assert found["test error"].values == pytest.approx((30.0,))
@@ -73,7 +66,7 @@ def test_curves_hold_the_numbers_of_the_records():
 
 def test_curves_follow_the_steps_and_keep_the_last_word():
     found = curves([train(3, loss=3.0), train(1, loss=1.0), train(2, loss=9.0), train(2, loss=2.0)]).series
-    assert found["training loss"] == Series((0.25, 0.5, 0.75), (1.0, 2.0, 3.0))
+    assert found["training loss"] == Series((0.25, 0.5, 0.75), (1, 2, 3), (1.0, 2.0, 3.0))
 
 
 def test_curves_leave_out_what_is_absent_or_not_finite():
@@ -84,7 +77,7 @@ def test_curves_leave_out_what_is_absent_or_not_finite():
         train(4, top1=None, momentum=None),
     ]
     found = curves(records).series
-    assert found["training loss"] == Series((1.0,), (0.5,))
+    assert found["training loss"] == Series((1.0,), (4,), (0.5,))
     assert len(found["training error"].values) == len(found["momentum"].values) == 3
     assert curves([]).series == {}
     assert curves([train(1, measure="exact"), evaluation(1, "other")]).series == {}

@@ -1,157 +1,105 @@
-"""Figures of runs: first the numbers (`curves`), then the picture (`draw_curves`, `draw_predictions`).
+"""Figures of runs: curves, predictions, confusion. The numbers come from `curves` and `statistics`.
 
-Losses in nats, errors in percent, shares 0..1; x is epochs. Images are HWC uint8, 0..255, or HW for grey.
-Colours are those of Okabe and Ito (2008), which remain distinct for colour-blind readers. Names given by
-users are drawn letter by letter: no mathematics, no markup, a box for what no font here can show.
+Losses in nats, errors in percent, shares 0..1. Images are HWC uint8, 0..255, or HW for grey;
+confusion_KK holds counts, rows are true classes, columns predicted ones.
 """
 
 from __future__ import annotations
 
-import io
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy
 
+from residual.analysis.curves import Against, Curves, axis_scale
+from residual.analysis.style import (
+    BLUE,
+    DASHES,
+    GREEN,
+    GREY,
+    PALETTE,
+    PAPER,
+    RED,
+    RIGHT,
+    SKY,
+    WRONG,
+    Kind,
+    literal,
+    picture_format,
+    rendered,
+    style,
+)
 from residual.errors import UsageError
 from residual.files import replace_file
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from matplotlib.text import Text
 
 MOST_IMAGES = 36
 MOST_CLASSES = 5
-LONGEST_NAME = 28
-FORMATS = (".png", ".svg")
-BLUE, ORANGE, GREEN, PINK, SKY, RED, YELLOW = (
-    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442",
-)  # fmt: skip
-PALETTE = (BLUE, RED, GREEN, PINK, ORANGE, SKY)
-DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))  # one for each turn through the palette
-GREY = "#555555"
-FONTS = (
-    "Noto Sans", "Noto Sans CJK JP", "Noto Sans CJK SC", "Hiragino Sans", "PingFang SC",
-    "Apple SD Gothic Neo", "Arial Unicode MS",
-)  # fmt: skip
-STYLE: dict[str, Any] = {
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#999999",
-    "axes.grid": True,
-    "grid.color": "#e6e6e6",
-    "grid.linewidth": 0.7,
-    "legend.frameon": False,
-    "legend.fontsize": 8,
-    "legend.title_fontsize": 8,
-    "lines.linewidth": 1.6,
-    "text.parse_math": False,
-    "svg.hashsalt": "residual",
-}
+MOST_NAMES = 20
+"""So many classes are named along a confusion matrix; more are numbered."""
 
-Records = Iterable[Mapping[str, Any]]
 Array = numpy.ndarray[Any, numpy.dtype[Any]]
+Panel = Literal["loss", "error", "rate"]
+PANELS: tuple[Panel, ...] = ("loss", "error", "rate")
 
 
-class Series(NamedTuple):
-    """The points of one curve, in the order of the steps."""
-
-    epochs: tuple[float, ...]
-    values: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Curves:
-    """The curves of one run by name; a name is absent where the run recorded nothing of it."""
-
-    series: Mapping[str, Series]
-
-
-def percent_wrong(top1: float) -> float:
-    return 100 * (1 - top1)
-
-
-def curves(records: Records) -> Curves:
-    """Loss and top-1 error of training (the running measure), validation and test; rate and momentum.
-
-    Of records of the same step the last one counts; a value that is absent or not finite leaves a gap.
-    """
-    points: dict[str, dict[int, tuple[float, float]]] = {}
-    for record in records:
-        kind = record.get("kind")
-        if kind == "train" and record.get("measure", "running") == "running":
-            part = "training"
-            found = {"learning rate": record.get("rate"), "momentum": record.get("momentum")}
-        elif kind == "evaluation" and record.get("split") in ("validation", "test"):
-            part, found = record["split"], {}
-        else:
-            continue
-        top1 = record.get("top1")
-        found[f"{part} loss"] = record.get("loss")
-        found[f"{part} error"] = None if top1 is None else percent_wrong(top1)
-        for name, value in found.items():
-            if value is not None and math.isfinite(value):
-                points.setdefault(name, {})[record["step"]] = (float(record["epoch"]), float(value))
-    series = {}
-    for name, by_step in points.items():
-        ordered = [by_step[step] for step in sorted(by_step)]
-        series[name] = Series(tuple(epoch for epoch, _ in ordered), tuple(value for _, value in ordered))
-    return Curves(series)
-
-
-def axis_scale(values: Sequence[float]) -> Literal["log", "linear"]:
-    """Logarithmic for positive values that span more than a factor of 30."""
-    return "log" if values and min(values) > 0 and max(values) > 30 * min(values) else "linear"
-
-
-def picture_format(path: Path) -> str:
-    """`png` or `svg`, from the suffix.
-
-    Raises:
-        UsageError: another suffix.
-    """
-    if path.suffix.lower() not in FORMATS:
-        raise UsageError(f"no picture format {path.suffix or '(none)'!r}", path, "end the name in .png or .svg")
-    return path.suffix.lower()[1:]
-
-
-def shortened(text: str, longest: int = LONGEST_NAME) -> str:
-    """The beginning and the end of a long name, which tell most."""
-    tail = longest // 2 - 1
-    return text if len(text) <= longest else f"{text[: longest - tail - 1]}…{text[-tail:]}"
-
-
-def draw_curves(runs: Mapping[str, Curves], path: Path, title: str) -> None:
-    """Three panels over epochs: loss, top-1 error, learning rate with momentum; runs lie over each other.
+def draw_curves(runs: Mapping[str, Curves], path: Path, title: str, against: Against = "epoch") -> None:
+    """Three panels over epochs or steps: loss, top-1 error, learning rate with momentum; runs lie over each other.
 
     Raises:
         UsageError: the name ends in neither .png nor .svg.
         StorageError: the disk refused; no part of a picture is left.
     """
     kind = picture_format(path)
-    with _style():
+    with style():
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(12.6, 4.0), layout="constrained")
-        _literal(figure.suptitle("", x=0.008, ha="left", fontsize=12, fontweight="bold"), title, longest=120)
-        axes_loss, axes_error, axes_rate = figure.subplots(1, 3)
-        for axes in (axes_loss, axes_error, axes_rate):
-            axes.set_xlabel("epoch")
-            axes.xaxis.get_major_locator().set_params(integer=True)
-        _draw_measure(axes_loss, runs, "loss", "Loss")
-        _draw_measure(axes_error, runs, "error", "Top-1 error, %")
-        _draw_rate(axes_rate, runs)
-        replace_file(path, _rendered(figure, kind))
+        literal(figure.suptitle("", x=0.008, ha="left", fontsize=12, fontweight="bold"), title, longest=120)
+        for axes, panel in zip(figure.subplots(1, 3), PANELS, strict=True):
+            _draw_panel(axes, runs, panel, against)
+        replace_file(path, rendered(figure, kind))
+
+
+def panel_picture(runs: Mapping[str, Curves], panel: Panel, against: Against, kind: Kind) -> bytes:
+    """One of the three panels as a picture of its own."""
+    with style(kind):
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(4.3, 3.2), layout="constrained")
+        _draw_panel(figure.subplots(), runs, panel, against)
+        return rendered(figure, kind)
+
+
+def confusion_picture(confusion_KK: Array, names: Sequence[str], kind: Kind) -> bytes:
+    """Shares of each true class as shades, blue where right and red where wrong; the root of a share, to show few."""
+    classes = len(names)
+    shares = confusion_KK / numpy.maximum(1, confusion_KK.sum(1, keepdims=True))
+    shades = numpy.empty((classes, classes, 4))
+    shades[...] = (*_rgb(WRONG), 0)
+    shades[numpy.arange(classes), numpy.arange(classes), :3] = _rgb(RIGHT)
+    shades[..., 3] = numpy.sqrt(shares)
+    with style(kind):
+        from matplotlib.figure import Figure
+
+        side = 6.2 if classes > MOST_NAMES else 2.6 + 0.3 * classes
+        figure = Figure(figsize=(side, side), layout="constrained")
+        axes = figure.subplots()
+        axes.imshow(shades, interpolation="none")
+        axes.grid(False)
+        if classes <= MOST_NAMES:
+            for axis, turn in ((axes.xaxis, 90), (axes.yaxis, 0)):
+                axis.set_ticks(range(classes), ["-"] * classes, rotation=turn)
+                for text, name in zip(axis.get_ticklabels(), names, strict=True):
+                    literal(text, name, longest=16)
+        axes.set_xlabel("predicted class" if classes <= MOST_NAMES else "predicted class, by number")
+        axes.set_ylabel("true class" if classes <= MOST_NAMES else "true class, by number")
+        return rendered(figure, kind)
 
 
 def draw_predictions(
@@ -177,7 +125,7 @@ def draw_predictions(
     columns = min(6, max(3, math.ceil(math.sqrt(len(shown)))), len(shown))
     rows = math.ceil(len(shown) / columns)
     bars = max(1, *(min(MOST_CLASSES, len(guesses)) for _, _, guesses in shown))
-    with _style():
+    with style():
         from matplotlib.figure import Figure
 
         heights = [1.75, 0.21 * bars + 0.08]
@@ -190,10 +138,19 @@ def draw_predictions(
         if len(cells) > len(shown):
             footer = f"The first {len(shown)} of {len(cells):,} images; {len(cells) - len(shown):,} are not shown."
             figure.supxlabel(footer, fontsize=9, color=GREY)
-        replace_file(path, _rendered(figure, kind))
+        replace_file(path, rendered(figure, kind))
 
 
-def _draw_measure(axes: Axes, runs: Mapping[str, Curves], measure: str, title: str) -> None:
+def _draw_panel(axes: Axes, runs: Mapping[str, Curves], panel: Panel, against: Against) -> None:
+    axes.set_xlabel(against)
+    axes.locator_params(axis="x", integer=True)
+    if panel == "rate":
+        _draw_rate(axes, runs, against)
+    else:
+        _draw_measure(axes, runs, panel, {"loss": "Loss", "error": "Top-1 error, %"}[panel], against)
+
+
+def _draw_measure(axes: Axes, runs: Mapping[str, Curves], measure: str, title: str, against: Against) -> None:
     """Colour tells runs apart where there are several, else the parts; line weight and marks tell the parts."""
     axes.set_title(title)
     entries: list[tuple[Artist, str]] = []
@@ -201,9 +158,9 @@ def _draw_measure(axes: Axes, runs: Mapping[str, Curves], measure: str, title: s
     drawn: list[float] = []
     alone = len(runs) == 1
     looks: dict[str, dict[str, Any]] = {
-        "training": {"linewidth": 1.0, "alpha": 0.55},
+        "training": {"linewidth": 1.0, "alpha": 0.75},
         "validation": {"linewidth": 1.9},
-        "test": {"linewidth": 0.9, "marker": "D", "markersize": 4.5, "markerfacecolor": "white"},
+        "test": {"linewidth": 0.9, "marker": "D", "markersize": 4.5, "markerfacecolor": PAPER},
     }
     for number, (run, curve) in enumerate(runs.items()):
         lines = []
@@ -213,7 +170,7 @@ def _draw_measure(axes: Axes, runs: Mapping[str, Curves], measure: str, title: s
                 continue
             sparse = {"marker": "o", "markersize": 3.2} if len(series.epochs) <= 30 else {}
             colour = {"color": own} if alone else _run_look(number)
-            (line,) = axes.plot(*series, **{**sparse, **colour, **look})
+            (line,) = axes.plot(*series.points(against), **{**sparse, **colour, **look})
             lines.append(line)
             parts.setdefault(part, line)
             drawn += series.values
@@ -230,9 +187,9 @@ def _draw_measure(axes: Axes, runs: Mapping[str, Curves], measure: str, title: s
         axes.set_title("; ".join(words[part] for part in parts), loc="right", fontsize=8, color=GREY)
 
 
-def _draw_rate(axes: Axes, runs: Mapping[str, Curves]) -> None:
+def _draw_rate(axes: Axes, runs: Mapping[str, Curves], against: Against) -> None:
     """Several runs have the colours they have in the other panels, whose legends name them."""
-    axes.set_title("Learning rate (left) and momentum (dashed, right)")
+    axes.set_title("Learning rate; momentum (dashed, right)")
     alone = len(runs) == 1
     entries: list[tuple[Artist, str]] = []
     rates: list[float] = []
@@ -243,12 +200,14 @@ def _draw_rate(axes: Axes, runs: Mapping[str, Curves]) -> None:
     for number, curve in enumerate(runs.values()):
         look: dict[str, Any] = {"color": BLUE} if alone else {"color": _run_look(number)["color"]}
         if series := curve.series.get("learning rate"):
-            (line,) = axes.plot(*series, **look)
+            (line,) = axes.plot(*series.points(against), **look)
             entries.append((line, "learning rate"))
             rates += series.values
         if series := curve.series.get("momentum"):
             (line,) = right.plot(
-                *series, **{**look, "linewidth": 1.1, **({"color": RED} if alone else {})}, linestyle="--"
+                *series.points(against),
+                **{**look, "linewidth": 1.1, **({"color": RED} if alone else {})},
+                linestyle="--",
             )
             momenta += series.values
             entries.append((line, "momentum"))
@@ -271,7 +230,7 @@ def _draw_image(axes: Axes, image: Array, name: str) -> None:
     small = max(pixels.shape[:2]) < 200
     axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest" if small else "antialiased")
     axes.set_axis_off()
-    _literal(axes.set_title("", fontsize=8, loc="center", pad=3), name)
+    literal(axes.set_title("", fontsize=8, loc="center", pad=3), name)
 
 
 def _draw_bars(axes: Axes, guesses: Sequence[tuple[str, float]], places: int) -> None:
@@ -280,7 +239,7 @@ def _draw_bars(axes: Axes, guesses: Sequence[tuple[str, float]], places: int) ->
         axes.barh(place, 1, height=0.84, color="#f0f0f0")
         axes.barh(place, share, height=0.84, color=SKY if place == 0 else "#c9d6df")
         weight = "bold" if place == 0 else "normal"
-        _literal(axes.text(0.03, place, "", va="center", fontsize=7.5, fontweight=weight), name, longest=17)
+        literal(axes.text(0.03, place, "", va="center", fontsize=7.5, fontweight=weight), name, longest=17)
         axes.text(0.97, place, f"{share:.1%}", va="center", ha="right", fontsize=7.5)
     axes.set_xlim(0, 1)
     axes.set_ylim(places - 0.5, -0.5)
@@ -290,6 +249,10 @@ def _draw_bars(axes: Axes, guesses: Sequence[tuple[str, float]], places: int) ->
 def _run_look(number: int) -> dict[str, Any]:
     turn, place = divmod(number, len(PALETTE))
     return {"color": PALETTE[place], "linestyle": DASHES[turn % len(DASHES)]}
+
+
+def _rgb(colour: str) -> tuple[float, ...]:
+    return tuple(int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5))
 
 
 def _note_absence(axes: Axes) -> None:
@@ -313,48 +276,6 @@ def _legend(axes: Axes, entries: Sequence[tuple[Artist, str]]) -> None:
     shown = entries[:12]
     legend = axes.legend([line for line, _ in shown], ["-"] * len(shown), loc="best")
     for text, (_, name) in zip(legend.get_texts(), shown, strict=True):
-        _literal(text, name)
+        literal(text, name)
     if len(entries) > len(shown):
         legend.set_title(f"{len(shown)} of {len(entries)} runs named")
-
-
-def _literal(text: Text, words: str, longest: int = LONGEST_NAME) -> None:
-    """Set words as they are: `$` is a dollar, and a letter that no font here has becomes a box."""
-    from matplotlib import rcParams
-
-    known = _letters(tuple(rcParams["font.sans-serif"]), text.get_fontweight())
-    words = shortened(words, longest)
-    text.set_text("".join(letter if letter in known else "\N{REPLACEMENT CHARACTER}" for letter in words))
-
-
-@cache
-def _letters(families: tuple[str, ...], weight: str | int) -> frozenset[str]:
-    """Every letter that one of the fonts can draw."""
-    from matplotlib.font_manager import FontProperties, findfont, get_font
-
-    paths = [findfont(FontProperties(family=[family], weight=weight)) for family in families]
-    codes = {code for path in paths for code in get_font(path).get_charmap()}
-    return frozenset(letter for letter in map(chr, codes) if letter.isprintable())
-
-
-@contextmanager
-def _style() -> Iterator[None]:
-    """The look of every figure, whatever the user's own settings are."""
-    import matplotlib
-    from matplotlib.font_manager import fontManager
-
-    installed = {font.name for font in fontManager.ttflist}
-    families = ["DejaVu Sans", *(name for name in FONTS if name in installed)]
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        settings: Any = STYLE | {"font.family": "sans-serif", "font.sans-serif": families}
-        matplotlib.rcParams.update(settings)
-        yield
-
-
-def _rendered(figure: Figure, kind: str) -> bytes:
-    """The bytes of the picture; the same figure gives the same bytes."""
-    buffer = io.BytesIO()
-    metadata = {"Date": None} if kind == "svg" else {"Software": None}
-    figure.savefig(buffer, format=kind, dpi=150, metadata=metadata)
-    return buffer.getvalue()

@@ -16,7 +16,7 @@ def curves(*runs: str, out: str | None = None) -> int:
     out
         A .png or .svg file; without it, curves.png in the folder of a single run.
     """
-    from residual.analysis.figures import curves as trace
+    from residual.analysis.curves import curves as trace
     from residual.analysis.figures import draw_curves
     from residual.errors import UsageError
     from residual.runs.folder import find_run

@@ -1,0 +1,126 @@
+"""Run folders become one HTML file, and figures of their own where wanted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from residual.analysis.curves import Against
+from residual.analysis.figures import confusion_picture, draw_curves, draw_predictions
+from residual.analysis.page import page
+from residual.analysis.report import Judged, Progress, ReportData, Stated, read_report
+from residual.analysis.style import Kind
+from residual.errors import UsageError
+from residual.evaluation.judged import Split
+from residual.files import replace_file
+from residual.runs.folder import RunFolder, find_run
+
+PAGE = "report.html"
+_KINDS: tuple[Kind, ...] = ("png", "svg")
+_AGAINST: tuple[Against, ...] = ("epoch", "step")
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where a report was written, and what it says."""
+
+    page: Path
+    figures: tuple[Path, ...]
+    data: ReportData
+
+
+def write_report(
+    runs: Sequence[str | os.PathLike[str]],
+    *,
+    out: str | os.PathLike[str] | None = None,
+    figures: str | os.PathLike[str] | None = None,
+    split: Split | None = None,
+    data: str | None = None,
+    device: str = "auto",
+    stated: Stated = lambda _: None,
+    progress: Progress = lambda _run, _done, _all: None,
+) -> Report:
+    """Report one run, or several beside each other; see `read_report` for what is read and refused.
+
+    Args:
+        runs: paths or names of runs; without any, the last one.
+        out: the .html file; without it, report.html in the folder of a single run.
+        figures: a folder for the figures as PNG and SVG.
+
+    Raises:
+        UsageError: a run is not there or named twice, or a place is none to write to; said before anything is computed.
+        StorageError: the disk refused.
+    """
+    folders = [find_run(os.fspath(name)) for name in runs or ("last",)]
+    _refuse_twice(folders)
+    place, album = _page_place(out, folders), _album_place(figures)
+    found = read_report(folders, split=split, data=data, device=device, stated=stated, progress=progress)
+    drawn = tuple(_draw(found, album)) if album is not None else ()
+    replace_file(place, page(found))
+    return Report(place, drawn, found)
+
+
+def _refuse_twice(folders: Sequence[RunFolder]) -> None:
+    seen = set()
+    for folder in folders:
+        place = folder.path.resolve()
+        if place in seen:
+            raise UsageError("a run is named twice", folder.path, "name it once")
+        seen.add(place)
+
+
+def _page_place(out: str | os.PathLike[str] | None, folders: Sequence[RunFolder]) -> Path:
+    if out is None:
+        if len(folders) > 1:
+            raise UsageError("several runs need a file to be reported in", "report", "name it with --out report.html")
+        return folders[0].path / PAGE
+    path = Path(os.path.expanduser(out))
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"no page format {path.suffix or '(none)'!r}", path, "end the name in .html")
+    if path.is_dir():
+        raise UsageError("this is a folder", path, "name a file that ends in .html")
+    return path
+
+
+def _album_place(figures: str | os.PathLike[str] | None) -> Path | None:
+    if figures is None:
+        return None
+    folder = Path(os.path.expanduser(figures))
+    if folder.exists() and not folder.is_dir():
+        raise UsageError("this is not a folder", folder, "name a folder with --figures")
+    return folder
+
+
+def _draw(report: ReportData, album: Path) -> Iterator[Path]:
+    """The figures of the page as files; those of a single run are numbered where there are several runs."""
+    lines = {run.name: run.curves for run in report.runs}
+    title = ", ".join(lines) if len(lines) < 4 else f"{len(lines)} runs"
+    for against in _AGAINST:
+        for kind in _KINDS:
+            path = album / f"curves-by-{against}.{kind}"
+            draw_curves(lines, path, title, against)
+            yield path
+    for place, run in enumerate(report.runs, 1):
+        if run.judged is not None:
+            yield from _draw_judged(run.judged, album, f"-{place}" if len(report.runs) > 1 else "")
+
+
+def _draw_judged(judged: Judged, album: Path, mark: str) -> Iterator[Path]:
+    names = [one.name for one in sorted(judged.classes, key=lambda one: one.number)]
+    for kind in _KINDS:
+        path = album / f"confusion{mark}.{kind}"
+        replace_file(path, confusion_picture(judged.confusion.numpy(), names, kind))
+        yield path
+    if not judged.images:
+        return
+    answers = [
+        [(names[m.predicted], m.probability), (f"truth: {names[m.true]}", m.probability_of_truth)]
+        for m in judged.mistakes
+    ]
+    pixels = [image.permute(1, 2, 0).numpy() for image in judged.images]
+    for kind in _KINDS:
+        path = album / f"most-wrong{mark}.{kind}"
+        draw_predictions(pixels, list(judged.titles), answers, path)
+        yield path

@@ -1,0 +1,118 @@
+"""What follows from predictions alone: figures of each class, the usual confusions, the worst mistakes.
+
+confusion_KK int64: rows are true classes, columns predicted ones. logits_NK float, labels_N int64.
+Precision, recall and F1 are shares in [0, 1], or None where there is nothing to divide by (van Rijsbergen
+1979, chapter 7: F1 = 2TP / (2TP + FP + FN)). Loss is cross-entropy in nats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ClassFigures:
+    """One class: how many images are of it, how many were taken for it, how many rightly."""
+
+    number: int
+    name: str
+    images: int
+    predicted: int
+    right: int
+    precision: float | None
+    recall: float | None
+    f1: float | None
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Confused:
+    """`count` images of one class taken for another; `share` is of the images of the true class."""
+
+    true: int
+    predicted: int
+    count: int
+    share: float
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A wrong answer; `row` is its place among the predictions. Probabilities of the answer and of the truth."""
+
+    row: int
+    true: int
+    predicted: int
+    probability: float
+    probability_of_truth: float
+    loss: float
+
+
+def share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def class_figures(confusion_KK: Tensor, names: Sequence[str]) -> list[ClassFigures]:
+    """The figures of each class, in the order of the classes."""
+    right = confusion_KK.diagonal().tolist()
+    images, predicted = confusion_KK.sum(1).tolist(), confusion_KK.sum(0).tolist()
+    return [
+        ClassFigures(k, name, n, p, r, share(r, p), share(r, n), share(2 * r, n + p))
+        for k, (name, n, p, r) in enumerate(zip(names, images, predicted, right, strict=True))
+    ]
+
+
+def worst_first(figures: Sequence[ClassFigures]) -> list[ClassFigures]:
+    """By F1, then recall; classes that had no image stand last, since nothing is known of them."""
+    return sorted(figures, key=lambda c: (c.images == 0, c.f1 or 0, c.recall or 0, c.number))
+
+
+def mean_figures(figures: Sequence[ClassFigures]) -> dict[str, float | None]:
+    """Precision, recall and F1, each the plain mean of the classes that have it (macro average)."""
+    found: dict[str, float | None] = {}
+    for name in ("precision", "recall", "f1"):
+        values = [value for one in figures if (value := getattr(one, name)) is not None]
+        found[name] = sum(values) / len(values) if values else None
+    return found
+
+
+def confusions(confusion_KK: Tensor) -> list[Confused]:
+    """The pairs of classes that were confused, most often first; of equal counts the larger share stands first."""
+    wrong = confusion_KK.clone()
+    wrong.fill_diagonal_(0)
+    images = confusion_KK.sum(1).tolist()
+    pairs = [(t, p, int(wrong[t, p])) for t, p in wrong.nonzero().tolist()]
+    found = [Confused(t, p, count, count / images[t]) for t, p, count in pairs]
+    return sorted(found, key=lambda c: (-c.count, -c.share, c.true, c.predicted))
+
+
+def confusion_of(logits_NK: Tensor, labels_N: Tensor) -> Tensor:
+    """confusion_KK of the most probable classes."""
+    classes = logits_NK.shape[1]
+    return torch.bincount(labels_N * classes + logits_NK.argmax(1), minlength=classes * classes).view(classes, classes)
+
+
+def worst_mistakes(logits_NK: Tensor, labels_N: Tensor, most: int) -> list[Mistake]:
+    """The wrong answers of highest loss, the most surely wrong; a loss that is no number counts as highest."""
+    logs = logits_NK.double().log_softmax(1)
+    answers = logits_NK.argmax(1)
+    losses = -logs.gather(1, labels_N.unsqueeze(1)).squeeze(1)
+    wrong = (answers != labels_N).nonzero().squeeze(1)
+    order = losses[wrong].nan_to_num(nan=torch.inf, posinf=torch.inf).argsort(descending=True, stable=True)
+    return [
+        Mistake(
+            row=row,
+            true=int(labels_N[row]),
+            predicted=int(answers[row]),
+            probability=float(logs[row, answers[row]].exp()),
+            probability_of_truth=float(logs[row, labels_N[row]].exp()),
+            loss=float(losses[row]),
+        )
+        for row in wrong[order[:most]].tolist()
+    ]

@@ -1,0 +1,122 @@
+"""The look of every figure, whatever the user's own settings are, and names drawn letter by letter.
+
+Colours are those of Okabe and Ito (2008), which remain distinct for colour-blind readers. Names given by
+users are drawn as they are: no mathematics, no markup, a box for what no font here can show.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from residual.errors import UsageError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
+
+Kind = Literal["png", "svg", "inline"]
+"""A picture's format; `inline` is an SVG for a page, whose letters remain letters."""
+
+LONGEST_NAME = 28
+BLUE, ORANGE, GREEN, PINK, SKY, RED = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"
+PALETTE = (BLUE, RED, GREEN, PINK, ORANGE, SKY)
+DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))  # one for each turn through the palette
+RIGHT, WRONG = "#2b8cd0", "#e2702d"  # of pixels, which cannot follow a page from light to dark
+INK, GREY, EDGE, GRID, PAPER = "#222222", "#555555", "#999999", "#e6e6e6", "#ffffff"
+FONTS = (
+    "Noto Sans", "Noto Sans CJK JP", "Noto Sans CJK SC", "Hiragino Sans", "PingFang SC",
+    "Apple SD Gothic Neo", "Arial Unicode MS",
+)  # fmt: skip
+STYLE: dict[str, Any] = {
+    "font.size": 9,
+    "text.color": INK,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": EDGE,
+    "axes.labelcolor": INK,
+    "axes.grid": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
+    "xtick.color": EDGE,
+    "ytick.color": EDGE,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "legend.title_fontsize": 8,
+    "lines.linewidth": 1.6,
+    "text.parse_math": False,
+    "svg.hashsalt": "residual",
+}
+
+
+def picture_format(path: Path) -> Literal["png", "svg"]:
+    """The format a file name asks for.
+
+    Raises:
+        UsageError: another suffix.
+    """
+    match path.suffix.lower():
+        case ".png":
+            return "png"
+        case ".svg":
+            return "svg"
+    raise UsageError(f"no picture format {path.suffix or '(none)'!r}", path, "end the name in .png or .svg")
+
+
+def shortened(text: str, longest: int = LONGEST_NAME) -> str:
+    """The beginning and the end of a long name, which tell most."""
+    tail = longest // 2 - 1
+    return text if len(text) <= longest else f"{text[: longest - tail - 1]}…{text[-tail:]}"
+
+
+def literal(text: Text, words: str, longest: int = LONGEST_NAME) -> None:
+    """Set words as they are: `$` is a dollar, and a letter that no font here has becomes a box."""
+    from matplotlib import rcParams
+
+    known = _letters(tuple(rcParams["font.sans-serif"]), text.get_fontweight())
+    words = shortened(words, longest)
+    text.set_text("".join(letter if letter in known else "\N{REPLACEMENT CHARACTER}" for letter in words))
+
+
+@cache
+def _letters(families: tuple[str, ...], weight: str | int) -> frozenset[str]:
+    """Every letter that one of the fonts can draw."""
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    paths = [findfont(FontProperties(family=[family], weight=weight)) for family in families]
+    codes = {code for path in paths for code in get_font(path).get_charmap()}
+    return frozenset(letter for letter in map(chr, codes) if letter.isprintable())
+
+
+@contextmanager
+def style(kind: Kind = "png") -> Iterator[None]:
+    """Draw within this, and render there too."""
+    import matplotlib
+    from matplotlib.font_manager import fontManager
+
+    installed = {font.name for font in fontManager.ttflist}
+    families = ["DejaVu Sans", *(name for name in FONTS if name in installed)]
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        settings: Any = STYLE | {"font.family": "sans-serif", "font.sans-serif": families}
+        if kind == "inline":
+            settings |= {"svg.fonttype": "none", "font.size": 9.5, "legend.fontsize": 9}
+        matplotlib.rcParams.update(settings)
+        yield
+
+
+def rendered(figure: Figure, kind: Kind) -> bytes:
+    """The bytes of the picture; the same figure gives the same bytes."""
+    buffer = io.BytesIO()
+    metadata = {"Software": None} if kind == "png" else {"Date": None}
+    form = "png" if kind == "png" else "svg"
+    figure.savefig(buffer, format=form, dpi=150, metadata=metadata, transparent=kind == "inline")
+    return buffer.getvalue()
