@@ -16,7 +16,7 @@ import shutil
 import stat
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +120,35 @@ def replace_file(path: Path, data: bytes) -> None:
                 temporary.unlink()
             raise
         sync_folder(path.parent)
+
+
+@contextlib.contextmanager
+def growing_file(path: Path) -> Iterator[Callable[[bytes], None]]:
+    """Write a file in parts; it has its name only where the block ends without an error, else nothing stays."""
+    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}"[:200])
+    with storage(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+
+    def write(part: bytes) -> None:
+        with storage(path):
+            _write_all(descriptor, part)
+
+    try:
+        try:
+            yield write
+            with storage(path):
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        with storage(path):
+            os.replace(temporary, path)
+            sync_folder(path.parent)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def new_folder(folder: Path, contents: Mapping[str, bytes | None]) -> None:

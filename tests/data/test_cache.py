@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from residual.data.cache import cache_folder, cached
-from residual.data.cifar import read_cifar10, stamps
+from residual.data.cifar import read_cifar10
+from residual.data.published import stamps
 from residual.data.source import everything
 from residual.errors import DataError, StorageError
 from tests.data.official_layout import FILES, checksums, write_files

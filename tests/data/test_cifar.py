@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from residual.data import cifar
-from residual.data.cifar import ARCHIVE, CLASS_NAMES, FOLDER, TEST, locate, read_cifar10, stamps
+from residual.data import published
+from residual.data.cifar import ARCHIVE, CLASS_NAMES, FOLDER, TEST, locate, read_cifar10
+from residual.data.published import stamps
 from residual.data.source import everything
 from residual.errors import DataError, ResidualError, UsageError
 from tests.data.official_layout import FILES, checksums, member, official_members, write_archive, write_files
@@ -263,7 +264,7 @@ def test_a_bomb_is_refused_early(bombs, name):
 
 
 def test_the_limit_of_an_archive_is_kept_however_it_is_filled(bombs, monkeypatch):
-    monkeypatch.setattr(cifar, "_ARCHIVE_LIMIT", 1 << 20)
+    monkeypatch.setattr(published, "ARCHIVE_LIMIT", 1 << 20)
     refused(bombs / "pax.tgz", "larger than CIFAR-10")
 
 

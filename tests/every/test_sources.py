@@ -7,23 +7,35 @@ from pathlib import Path
 import pytest
 import torch
 
+from residual.data import datasets
+from residual.data.cifar100 import CIFAR100
 from residual.data.datasets import OPENERS, DataSettings, divide, open_dataset
 from residual.data.preprocessing import measure
 from residual.data.source import Source, Subset, everything
 from residual.errors import DataError
+from tests.data.official_layout import in_small
 
 EMBEDDED = {"digits"}
 # name: training images, test images, channels
-SIZES = {"digits": (1438, 359, 1), "cifar-10": (50_000, 10_000, 3)}
+SIZES = {"digits": (1438, 359, 1), "cifar-10": (50_000, 10_000, 3), "cifar-100": (1000, 200, 3)}
+# written in small, in the official layout, with checksums of its own
+SMALL = {"cifar-100": CIFAR100}
 
 
 @pytest.fixture(scope="module", params=OPENERS)
-def settings(request) -> DataSettings:
+def settings(request, tmp_path_factory):
     """What a recipe says of a data set; skipped where its files are not here."""
-    if request.param in EMBEDDED:
-        return DataSettings(dataset=request.param)
-    folder: Path = request.getfixturevalue(request.param.split("-")[0])
-    return DataSettings(dataset=request.param, path=str(folder))
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param in EMBEDDED:
+            yield DataSettings(dataset=request.param)
+        elif request.param in SMALL:
+            official = in_small(SMALL[request.param], *SIZES[request.param][:2])
+            patch.setitem(datasets.FAMILIES, request.param, official.family)
+            folder = official.write(tmp_path_factory.mktemp("small"), "python", archive=False)
+            yield DataSettings(dataset=request.param, path=str(folder))
+        else:
+            folder = request.getfixturevalue(request.param.split("-")[0])
+            yield DataSettings(dataset=request.param, path=str(folder))
 
 
 @pytest.fixture(scope="module")

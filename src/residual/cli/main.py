@@ -15,7 +15,21 @@ from typing import Literal
 
 import cyclopts
 
-from residual.cli import curves, evaluate, models, predict, recipes, runs, samples, train
+from residual.cli import (
+    curves,
+    data,
+    evaluate,
+    models,
+    predict,
+    recipes,
+    report,
+    runs,
+    samples,
+    study,
+    tensorboard,
+    train,
+    tune,
+)
 from residual.cli.text import printable
 from residual.errors import ResidualError
 from residual.version import VERSION
@@ -37,11 +51,16 @@ for verb in (
     predict.predict,
     runs.runs,
     curves.curves,
+    report.report,
+    tensorboard.tensorboard,
     models.models,
     recipes.recipes,
     samples.samples,
+    tune.tune,
 ):
     app.command(verb)
+app.command(data.data)
+app.command(study.study)
 
 
 @app.command
@@ -90,6 +109,7 @@ def run(arguments: Sequence[str]) -> int:
     log = logging.getLogger("residual")
     if not log.handlers:
         log.addHandler(_Warnings())
+        log.setLevel(logging.INFO)  # a note that something takes long
         log.propagate = False
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it speaks of its own cache folder
     try:

@@ -21,7 +21,7 @@ from residual.data.mixing import choose as choose_mixes
 from residual.data.mixing import mix
 from residual.data.preprocessing import Preprocessing
 from residual.data.resizing import shrink, side_at
-from residual.data.source import Source
+from residual.data.source import FileSource, Source
 from residual.errors import DataError, UsageError
 
 
@@ -122,11 +122,20 @@ class Batches:
             start, share = start + count, share - count
         return found
 
+    def samples(self, step: int, rank: int = 0, world: int = 1) -> Tensor:
+        """The numbers in the source, int64 N, of the images of one rank at one step."""
+        return self.indices.index_select(0, torch.cat([rows for _, rows in self.places(step, rank, world)]))
+
+    def expect(self, step: int, rank: int = 0, world: int = 1) -> None:
+        """Let a source that decodes files begin with a later step; that step's batch stays what it is."""
+        if isinstance(self.source, FileSource):
+            self.source.expect(self.samples(step, rank, world))
+
     def batch_at(self, step: int, rank: int = 0, world: int = 1) -> Batch:
         """The batch of one rank at one step, on the device."""
         places = self.places(step, rank, world)
         draws = Draws.joined([self.draws(epoch).rows(rows) for epoch, rows in places])
-        samples = self.indices.index_select(0, torch.cat([rows for _, rows in places]))
+        samples = self.samples(step, rank, world)
         pixels = on_pixels(self.source.read(samples).to(self.device), draws, self.settings)
         images = augment(self.preprocessing.normalise(pixels), draws, self.settings)
         images = shrink(images, side_at(self.settings.sizes, step, self.total))

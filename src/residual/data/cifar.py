@@ -1,31 +1,33 @@
-"""CIFAR-10 from the official *binary version*: a folder or the .tar.gz as published.
+"""CIFAR from its official files: the binary or the Python version, a folder or the .tar.gz as published.
 
-Each of the six files holds 10,000 records of one label byte and 3,072 pixel bytes, planes red,
-green, blue, rows from the top (Krizhevsky, *Learning Multiple Layers of Features from Tiny Images*,
-2009, and the data set's page). A file counts only if its size and SHA-256 are the expected ones.
+Binary: records of one label byte for each kind of label and 3,072 pixel bytes, planes red, green, blue, rows
+from the top (Krizhevsky, *Learning Multiple Layers of Features from Tiny Images*, 2009, and the data set's
+page). Python: pickled dictionaries of the same pixels and lists of labels. A file counts only if its SHA-256 is
+the expected one, and a pickle is looked at only after that. What is decoded of CIFAR-10's pickles is compared
+with the binary version once more: the same images in the same order.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import tarfile
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from residual.data import published
+from residual.data.published import Form
 from residual.data.source import Dataset, MemorySource
+from residual.data.unpickle import Array, read_pickle
 from residual.errors import DataError, UsageError
-from residual.files import Damaged, read_regular
 
-FOLDER = "cifar-10-batches-bin"
-ARCHIVE = "cifar-10-binary.tar.gz"
+PIXELS = 3 * 32 * 32
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-RECORD = 1 + 3 * 32 * 32
+RECORD = 1 + PIXELS
 TEST = "test_batch.bin"
 OFFICIAL = {
     "data_batch_1.bin": "cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5",
@@ -35,134 +37,166 @@ OFFICIAL = {
     "data_batch_5.bin": "755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add",
     TEST: "8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b",
 }
-_FILE_SIZE = 10_000 * RECORD
-_FILE_LIMIT = 2 * _FILE_SIZE  # what may be read of one file before it is refused
-_ARCHIVE_LIMIT = 1 << 28
-_MOST_MEMBERS = 1000
-_RESTORE = f"take the file again from the official {ARCHIVE}"
+FOLDER = "cifar-10-batches-bin"
+ARCHIVE = "cifar-10-binary.tar.gz"
+BINARY = Form(
+    dataset="cifar-10",
+    title="CIFAR-10",
+    kind="binary",
+    archive=ARCHIVE,
+    size=170_052_171,
+    sha256="c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+    md5="c32a1d4ab5d03f1284b67883e8d87530",
+    folder=FOLDER,
+    files=OFFICIAL,
+    test=TEST,
+    largest=10_000 * RECORD,
+    records={},
+)
+PYTHON = Form(
+    dataset="cifar-10",
+    title="CIFAR-10",
+    kind="python",
+    archive="cifar-10-python.tar.gz",
+    size=170_498_071,
+    sha256="6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+    md5="c58f30108f718f92721af3b95e74349a",
+    folder="cifar-10-batches-py",
+    files={
+        "data_batch_1": "54636561a3ce25bd3e19253c6b0d8538147b0ae398331ac4a2d86c6d987368cd",
+        "data_batch_2": "766b2cef9fbc745cf056b3152224f7cf77163b330ea9a15f9392beb8b89bc5a8",
+        "data_batch_3": "0f00d98ebfb30b3ec0ad19f9756dc2630b89003e10525f5e148445e82aa6a1f9",
+        "data_batch_4": "3f7bb240661948b8f4d53e36ec720d8306f5668bd0071dcb4e6c947f78e9682b",
+        "data_batch_5": "d91802434d8376bbaeeadf58a737e3a1b12ac839077e931237e0dcd43adcb154",
+        "test_batch": "f53d8d457504f7cff4ea9e021afcf0e0ad8e24a91f3fc42091b8adef61157831",
+    },
+    test="test_batch",
+    largest=31_035_999,
+    records={name.removesuffix(".bin"): sha256 for name, sha256 in OFFICIAL.items()},
+)
 
 
-def locate(place: Path) -> Path:
-    """The folder of .bin files or the archive meant by `place`: itself, or what lies just inside it.
+@dataclass(frozen=True)
+class Family:
+    """A data set of 32x32 colour images with one or several kinds of label."""
 
-    Raises:
-        DataError: neither is there; says what was found and what is expected.
-    """
+    name: str
+    labels: Mapping[str, tuple[str, ...]]  # kind: its class names; kinds in the order of a record's label bytes
+    keys: Mapping[str, bytes]  # kind: the name of its list in the Python version
+    forms: tuple[Form, ...]
+    images: tuple[int, int] | None = (50_000, 10_000)  # for training and test, each class as often as every other
+
+
+CIFAR10 = Family("cifar-10", {"fine": CLASS_NAMES}, {"fine": b"labels"}, (BINARY, PYTHON))
+
+
+def locate(place: Path, family: Family = CIFAR10) -> Path:
+    """The folder or archive of a family meant by `place`; raises `DataError` where there is none."""
+    return published.locate(place, family.forms)
+
+
+def _from_records(data: bytes, family: Family, where: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    size = len(family.labels) + PIXELS
+    if len(data) % size:
+        raise ValueError(f"{where} holds {len(data):,} bytes, not a multiple of {size}")
+    return np.frombuffer(data, np.uint8).reshape(-1, size)
+
+
+def _from_pickle(data: bytes, family: Family, where: str, place: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """The images and labels of a pickle, as the records of the binary version."""
+    table = read_pickle(data, f"{where} in {place}")
+    pixels = table.get(b"data") if type(table) is dict else None
+    if not isinstance(pixels, Array) or pixels.shape[1:] != (PIXELS,) or len(pixels.data) != pixels.shape[0] * PIXELS:
+        raise ValueError(f"{where} holds no table of {PIXELS:,} pixels a row")
+    records = np.empty((pixels.shape[0], len(family.labels) + PIXELS), np.uint8)
+    for column, (kind, key) in enumerate(family.keys.items()):
+        labels = table.get(key)
+        if type(labels) is not list or len(labels) != len(records):
+            raise ValueError(f"{where} holds no {kind} label for each of its {len(records):,} images")
+        if not all(type(label) is int and 0 <= label < 256 for label in labels):
+            raise ValueError(f"{where} holds {kind} labels that are no numbers of classes")
+        records[:, column] = labels
+    order: Literal["F", "C"] = "F" if pixels.fortran else "C"
+    records[:, len(family.labels) :] = np.frombuffer(pixels.data, np.uint8).reshape(pixels.shape, order=order)
+    return records
+
+
+def _decode(form: Form, name: str, data: bytes, family: Family, place: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Verified bytes as records: label bytes, then pixels; every label within its classes."""
     try:
-        for candidate in (place, place / FOLDER, place / ARCHIVE):
-            if candidate.is_file() or (candidate.is_dir() and any(candidate.glob("*_batch*.bin"))):
-                return candidate
-        if place.is_dir():
-            found = "another folder" if any(place.iterdir()) else "an empty folder"
+        if form.kind == "binary":
+            records = _from_records(data, family, name)
         else:
-            found = "neither a file nor a folder" if place.exists() else "no such file or folder"
-    except OSError as error:
-        raise DataError(f"cannot read: {error.strerror}", str(place)[:200], "check --data") from None
-    raise DataError(
-        f"no CIFAR-10 here: {found}",
-        place,
-        f"name the folder {FOLDER} (data_batch_1.bin ... test_batch.bin) or {ARCHIVE} with --data",
-    )
+            records = _from_pickle(data, family, name, place)
+            expected = form.records.get(name)
+            if expected is not None and hashlib.sha256(records.tobytes()).hexdigest() != expected:
+                raise ValueError(f"{name} does not hold the images of the binary version")
+        for column, (kind, names) in enumerate(family.labels.items()):
+            highest = int(records[:, column].max(initial=0))
+            if highest >= len(names):
+                word = "label" if len(family.labels) == 1 else f"{kind} label"
+                raise ValueError(f"{name} holds {word} {highest}; labels end at {len(names) - 1}")
+    except ValueError as error:
+        raise DataError(str(error), place, form.restore) from None
+    return records
 
 
-def stamps(place: Path, checksums: Mapping[str, str] = OFFICIAL) -> dict[str, list[int]]:
-    """Size and time of change of every file that reading would open; tells whether one was replaced."""
-    files = [place] if place.is_file() else [place / name for name in checksums]
-    return {f.name: [f.stat().st_size, f.stat().st_mtime_ns] if f.exists() else [] for f in files}
-
-
-def _from_folder(folder: Path, names: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:
-    for name in names:
-        try:
-            yield name, read_regular(folder / name, _FILE_LIMIT)
-        except FileNotFoundError:
-            raise DataError("a CIFAR-10 file is missing", folder / name, _RESTORE) from None
-        except OSError as error:
-            raise DataError(f"cannot read: {error.strerror}", folder / name, "make it readable") from None
-
-
-class _Bounded(gzip.GzipFile):
-    """Unpacks up to a limit, so that memory and time are bounded however small the archive is."""
-
-    def read(self, size: int | None = -1) -> bytes:
-        data = super().read(size)
-        if self.tell() > _ARCHIVE_LIMIT:
-            raise DataError("the archive is larger than CIFAR-10", self.name, _RESTORE)
-        return data
-
-
-def _from_archive(archive: Path, names: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:
-    wanted = set(names)
-    try:
-        with _Bounded(archive) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
-            for number, member in enumerate(tar):
-                if number >= _MOST_MEMBERS or member.offset_data + member.size > _ARCHIVE_LIMIT:
-                    raise DataError("the archive is larger than CIFAR-10", archive, _RESTORE)
-                name = member.name.rsplit("/", 1)[-1]
-                if name in wanted and member.isreg():
-                    if member.size > _FILE_LIMIT:
-                        raise DataError(f"{name} ({member.size:,} bytes) is too large", archive, _RESTORE)
-                    file = tar.extractfile(member)
-                    assert file is not None  # a regular file
-                    wanted.discard(name)
-                    yield name, file.read()
-            while stream.read(1 << 20):
-                pass  # to the end, where the length and the checksum of the whole stand
-    # Header fields of a forged archive are numbers, text and nesting of any kind.
-    except (tarfile.TarError, EOFError, zlib.error, OSError, ValueError, OverflowError, RecursionError) as error:
-        raise DataError(f"the archive is damaged: {error}", archive, _RESTORE) from None
-    if wanted:
-        raise DataError(f"the archive lacks {', '.join(sorted(wanted))}", archive, _RESTORE)
-
-
-def verify(name: str, data: bytes, expected: str, where: object) -> None:
-    """Raise `DataError` unless `data` has the expected SHA-256 and a whole number of records."""
-    if hashlib.sha256(data).hexdigest() == expected:
-        if len(data) % RECORD:
-            raise DataError(f"{name} holds {len(data):,} bytes, not a multiple of {RECORD}", where, _RESTORE)
+def _check_balance(
+    family: Family, place: Path, form: Form, parts: Mapping[str, tuple[Tensor, Tensor]], classes: int
+) -> None:
+    """Refuse another number of images than was published, or one class more often than another."""
+    if family.images is None:
         return
-    size = f"{len(data):,} bytes" + ("" if len(data) == _FILE_SIZE else f" where {_FILE_SIZE:,} are expected")
-    raise DataError(f"{name} ({size}) does not match its published SHA-256", where, _RESTORE)
+    test = parts[form.test][1]
+    training = torch.cat([labels for name, (_, labels) in parts.items() if name != form.test])
+    for part, labels, count in zip(("training", "test"), (training, test), family.images, strict=True):
+        if len(labels) != count:
+            raise DataError(f"{len(labels):,} {part} images where {count:,} were published", place, form.restore)
+        if set(labels.bincount(minlength=classes).tolist()) != {count // classes}:
+            raise DataError(f"the classes have not {count // classes:,} {part} images each", place, form.restore)
 
 
-def _decode(data: bytes) -> tuple[Tensor, Tensor]:
-    records = torch.from_numpy(np.frombuffer(data, np.uint8).reshape(-1, RECORD).copy())
-    return records[:, 1:].reshape(-1, 3, 32, 32).contiguous(), records[:, 0].long()
-
-
-def read_cifar10(place: Path, checksums: Mapping[str, str] = OFFICIAL) -> Dataset:
-    """CIFAR-10: 50,000 training and 10,000 test images, uint8 (N, 3, 32, 32).
+def read(family: Family, place: Path, labels: str = "fine") -> Dataset:
+    """The training and test images of a family, uint8 (N, 3, 32, 32), labelled by one kind of label.
 
     Args:
-        place: the folder of .bin files, the .tar.gz, or a folder that holds either.
-        checksums: file name to SHA-256; the official ones unless told otherwise. The files are read
-            in this order, and `test_batch.bin` is the test set.
+        place: the folder of files, the .tar.gz, or a folder that holds either.
 
     Raises:
         DataError: a file is absent, cut, lengthened or altered; names the file and what to do.
     """
-    if TEST not in checksums or len(checksums) < 2:
-        raise UsageError("checksums name no training or no test file", place, f"name {TEST} and at least one other")
-    found = locate(place)
-    reader = _from_archive if found.is_file() else _from_folder
+    found = locate(place, family)
+    column = list(family.labels).index(labels)
     parts: dict[str, tuple[Tensor, Tensor]] = {}
-    try:
-        for name, data in reader(found, checksums):
-            verify(name, data, checksums[name], found)
-            parts[name] = _decode(data)
-    except Damaged as error:
-        raise DataError(error.what, error.where, _RESTORE) from None
-    for name, (_, labels) in parts.items():
-        if len(labels) and int(labels.max()) >= len(CLASS_NAMES):
-            raise DataError(f"{name} holds label {int(labels.max())}; labels end at 9", found, _RESTORE)
-    order = [name for name in checksums if name != TEST]
+    form = family.forms[0]
+    for form, name, data in published.contents(found, family.forms):
+        records = torch.from_numpy(_decode(form, name, data, family, found).copy())
+        images = records[:, len(family.labels) :].reshape(-1, 3, 32, 32).contiguous()
+        parts[name] = images, records[:, column].long()
+    order = [name for name in form.files if name != form.test]
+    _check_balance(family, found, form, parts, len(family.labels[labels]))
     return Dataset(
-        name="cifar-10",
+        name=family.name if labels == "fine" else f"{family.name}-{labels}",
         train=MemorySource(torch.cat([parts[n][0] for n in order]), torch.cat([parts[n][1] for n in order])),
-        test=MemorySource(*parts[TEST]),
-        class_names=CLASS_NAMES,
+        test=MemorySource(*parts[form.test]),
+        class_names=family.labels[labels],
         channels=3,
         image_size=(32, 32),
-        checksums=dict(checksums),
+        checksums=dict(form.files),
         origin=str(found.absolute()),
     )
+
+
+def read_cifar10(place: Path, checksums: Mapping[str, str] = OFFICIAL) -> Dataset:
+    """CIFAR-10: 50,000 training and 10,000 test images.
+
+    Args:
+        place: as for `read`.
+        checksums: file name to SHA-256 of the binary version, if not the official ones. The files are read in
+            this order, and `test_batch.bin` is the test set.
+    """
+    if TEST not in checksums or len(checksums) < 2:
+        raise UsageError("checksums name no training or no test file", place, f"name {TEST} and at least one other")
+    if checksums is OFFICIAL:
+        return read(CIFAR10, place)
+    return read(replace(CIFAR10, forms=(replace(BINARY, files=dict(checksums)),), images=None), place)

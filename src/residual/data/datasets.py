@@ -7,76 +7,142 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 from torch import Tensor
 
-from residual.data import cifar
+from residual.data import cifar, published
 from residual.data.augment import AugmentSettings
 from residual.data.cache import cached
+from residual.data.checking import nothing
+from residual.data.cifar100 import CIFAR100
 from residual.data.digits import read_digits
+from residual.data.folder import Wishes, open_folder
+from residual.data.layout import holds_photographs
 from residual.data.preprocessing import Normalisation
-from residual.data.source import Dataset
+from residual.data.source import Dataset, everything
 from residual.data.splits import stratified
-from residual.errors import DataError
+from residual.errors import DataError, argument
 
-Name = Literal["digits", "cifar-10"]
+Name = Literal["digits", "cifar-10", "cifar-100", "folder"]
+FAMILIES: dict[str, cifar.Family] = {"cifar-10": cifar.CIFAR10, "cifar-100": CIFAR100}
 
 
 class DataSettings(BaseModel, frozen=True, extra="forbid"):
     """What a recipe's `[data]` table holds."""
 
     dataset: Name = Field("digits", description="which data set")
+    labels: Literal["fine", "coarse"] = Field("fine", description="of cifar-100: its 100 classes or the 20 above them")
     path: str | None = Field(None, description="the folder or archive it is read from")
     validation: float = Field(0.1, ge=0, le=0.5, description="share of each class held out of training")
     limit: int | None = Field(None, ge=10, description="use this many training images, the same share of each class")
     normalisation: Normalisation = Field("mean-std", description="constants measured on the training images")
+    image_size: int | None = Field(None, ge=8, le=1024, description="side in pixels; left open, the images decide")
+    channels: Literal[1, 3] | None = Field(None, description="1 is grey, 3 is colour; left open, the images decide")
+    test: float = Field(0.0, ge=0, le=0.5, description="share of each class set aside for the test")
+    quarantine: float = Field(0.01, ge=0, le=0.5, description="share of training files that may be unusable")
+    follow_links: bool = Field(False, description="follow links that lead out of the folder")
+    threads: int = Field(0, ge=0, le=256, description="threads that decode images; 0 is automatic")
+    pad_share: float = Field(0.0, ge=0, le=0.5, description="augment.pad_crop as a share of the side, where it is 0")
     augment: AugmentSettings = AugmentSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _recorded_name(cls, table: Any) -> Any:
+        """Runs record cifar-100 with coarse labels as cifar-100-coarse; that name can be asked for, too."""
+        if isinstance(table, dict) and table.get("dataset") == "cifar-100-coarse":
+            return table | {"dataset": "cifar-100", "labels": "coarse"}
+        return table
+
+    @field_validator("labels")
+    @classmethod
+    def _only_where_there_are_two(cls, value: str, info: ValidationInfo) -> str:
+        if value != "fine" and info.data.get("dataset", "cifar-100") != "cifar-100":
+            raise ValueError("only cifar-100 has coarse labels, leave it out")
+        return value
+
+    @field_validator("image_size", "channels", "test", "quarantine", "follow_links")
+    @classmethod
+    def _only_for_folders(cls, value: Any, info: ValidationInfo) -> Any:
+        untouched = value == cls.model_fields[str(info.field_name)].default
+        if not untouched and info.data.get("dataset", "folder") != "folder":
+            raise ValueError(f"only a folder of photographs has it, {info.data['dataset']} does not; leave it out")
+        return value
 
 
 @dataclass(frozen=True)
 class Division:
-    """Numbers of the training images that are trained on and held out: int64, sorted."""
+    """Numbers of the images that are trained on, in `dataset.train`, and held out, in `dataset.held`: int64, sorted."""
 
     training: Tensor
     validation: Tensor
 
 
-def _open_digits(path: Path | None) -> Dataset:
+def _open_digits(path: Path | None, _: DataSettings) -> Dataset:
     if path is not None:
         raise DataError("the digits are embedded and read from no folder", path, "leave --data out, or name a recipe")
     return read_digits()
 
 
-def _open_cifar10(path: Path | None) -> Dataset:
-    place = cifar.locate(path) if path else _search(cifar.FOLDER, cifar.ARCHIVE)
-    stamp = {"place": str(place.resolve()), "files": cifar.stamps(place), "checksums": dict(cifar.OFFICIAL)}
-    return cached("cifar-10", stamp, lambda: cifar.read_cifar10(place))
+def _open_cifar(path: Path | None, settings: DataSettings) -> Dataset:
+    family, place = FAMILIES[settings.dataset], _place_of_cifar(path, settings)
+    names = [name for form in family.forms for name in form.files]
+    stamp = {
+        "place": str(place.resolve()),
+        "files": published.stamps(place, names),
+        "checksums": {name: value for form in family.forms for name, value in form.files.items()},
+        "labels": settings.labels,
+    }
+    return cached(settings.dataset, stamp, lambda: cifar.read(family, place, settings.labels))
 
 
-OPENERS: dict[Name, Callable[[Path | None], Dataset]] = {"digits": _open_digits, "cifar-10": _open_cifar10}
+def _place_of_cifar(path: Path | None, settings: DataSettings) -> Path:
+    family = FAMILIES[settings.dataset]
+    names = [name for form in family.forms for name in (form.folder, form.archive)]
+    return cifar.locate(path if path is not None else _search(settings.dataset, *names), family)
 
 
-def _search(*names: str) -> Path:
-    """The first of the names found in RESIDUAL_DATA, ./data and the working folder."""
-    places = [Path(p) for p in (os.environ.get("RESIDUAL_DATA"), "data", ".") if p]
+def open_photographs(path: Path | None, settings: DataSettings, heed: Callable[[], None] = nothing) -> Dataset:
+    """The data set in a folder of class folders; `heed` is called while the images are checked."""
+    if path is None:
+        raise DataError("no folder of photographs was named", "data.path", "as in `residual train PHOTOS/`")
+    wished = {field.name: getattr(settings, field.name) for field in fields(Wishes)}
+    return open_folder(path, Wishes(**wished), heed)
+
+
+OPENERS: dict[Name, Callable[[Path | None, DataSettings], Dataset]] = {
+    "digits": _open_digits,
+    "cifar-10": _open_cifar,
+    "cifar-100": _open_cifar,
+}
+
+
+def search_places() -> list[Path]:
+    """Where a data set is looked for, and the first is where it is fetched to: RESIDUAL_DATA, ./data, here."""
+    return [Path(p) for p in (os.environ.get("RESIDUAL_DATA"), "data", ".") if p]
+
+
+def _search(title: str, *names: str) -> Path:
+    """The first of the names found where data sets are looked for."""
+    places = search_places()
     for place in places:
         for name in names:
             if (place / name).exists():
                 return place / name
     raise DataError(
-        f"{names[0]} was not found",
+        f"{title} was not found",
         ", ".join(str(p) for p in places),
-        f"name the folder or {names[-1]} with --data PATH, or set RESIDUAL_DATA to the folder that holds it",
+        f"`residual data fetch {title}` downloads it; or name the folder {names[0]} or {names[1]} with --data PATH, "
+        "or set RESIDUAL_DATA to the folder that holds it",
     )
 
 
-def open_dataset(settings: DataSettings) -> Dataset:
-    """The data set a recipe asks for, verified.
+def open_dataset(settings: DataSettings, heed: Callable[[], None] = nothing) -> Dataset:
+    """The data set a recipe asks for, verified; `heed` is called now and then, and may raise to stop.
 
     Raises:
         DataError: it is absent or damaged; the message says which file, and what to do.
@@ -92,7 +158,42 @@ def open_dataset(settings: DataSettings) -> Dataset:
             raise DataError(f"no such folder or file: {error.strerror}", str(path)[:200], "check --data") from None
         if not exists:
             raise DataError("no such folder or file", path, "check the path given with --data")
-    return OPENERS[settings.dataset](path)
+    if settings.dataset == "folder":
+        return open_photographs(path, settings, heed)
+    try:
+        return OPENERS[settings.dataset](path, settings)
+    except DataError:
+        if path is None or not holds_photographs(path):
+            raise
+        what = f"these are class folders of photographs, not {settings.dataset}"
+        raise DataError(what, path, f"train on them with `residual train {argument(os.path.join(path, ''))}`") from None
+
+
+def recognise(path: Path) -> DataSettings:
+    """The data set that lies at a path, judged by the names of its files.
+
+    Raises:
+        DataError: none is known by these names.
+    """
+    for name, family in FAMILIES.items():
+        if published.recognised(path, family.forms) is not None:
+            return DataSettings.model_validate({"dataset": name, "path": str(path)})
+    if path.is_dir():
+        return DataSettings.model_validate({"dataset": "folder", "path": str(path)})
+    archives = [form.archive for family in FAMILIES.values() for form in family.forms]
+    raise DataError(
+        "no data set is recognised here",
+        path,
+        f"name a folder, or an archive under its official name, as {', '.join(archives)}",
+    )
+
+
+def read_anew(settings: DataSettings) -> Dataset:
+    """As `open_dataset`, but every byte of published files is read again, whatever copy there is."""
+    if settings.dataset not in FAMILIES:
+        return open_dataset(settings)
+    place = _place_of_cifar(Path(settings.path).expanduser() if settings.path else None, settings)
+    return cifar.read(FAMILIES[settings.dataset], place, settings.labels)
 
 
 def divide(dataset: Dataset, settings: DataSettings) -> Division:
@@ -102,5 +203,7 @@ def divide(dataset: Dataset, settings: DataSettings) -> Division:
     if settings.limit is not None and settings.limit < len(labels):
         share = 1 - settings.limit / len(labels)
         used, _ = stratified(labels, share, f"{dataset.name}-limit")
-    kept, held = stratified(labels[used], settings.validation, f"{dataset.name}-validation")
+    if dataset.validation is not None:
+        return Division(used, everything(dataset.validation))
+    kept, held = stratified(labels[used], settings.validation, f"{dataset.name}-validation", keep=1)
     return Division(used[kept], used[held])

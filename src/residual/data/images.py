@@ -1,8 +1,9 @@
-"""Anyone's image files, read for prediction: decoded by content, never by name.
+"""Anyone's image files, for training and prediction: decoded by content, never by name.
 
 The allow-list is PNG, JPEG and WebP; everything else Pillow could open is refused before decoding.
 Documented rules: EXIF orientation is applied; transparency is laid on black; palettes, CMYK and
-16-bit greys become 8-bit RGB or grey; of an animation the first frame is taken.
+16-bit greys become 8-bit RGB or grey; of an animation the first frame is taken. A JPEG of at least twice
+the size asked for is decoded at a half, a quarter or an eighth of its size, never below the size asked for.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from __future__ import annotations
 import io
 import struct
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -62,30 +65,81 @@ def find_images(places: Iterable[Path]) -> list[Path]:
     return found
 
 
-def decode(path: Path, channels: int) -> Tensor:
-    """uint8 CHW of an image file, C = 1 (grey) or 3 (RGB).
+class Look(NamedTuple):
+    """What an image file is, without its pixels: width and height as stored, and whether it is stored as grey."""
+
+    width: int
+    height: int
+    grey: bool
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a regular file of at most 256 MiB.
 
     Raises:
-        DataError: not one of the allowed formats, damaged, or more than 100 million pixels.
+        DataError: it cannot be read.
     """
     try:
-        data = read_regular(path, FILE_LIMIT)
+        return read_regular(path, FILE_LIMIT)
     except Damaged as error:
         raise DataError(error.what, path, "name a PNG, JPEG or WebP file") from None
     except OSError as error:
         raise DataError(f"cannot read: {error.strerror}", path, "check the file and its permissions") from None
+
+
+@contextmanager
+def _opened(data: bytes, where: object) -> Iterator[Image.Image]:
+    """An image of one of the allowed formats and sizes; whatever decoding raises becomes a `DataError`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of odd EXIF; documented above: bad EXIF is ignored
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 if image.width * image.height > PIXEL_LIMIT:
-                    raise DataError(f"{image.width} x {image.height} pixels are too many", path, "make it smaller")
-                image.load()
-                return _to_tensor(_oriented(image), channels)
+                    raise DataError(f"{image.width} x {image.height} pixels are too many", where, "make it smaller")
+                yield image
     except UnidentifiedImageError:
-        raise DataError("not a PNG, JPEG or WebP image", path, "replace or remove it") from None
+        raise DataError("not a PNG, JPEG or WebP image", where, "replace or remove it") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, MemoryError) as error:
-        raise DataError(f"not a readable PNG, JPEG or WebP image: {error}", path, "replace or remove it") from None
+        raise DataError(f"not a readable PNG, JPEG or WebP image: {error}", where, "replace or remove it") from None
+
+
+def decode(path: Path, channels: int) -> Tensor:
+    """uint8 CHW of an image file in its own size, C = 1 (grey) or 3 (RGB).
+
+    Raises:
+        DataError: as `decode_bytes`, or the file cannot be read.
+    """
+    return decode_bytes(read_file(path), channels, path)
+
+
+def decode_bytes(data: bytes, channels: int, where: object, side: int | None = None) -> Tensor:
+    """uint8 CHW of an encoded image, C = 1 (grey) or 3 (RGB).
+
+    Args:
+        where: what the image is called in an error.
+        side: the shorter side that is needed; a large JPEG may be decoded smaller, but not below it.
+
+    Raises:
+        DataError: not one of the allowed formats, damaged, or more than 100 million pixels.
+    """
+    with _opened(data, where) as image:
+        if side is not None:
+            image.draft(None, (side, side))  # other formats than JPEG take no notice
+        image.load()
+        return _to_tensor(_oriented(image), channels)
+
+
+def inspect(data: bytes, where: object) -> Look:
+    """What an encoded image is; its pixels are decoded, a JPEG's at an eighth, so that damage is found.
+
+    Raises:
+        DataError: as `decode_bytes`.
+    """
+    with _opened(data, where) as image:
+        found = Look(image.width, image.height, image.mode in ("1", "L", "LA") or image.mode.startswith("I"))
+        image.draft(None, (1, 1))
+        image.load()
+        return found
 
 
 def _oriented(image: Image.Image) -> Image.Image:
@@ -105,7 +159,8 @@ def _to_tensor(image: Image.Image, channels: int) -> Tensor:
     if image.mode.startswith("I"):
         image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
     pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
-    return torch.from_numpy(np.atleast_3d(pixels).copy()).permute(2, 0, 1).contiguous()
+    # numpy turns the axes: torch would start threads of its own in every thread that decodes.
+    return torch.from_numpy(np.atleast_3d(pixels).transpose(2, 0, 1).copy(order="C"))
 
 
 def fit(image: Tensor, size: tuple[int, int], where: object = "") -> Tensor:
@@ -130,6 +185,15 @@ def fit(image: Tensor, size: tuple[int, int], where: object = "") -> Tensor:
     return resized[:, top : top + height, left : left + width]
 
 
+def decode_fitted(data: bytes, channels: int, size: tuple[int, int], where: object) -> Tensor:
+    """uint8 CHW of an encoded image brought to (H, W): what training, evaluation and prediction all see."""
+    return fit(decode_bytes(data, channels, where, max(size)), size, where)
+
+
 def read_image(path: Path, preprocessing: Preprocessing) -> Tensor:
-    """uint8 CHW of a file in the geometry a model was trained on."""
-    return fit(decode(path, preprocessing.channels), preprocessing.image_size, path)
+    """uint8 CHW of a file in the geometry a model was trained on.
+
+    Raises:
+        DataError: the file cannot be read or is no image.
+    """
+    return decode_fitted(read_file(path), preprocessing.channels, preprocessing.image_size, path)

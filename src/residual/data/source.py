@@ -6,8 +6,9 @@ int64 N in [0, K). `batch_at(step)` and evaluation stand on nothing else.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -25,6 +26,23 @@ class Source(Protocol):
 
     def read(self, indices: Tensor) -> Tensor:
         """uint8 NCHW for int64 indices N; raises `DataError` for an image that cannot be read."""
+        ...
+
+
+@runtime_checkable
+class FileSource(Source, Protocol):
+    """A source of files: it can begin early, and knows its images by name and content."""
+
+    def expect(self, indices: Tensor) -> None:
+        """Begin with images that `read` will be asked for, in this order; what `read` gives stays the same."""
+        ...
+
+    def names(self, indices: Tensor) -> list[str]:
+        """The files, as a person would name them."""
+        ...
+
+    def digests(self, indices: Tensor) -> list[str]:
+        """The SHA-256 of each file."""
         ...
 
 
@@ -62,7 +80,13 @@ class Subset:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set with its official division, its class names and the checksums of what was read."""
+    """A data set with its official division, its class names and the checksums of what was read.
+
+    `test` has no images where there is no test set. `validation` is None where validation images are drawn
+    from the training images. `chosen` holds settings that were left open and follow from the images, by path,
+    `reasons` why; `left_out` the files that cannot be used, each with the reason; `facts` what else a run shall
+    remember of it.
+    """
 
     name: str
     train: Source
@@ -72,8 +96,29 @@ class Dataset:
     image_size: tuple[int, int]
     checksums: dict[str, str]
     origin: str
+    validation: Source | None = None
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def held(self) -> Source:
+        """Where the images held out for validation are: the numbers of a division count in this source."""
+        return self.train if self.validation is None else self.validation
 
 
 def everything(source: Source) -> Tensor:
     """The numbers of all images of a source, int64 N."""
     return torch.arange(len(source))
+
+
+def expect(source: Source, indices: Tensor) -> None:
+    """Let a source that decodes files begin with images that are read soon; for others there is nothing to do."""
+    if isinstance(source, FileSource):
+        source.expect(indices)
+
+
+def names(source: Source, indices: Tensor) -> list[str]:
+    """What a person would call these images: their files, or their numbers."""
+    return source.names(indices) if isinstance(source, FileSource) else [str(number) for number in indices.tolist()]

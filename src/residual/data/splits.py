@@ -12,22 +12,26 @@ from torch import Tensor
 from residual.chance import stream
 
 
-def stratified(labels: Tensor, share: float, name: str) -> tuple[Tensor, Tensor]:
+def stratified(labels: Tensor, share: float, name: str, keep: int = 0) -> tuple[Tensor, Tensor]:
     """Divide the numbers 0..N-1 into (kept, held), each sorted, `share` of every class held.
 
     The number held is round(share * N) in all; classes whose share is not whole receive the
-    remaining places by largest remainder, the lower class first where these are equal.
+    remaining places by largest remainder, the lower class first where these are equal. Of a class with
+    fewer than `keep` images to spare, fewer are held.
 
     Args:
         labels: int64 N.
         share: in [0, 1).
         name: the address of the draws; the same labels and name give the same division.
+        keep: how many images of every class are kept at least, where it has so many.
     """
     classes, counts = labels.unique(return_counts=True)
     exact = [share * int(count) for count in counts]
-    quota = [int(e) for e in exact]
+    most = [max(0, int(count) - keep) for count in counts]
+    quota = [min(int(e), m) for e, m in zip(exact, most, strict=True)]
     missing = round(share * len(labels)) - sum(quota)
-    for place in sorted(range(len(exact)), key=lambda i: (quota[i] - exact[i], i))[:missing]:
+    spare = [i for i in range(len(exact)) if quota[i] < most[i]]
+    for place in sorted(spare, key=lambda i: (quota[i] - exact[i], i))[:missing]:
         quota[place] += 1
     held = torch.zeros(len(labels), dtype=torch.bool)
     for label, places in zip(classes.tolist(), quota, strict=True):

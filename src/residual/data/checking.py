@@ -1,0 +1,155 @@
+"""Every image of a folder is read once before a run begins: its SHA-256, its size, and whether it can be decoded.
+
+So a damaged file is found before step 0 and not in the night, and a run can refuse to go on with other images.
+What was found is kept in the cache folder by path, size and time of change, and later starts take it from
+there. Whatever a file is read for later, its SHA-256 must still be the one found here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import PIL
+
+from residual.data.cache import cache_folder
+from residual.data.images import Look, inspect, read_file
+from residual.data.layout import File, shown
+from residual.data.workers import workers
+from residual.errors import DataError, ResidualError, log
+from residual.files import Damaged, canonical, digest, read_regular, replace_file
+
+LAYOUT = 1  # raise it when what is kept of a file changes
+_LIMIT = 1 << 30
+_CHUNK = 256
+_MANY = 2000  # files from which on the user is told to wait
+
+
+class Verdict(NamedTuple):
+    """What one file is. `fault` says why it cannot be used; it is empty for a sound one."""
+
+    size: int
+    changed: int
+    sha256: str
+    width: int
+    height: int
+    grey: bool
+    fault: str
+
+
+def nothing() -> None:
+    """What is done between two files where nobody asks for anything."""
+
+
+def look(root: Path, file: File) -> Verdict:
+    """Read and decode one file.
+
+    Raises:
+        DataError: it is gone or was changed since the folder was scanned.
+    """
+    data = _read(root, file)
+    if isinstance(data, str):
+        return Verdict(file.size, file.changed, "", 0, 0, False, data)
+    found, fault = Look(0, 0, False), ""
+    try:
+        found = inspect(data, file.path)
+    except DataError as error:
+        fault = error.what
+    return Verdict(file.size, file.changed, hashlib.sha256(data).hexdigest(), *found, fault)
+
+
+def _read(root: Path, file: File) -> bytes | str:
+    """The bytes of a file, or in words why it cannot be read.
+
+    Raises:
+        DataError: it is gone or was changed since the folder was scanned.
+    """
+    path = root / file.path
+    try:
+        status = os.stat(path)
+        data = read_file(path) if (status.st_size, status.st_mtime_ns) == file[1:] else b""
+    except FileNotFoundError:
+        raise changed("the file is gone since the folder was scanned", path) from None
+    except OSError as error:
+        return f"cannot read: {error.strerror}"
+    except DataError as error:
+        return error.what
+    if (status.st_size, status.st_mtime_ns) != file[1:] or len(data) != file.size:
+        raise changed("the file was changed since the folder was scanned", path)
+    return data
+
+
+def changed(what: str, path: Path) -> DataError:
+    """The error for a data set that did not hold still."""
+    return DataError(what, shown(str(path)), "leave the images alone while they are in use")
+
+
+def check(
+    root: Path, files: Sequence[File], threads: int = 0, heed: Callable[[], None] = nothing
+) -> dict[str, Verdict]:
+    """What every file is, by path.
+
+    Args:
+        threads: how many files are read at a time; 0 is automatic.
+        heed: called now and then; may raise to stop. What was found until then is kept.
+    """
+    known = _Kept(root)
+    found = {file.path: verdict for file in files if (verdict := known.get(file)) is not None}
+    new = [file for file in files if file.path not in found]
+    if len(new) >= _MANY:
+        log.info("checking %s new images before the first step; later starts remember them", f"{len(new):,}")
+    said = time.monotonic()
+    fresh: dict[str, Verdict] = {}
+    try:
+        for start in range(0, len(new), _CHUNK):
+            heed()
+            part = new[start : start + _CHUNK]
+            verdicts = workers(threads).map(lambda file: look(root, file), part)
+            fresh.update(zip((file.path for file in part), verdicts, strict=True))
+            if time.monotonic() - said > 30:
+                said = time.monotonic()
+                log.info("checked %s of %s new images", f"{len(fresh):,}", f"{len(new):,}")
+    finally:
+        known.add(fresh)
+    return found | fresh
+
+
+class _Kept:
+    """The verdicts that are kept of one folder. Whatever goes wrong with them costs time and nothing else."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = str(root.resolve())
+        self.stamp = {"layout": LAYOUT, "root": shown(self.root), "pillow": PIL.__version__}
+        self.verdicts: dict[str, list[object]] = {}
+        self.path: Path | None = None
+        try:
+            self.path = cache_folder() / f"checked-{digest(os.fsencode(self.root))[:16]}.json"
+            head, _, body = read_regular(self.path, _LIMIT).partition(b"\n")
+            if json.loads(head) == {**self.stamp, "sha256": digest(body)}:
+                self.verdicts = json.loads(body)
+        except (Damaged, ResidualError, OSError, ValueError, RecursionError):
+            pass  # there is none yet, or it cannot be used
+
+    def get(self, file: File) -> Verdict | None:
+        entry = self.verdicts.get(shown(file.path))
+        if entry is None or tuple(entry[:2]) != file[1:]:
+            return None
+        return Verdict(*entry)  # type: ignore[arg-type]  # the digest says that this program wrote it
+
+    def add(self, fresh: dict[str, Verdict]) -> None:
+        """Keep new verdicts. What could not be read may be readable tomorrow, with the same size and time."""
+        kept = {shown(path): list(verdict) for path, verdict in fresh.items() if verdict.sha256}
+        if not kept or self.path is None:
+            return
+        body = canonical(self.verdicts | kept)
+        try:
+            replace_file(self.path, canonical({**self.stamp, "sha256": digest(body)}) + body)
+        except ResidualError as error:
+            log.warning(
+                "what was found of the images is not kept: %s (%s): set RESIDUAL_CACHE", error.what, error.where
+            )

@@ -1,0 +1,80 @@
+"""What a person should know of their images before training on them: twins, small classes, uneven classes.
+
+Nothing here stops a run; every concern is one line with its numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from residual.data.layout import some
+from residual.data.source import Dataset, FileSource, everything
+
+FEW = 10  # training images of a class
+UNEVEN = 5  # times as many images in the largest class as in the smallest
+
+
+def concerns(dataset: Dataset, training: Tensor, validation: Tensor) -> list[str]:
+    """The concerns about a data set made of files, divided like this; none about others."""
+    if not isinstance(dataset.train, FileSource):
+        return []
+    return [
+        *_twins(dataset, training, validation),
+        *_sizes(dataset.class_names, dataset.train.labels.index_select(0, training)),
+        *_judged(dataset, validation),
+    ]
+
+
+def _digests(source: object, numbers: Tensor) -> list[str]:
+    return source.digests(numbers) if isinstance(source, FileSource) else []
+
+
+def _twins(dataset: Dataset, training: Tensor, validation: Tensor) -> list[str]:
+    trained = _digests(dataset.train, training)
+    labels = dict(zip(trained, dataset.train.labels.index_select(0, training).tolist(), strict=True))
+    found = []
+    for part, twins in (
+        ("validation", _digests(dataset.held, validation)),
+        ("test", _digests(dataset.test, everything(dataset.test))),
+    ):
+        count = sum(twin in labels for twin in twins)
+        if count:
+            found.append(
+                f"{count:,} of the {len(twins):,} {part} images are trained on as well, bit for bit: "
+                f"the {part} figure will flatter ({dataset.origin})"
+            )
+    both = sum(
+        labels[twin] != label
+        for twin, label in zip(trained, dataset.train.labels.index_select(0, training).tolist(), strict=True)
+    )
+    if both:
+        found.append(f"{both:,} training images lie in another class as well, bit for bit ({dataset.origin})")
+    return found
+
+
+def _sizes(names: Sequence[str], labels: Tensor) -> list[str]:
+    counts = labels.bincount(minlength=len(names)).tolist()
+    few = [f"{name} {count}" for name, count in zip(names, counts, strict=True) if count < FEW]
+    found = []
+    if few:
+        found.append(f"{len(few)} of {len(names)} classes have fewer than {FEW} training images: {some(few)}")
+    least, most = counts.index(min(counts)), counts.index(max(counts))
+    if counts[most] >= UNEVEN * counts[least]:
+        found.append(
+            f"the classes are uneven, from {counts[least]:,} training images of {names[least]!r} to {counts[most]:,} "
+            f"of {names[most]!r}: look at the accuracy of each class, not only at the whole"
+        )
+    return found
+
+
+def _judged(dataset: Dataset, validation: Tensor) -> list[str]:
+    if not len(validation):
+        figure = "only the test figure" if len(dataset.test) else "no figure at all"
+        return [f"no images are held out for validation: this run will have {figure}"]
+    counts = dataset.held.labels.index_select(0, validation).bincount(minlength=len(dataset.class_names)).tolist()
+    without = [name for name, count in zip(dataset.class_names, counts, strict=True) if not count]
+    if without:
+        return [f"{len(without)} of {len(counts)} classes have no validation images: {some(without)}"]
+    return []

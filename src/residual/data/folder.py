@@ -1,0 +1,261 @@
+"""A folder of photographs as a data set; `layout` says which folders are accepted.
+
+Which images are judged: those of val/ as they are, else a stratified share of the training images, the same for
+every seed. There is a test set where test/ is, or where a share of a folder without parts is set aside for it
+(`test`); without one, no figure of a run is a test figure, and the validation figure is named as such.
+
+Before a run begins every image is read once (`checking`). A file that cannot be used stops the run, except for a
+share `quarantine` of the training images: those are left out and listed. No evaluation ever leaves one out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import statistics
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from residual.data.checking import Verdict, check, nothing
+from residual.data.layout import EXPECTED, Bad, Class, File, Layout, Part, scan, shown, some
+from residual.data.reading import FolderSource
+from residual.data.source import Dataset
+from residual.data.splits import stratified
+from residual.errors import DataError, log
+
+STEP, LARGEST = 32, 224  # image sizes chosen by themselves are multiples of one and at most the other
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a recipe says of a folder; None leaves it to the images."""
+
+    image_size: int | None = None
+    channels: int | None = None
+    test: float = 0.0
+    quarantine: float = 0.01
+    follow_links: bool = False
+    threads: int = 0
+
+
+@dataclass
+class _Files:
+    """The usable files of one part, by class and name, with what they are."""
+
+    files: list[File] = field(default_factory=list)
+    verdicts: list[Verdict] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+
+    def some(self, numbers: Tensor) -> _Files:
+        chosen = numbers.tolist()
+        return _Files(*([column[i] for i in chosen] for column in (self.files, self.verdicts, self.labels)))
+
+
+class Sound(NamedTuple):
+    """The parts of a folder after the check, its class names, and what was left out of training."""
+
+    parts: dict[Part, _Files]
+    class_names: tuple[str, ...]
+    left_out: dict[str, str]
+
+
+def open_folder(
+    root: Path, wishes: Wishes, heed: Callable[[], None] = nothing, layout: Layout | None = None
+) -> Dataset:
+    """The data set to train on in a folder of photographs.
+
+    Args:
+        heed: called now and then while the images are checked; may raise to stop.
+        layout: what the folder was found to hold, where that is known.
+
+    Raises:
+        DataError: laid out otherwise, too few classes, classes that differ between the parts, or too many files
+            that cannot be used; names what was found.
+    """
+    layout = layout or scan(root, wishes.follow_links)
+    names = class_names(layout)
+    sound = _sound(layout, names, wishes.threads, wishes.quarantine, heed)
+    trained = sound.parts.get("train") or sound.parts["all"]
+    empty = _Files()
+    tested, held = sound.parts.get("test", empty), sound.parts.get("validation")
+    words = ", ".join(f"{part}/" for part in sound.parts) if "all" not in sound.parts else "class folders"
+    if wishes.test:
+        if "all" not in sound.parts:
+            what = "data.test sets images aside in a folder without parts; this one has " + words
+            raise DataError(what, root, "leave data.test out, or name a folder of class folders")
+        kept, aside = stratified(torch.tensor(trained.labels), wishes.test, "folder-test", keep=1)
+        trained, tested = trained.some(kept), trained.some(aside)
+    size, channels, chosen, reasons = _geometry(trained, wishes)
+
+    def source(part: _Files) -> FolderSource:
+        labels = torch.tensor(part.labels, dtype=torch.int64)
+        return FolderSource(root, part.files, part.verdicts, labels, channels, (size, size), wishes.threads)
+
+    return Dataset(
+        name="folder",
+        train=source(trained),
+        test=source(tested),
+        validation=None if held is None else source(held),
+        class_names=names,
+        channels=channels,
+        image_size=(size, size),
+        checksums={"images": manifest(sound.parts)},
+        origin=str(root.absolute()),
+        chosen=chosen,
+        reasons=reasons,
+        left_out=sound.left_out,
+        facts={"layout": words, "test_share": wishes.test, "follow_links": wishes.follow_links},
+    )
+
+
+def class_names(layout: Layout) -> tuple[str, ...]:
+    """The classes to learn, in the order of their names; every part must have the same.
+
+    Raises:
+        DataError: one class only, no part to train on, or parts that differ.
+    """
+    if "all" not in layout.parts and "train" not in layout.parts:
+        found = " and ".join(f"{part}/" for part in layout.parts)
+        raise DataError(f"there is {found} and no train/", layout.root, EXPECTED)
+    names = sorted(layout.parts["train"] if "train" in layout.parts else layout.parts["all"])
+    if len(names) < 2:
+        raise DataError(*_one_class(layout, names))
+    for part, classes in layout.parts.items():
+        if part in ("validation", "test") and not classes:
+            raise DataError(f"the {part} folder holds no class folders", layout.root, f"fill or remove it; {EXPECTED}")
+        missing, extra = [n for n in names if n not in classes], sorted(set(classes) - set(names))
+        if missing or extra:
+            words = [f"lacks {some(missing)}"] * bool(missing) + [f"has {some(extra)} as well"] * bool(extra)
+            what = f"the classes of the {part} part are not those of the training part: it {' and '.join(words)}"
+            raise DataError(what, layout.root, "give every part the same class folders")
+    return tuple(names)
+
+
+def _one_class(layout: Layout, names: list[str]) -> tuple[str, object, str]:
+    if not names:
+        return "the training part holds no class folders", layout.root, EXPECTED
+    what = f"one class only, {names[0]!r}"
+    if "all" in layout.parts:
+        paths = [file.path.split("/") for file in layout.parts["all"][names[0]].files]
+        inner = sorted({path[1] for path in paths if len(path) > 2})
+        if len(inner) > 1:
+            advice = f"if these are meant, name the folder {shown(str(layout.root / paths[0][0]))}"
+            return f"{what}, which holds the folders {some(inner)}", layout.root, advice
+    return f"{what}: there is nothing to tell it from", layout.root, f"add a second class; {EXPECTED}"
+
+
+def _sound(
+    layout: Layout, names: Sequence[str], threads: int, share: float | None, heed: Callable[[], None] = nothing
+) -> Sound:
+    """The files that can be used, each read and decoded once; `share` of a training part may be left out."""
+    files = [file for classes in layout.parts.values() for held in classes.values() for file in held.files]
+    verdicts = check(layout.root, files, threads, heed)
+    parts: dict[Part, _Files] = {}
+    left_out: dict[str, str] = {}
+    for part, classes in layout.parts.items():
+        found, bad = _sort(classes, names, verdicts)
+        if bad:
+            _judge(layout.root, part, bad, len(found.files) + len(bad), share if part in ("train", "all") else None)
+            left_out |= {shown(one.path): one.why for one in bad}
+        empty = [name for label, name in enumerate(names) if name in classes and label not in set(found.labels)]
+        if empty:
+            raise DataError(f"no image can be used of {some(empty)}", layout.root, "replace or remove them")
+        parts[part] = found
+    return Sound(parts, tuple(names), left_out)
+
+
+def _sort(
+    classes: Mapping[str, Class], names: Sequence[str], verdicts: Mapping[str, Verdict]
+) -> tuple[_Files, list[Bad]]:
+    found, bad = _Files(), []
+    for label, name in enumerate(names):
+        held = classes.get(name, Class())
+        bad += held.bad
+        for file in held.files:
+            verdict = verdicts[file.path]
+            if verdict.fault:
+                bad.append(Bad(file.path, verdict.fault))
+                continue
+            found.files.append(file)
+            found.verdicts.append(verdict)
+            found.labels.append(label)
+    return found, bad
+
+
+def _judge(root: Path, part: Part, bad: list[Bad], total: int, share: float | None) -> None:
+    """Stop for files that cannot be used, or warn where so few of the training images may be left out."""
+    first = f"{shown(bad[0].path)}: {bad[0].why}"
+    count = f"{len(bad):,} of {total:,} {'' if part == 'all' else part + ' '}images cannot be used"
+    if share is None:
+        what = f"{count}, and no figure is made of fewer images; the first is {first}"
+        raise DataError(what, root, "replace or remove them")
+    if len(bad) > share * total:
+        needed = -(-10_000 * len(bad) // total) / 10_000  # rounded up
+        what = f"{count}, more than the share of {share:g} that may be left out; the first is {first}"
+        raise DataError(what, root, f"replace or remove them, or allow it with --set data.quarantine={needed:g}")
+    log.warning("%s and are left out, as split.json lists (%s): the first is %s", count, root, first)
+
+
+def _geometry(part: _Files, wishes: Wishes) -> tuple[int, int, dict[str, Any], dict[str, str]]:
+    """Side and channels of the images, and what of it was chosen here and why."""
+    chosen: dict[str, Any] = {}
+    reasons: dict[str, str] = {}
+    size, channels = wishes.image_size, wishes.channels
+    if size is None:
+        median = statistics.median_low([min(v.width, v.height) for v in part.verdicts])
+        size = min(LARGEST, max(STEP, median // STEP * STEP))
+        chosen["data.image_size"] = size
+        reasons["data.image_size"] = f"the shorter sides of the images have the median {median:,}"
+    if channels is None:
+        grey = sum(v.grey for v in part.verdicts)
+        channels = 1 if grey == len(part.verdicts) else 3
+        chosen["data.channels"] = channels
+        few = "none of the images is" if not grey else f"only {grey:,} of {len(part.verdicts):,} images are"
+        reasons["data.channels"] = "all images are stored as grey" if channels == 1 else f"{few} stored as grey"
+    return size, channels, chosen, reasons
+
+
+def manifest(parts: Mapping[Part, _Files]) -> str:
+    """One SHA-256 over path, size and SHA-256 of every usable file: other images, another manifest."""
+    lines = sorted(
+        f"{unicodedata.normalize('NFC', shown(file.path))}\0{file.size}\0{verdict.sha256}\n"
+        for part in parts.values()
+        for file, verdict in zip(part.files, part.verdicts, strict=True)
+    )
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def open_to_judge(layout: Layout, names: Sequence[str], wishes: Wishes) -> dict[Part, FolderSource]:
+    """The parts of any folder of photographs, their labels those of a network with these class names.
+
+    Raises:
+        DataError: a class the network does not know, or a file that cannot be used.
+    """
+    root = layout.root
+    known = [unicodedata.normalize("NFC", name) for name in names]
+    found = {name for classes in layout.parts.values() for name in classes}
+    extra, missing = sorted(found - set(known)), [name for name in known if name not in found]
+    if extra:
+        words = f" and lacks {some(missing)}" if missing else ""
+        what = f"the folder has classes the network does not know, {some(extra)}{words}"
+        raise DataError(what, root, f"it knows {some(list(names))}; rename or remove the folders")
+    if missing:
+        log.warning("%d of %d classes have no images here (%s): %s", len(missing), len(known), root, some(missing))
+    size, channels = wishes.image_size or LARGEST, wishes.channels or 3
+    return {
+        part: FolderSource(
+            root,
+            held.files,
+            held.verdicts,
+            torch.tensor(held.labels, dtype=torch.int64),
+            channels,
+            (size, size),
+            wishes.threads,
+        )
+        for part, held in _sound(layout, known, wishes.threads, None).parts.items()
+    }

@@ -1,0 +1,269 @@
+"""Which folders of photographs are accepted, and in what words the others are refused."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import unicodedata
+
+import pytest
+
+from residual.data.layout import holds_photographs, scan
+from residual.errors import DataError
+from tests.data.photographs import divided, encoded, fill, photographs, picture
+
+POSIX = pytest.mark.skipif(sys.platform == "win32", reason="names and links as POSIX has them")
+IMAGE = encoded(picture(0))
+
+
+def found(root, **options):
+    """part -> class -> paths"""
+    layout = scan(root, **options)
+    return {p: {c: [f.path for f in held.files] for c, held in classes.items()} for p, classes in layout.parts.items()}
+
+
+def refusal(root, **options):
+    with pytest.raises(DataError) as caught:
+        scan(root, **options)
+    line = str(caught.value)
+    assert line.isprintable()
+    assert caught.value.remedy
+    return line
+
+
+def test_class_folders_alone(tmp_path):
+    photographs(tmp_path, ["b", "a"], 2)
+    (tmp_path / "a" / "notes.txt").write_text("no image")
+    assert found(tmp_path) == {"all": {"a": ["a/000.jpg", "a/001.png"], "b": ["b/000.jpg", "b/001.png"]}}
+
+
+@pytest.mark.parametrize("names", [("train", "val", "test"), ("Training", "VALIDATION"), ("train", "valid")])
+def test_parts(tmp_path, names):
+    divided(tmp_path, names)
+    parts = found(tmp_path)
+    assert list(parts) == ["train", "validation", "test"][: len(names)]
+    assert {len(files) for files in parts["validation"].values()} == {5}
+    assert parts["train"]["owl"][0] == f"{names[0]}/owl/000.jpg"
+
+
+def test_folders_in_a_class_folder_count_to_it(tmp_path):
+    photographs(tmp_path, ["a", "b"], 1)
+    fill(tmp_path / "a" / "2024" / "may", 1, 0)
+    fill(tmp_path / "a" / "images.png", 1, 0)  # a folder, whatever its name
+    assert found(tmp_path)["all"]["a"] == ["a/000.jpg", "a/2024/may/000.jpg", "a/images.png/000.jpg"]
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    photographs(tmp_path, ["train", "plane"], 2)
+    assert sorted(found(tmp_path)["all"]) == ["plane", "train"]
+
+
+def test_hidden_files_and_folders_are_passed_over(tmp_path):
+    photographs(tmp_path, ["a", "b"], 1)
+    fill(tmp_path / ".thumbnails", 2, 0)
+    (tmp_path / "a" / "._000.jpg").write_bytes(b"of another system")
+    assert found(tmp_path) == {"all": {"a": ["a/000.jpg"], "b": ["b/000.jpg"]}}
+
+
+# Refusals: what was found, and the nearest accepted layout
+
+
+def test_no_folder(tmp_path):
+    (tmp_path / "a.zip").write_bytes(b"PK")
+    (tmp_path / "a.jpg").write_bytes(IMAGE)
+    assert "unpack it" in refusal(tmp_path / "a.zip")
+    assert "FOLDER/CLASS/IMAGES" in refusal(tmp_path / "a.jpg")
+
+
+def make_nothing(root):
+    pass
+
+
+def make_images_alone(root):
+    fill(root, 7, 0)
+
+
+def make_empty_folders(root):
+    for name in "abc":
+        (root / name).mkdir()
+
+
+def make_an_archive(root):
+    (root / "photos.tar.gz").write_bytes(b"")
+
+
+def make_other_images(root):
+    for name in "ab":
+        (root / name).mkdir()
+        (root / name / "x.heic").write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (make_nothing, ["the folder is empty"]),
+        (make_images_alone, ["found 7 images, no class folders", "FOLDER/train/CLASS/IMAGES"]),
+        (make_empty_folders, ["3 folders without images ('a', 'b', 'c')"]),
+        (make_an_archive, ["'photos.tar.gz'", "unpack"]),
+        (make_other_images, ["2 folders without images", "convert the images to PNG"]),
+    ],
+)
+def test_a_folder_without_classes(tmp_path, make, words):
+    make(tmp_path)
+    line = refusal(tmp_path)
+    assert [word for word in words if word not in line] == []
+
+
+def test_an_empty_class_folder_is_named(tmp_path):
+    photographs(tmp_path, ["a", "b", "c"], 1)
+    (tmp_path / "empty one").mkdir()
+    assert "'empty one'" in refusal(tmp_path)
+
+
+def test_two_folders_for_one_part(tmp_path):
+    divided(tmp_path, ["train", "val", "valid"])
+    assert "val/ and valid/ mean the same part" in refusal(tmp_path)
+
+
+def test_a_part_without_class_folders(tmp_path):
+    divided(tmp_path, ["train"])
+    fill(tmp_path / "test", 3, 0)
+    assert "test/ holds images and no class folders" in refusal(tmp_path)
+
+
+def test_what_is_not_used_is_said(tmp_path, caplog):
+    divided(tmp_path, ["train", "val"])
+    fill(tmp_path / "spare", 1, 0)
+    (tmp_path / "train" / "loose.jpg").write_bytes(IMAGE)
+    (tmp_path / "train" / "cat" / "old.bmp").write_bytes(IMAGE)
+    scan(tmp_path)
+    said = "\n".join(caplog.messages)
+    assert len(caplog.messages) == 3
+    assert "the folders 'spare' beside train, val" in said
+    assert "1 images that lie in no class folder" in said
+    assert "1 .bmp" in said
+
+
+# Names
+
+
+@POSIX
+@pytest.mark.parametrize(
+    "name", ["two words", "-x", "é", "🦉‍", "<b>&amp;", 'it\'s "$HOME"', "ü" * 127, "%s", "a" * 255, "CON"]
+)
+def test_any_printable_name_is_a_class(tmp_path, name):
+    try:
+        photographs(tmp_path, [name, "other"], 1)
+    except OSError:
+        pytest.skip("this system has no such names")
+    assert found(tmp_path)["all"].keys() == {unicodedata.normalize("NFC", name), "other"}
+
+
+@POSIX
+@pytest.mark.parametrize(("name", "word"), [("a\nb", "line break"), ("\x1b[31m", "control"), (b"\xff\xfe", "UTF-8")])
+def test_a_name_that_cannot_be_shown_is_refused(tmp_path, name, word):
+    photographs(tmp_path, ["a", "b"], 1)
+    try:
+        (tmp_path / os.fsdecode(name)).mkdir()
+    except OSError:
+        pytest.skip("this system has no such names")
+    assert word in refusal(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems take them for one folder")
+def test_one_name_in_two_spellings_is_refused(tmp_path):
+    photographs(tmp_path, [unicodedata.normalize(form, "café") for form in ("NFC", "NFD")], 1)
+    assert "two folders are named 'café'" in refusal(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems take them for one folder")
+def test_names_that_differ_only_in_case_are_told(tmp_path, caplog):
+    photographs(tmp_path, ["Cat", "cat", "dog"], 1)
+    assert list(found(tmp_path)["all"]) == ["Cat", "cat", "dog"]
+    assert ["'Cat', 'cat'" in message for message in caplog.messages] == [True]
+
+
+# Links, and files that are none
+
+
+@POSIX
+def test_a_link_that_leads_back_is_refused(tmp_path):
+    photographs(tmp_path, ["a", "b"], 1)
+    os.symlink(tmp_path, tmp_path / "a" / "round")
+    assert "leads back" in refusal(tmp_path)
+    assert "leads back" in refusal(tmp_path, follow_links=True)
+    os.unlink(tmp_path / "a" / "round")
+    os.symlink("itself", tmp_path / "a" / "itself")
+    assert "itself" in refusal(tmp_path)
+
+
+@POSIX
+def test_two_folders_that_lead_to_each_other_are_refused(tmp_path):
+    photographs(tmp_path, ["a", "b"], 1)
+    os.symlink(tmp_path / "b", tmp_path / "a" / "to-b")
+    os.symlink(tmp_path / "a", tmp_path / "b" / "to-a")
+    assert "leads back" in refusal(tmp_path)
+
+
+@POSIX
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_a_link_that_leads_out_needs_a_word(tmp_path, kind):
+    root = photographs(tmp_path / "root", ["a", "b"], 1)
+    outside = fill(tmp_path / "outside", 1, 0)
+    target = outside if kind == "folder" else outside / "000.jpg"
+    os.symlink(target, root / "a" / "link.jpg")
+    line = refusal(root)
+    assert "--follow-links" in line
+    assert "a/link.jpg" in line
+    assert len(found(root, follow_links=True)["all"]["a"]) == 2
+
+
+@POSIX
+def test_a_link_inside_the_folder_is_followed(tmp_path):
+    photographs(tmp_path, ["a", "b"], 1)
+    os.symlink("000.jpg", tmp_path / "a" / "again.jpg")
+    os.symlink(tmp_path / "a", tmp_path / "c")
+    assert found(tmp_path)["all"] == {
+        "a": ["a/000.jpg", "a/again.jpg"],
+        "b": ["b/000.jpg"],
+        "c": ["c/000.jpg", "c/again.jpg"],
+    }
+
+
+@POSIX
+def test_what_is_no_regular_file_is_listed_and_not_opened(tmp_path, monkeypatch):
+    photographs(tmp_path, ["a", "b"], 1)
+    os.mkfifo(tmp_path / "a" / "pipe.jpg")
+    os.symlink("nowhere", tmp_path / "a" / "broken.jpg")
+    os.symlink("/dev/zero", tmp_path / "a" / "zero.png")
+    monkeypatch.chdir(tmp_path)  # the name of a socket must be short
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("a/socket.png")
+        held = scan(tmp_path, follow_links=True).parts["all"]["a"]
+    assert [file.path for file in held.files] == ["a/000.jpg"]
+    assert {bad.path: bad.why for bad in held.bad} == {
+        "a/broken.jpg": "a link that leads nowhere",
+        "a/pipe.jpg": "not a regular file",
+        "a/socket.png": "not a regular file",
+        "a/zero.png": "not a regular file",
+    }
+
+
+@POSIX
+def test_a_folder_that_may_not_be_read_is_named(tmp_path):
+    if os.geteuid() == 0:
+        pytest.skip("root may read everything")
+    photographs(tmp_path, ["a", "b"], 1)
+    (tmp_path / "b").chmod(0)
+    assert "b" in refusal(tmp_path)
+    (tmp_path / "b").chmod(0o700)
+
+
+def test_what_looks_like_photographs(tmp_path):
+    assert not holds_photographs(tmp_path)
+    assert not holds_photographs(tmp_path / "nowhere")
+    (tmp_path / "x.jpg").write_bytes(IMAGE)
+    assert not holds_photographs(tmp_path)
+    fill(tmp_path / "train" / "cat", 1, 0)
+    assert holds_photographs(tmp_path)
