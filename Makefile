@@ -90,4 +90,4 @@ constraints: $(BIN)/python
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	find src tests campaigns -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests campaigns benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

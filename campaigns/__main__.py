@@ -18,6 +18,8 @@ CAMPAIGNS = {
     "damage": "campaigns.damage: every flipped bit and every cut of a checkpoint is found, and the one before serves",
     "faults": "campaigns.faults: the N-th write, fsync, rename, mkdir fails, for every N, and nothing is lost",
     "cifar10-fast": "campaigns.cifar10_fast: CIFAR-10 in 30 epochs, one result file a seed",
+    "train-throughput": "benchmarks.train_throughput: images/s of `residual train` beside those of the usual loop",
+    "runs-listing": "benchmarks.runs_listing: seconds of `residual runs` with 1,000 runs, and with 10",
     "readme": "campaigns.readme: the figures of the README, drawn up from the result files",
     "cifar10-paper": "campaigns.cifar10_paper: CIFAR-10 by the paper's 64,000 iterations, one result file a seed",
 }

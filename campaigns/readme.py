@@ -71,6 +71,27 @@ def _every_step(result: Facts) -> tuple[str, str, str]:
     return "state saved at every step, each restored, each rest compared", figure, "seed 0"
 
 
+def _throughput(result: Facts) -> tuple[str, str, str]:
+    figures = []
+    for name, found in result["networks"].items():
+        ours, theirs, ratio = found["ours"]["median"], found["theirs"]["median"], found["ratio"]
+        figures.append(
+            f"{name}: {ours:,.0f} against {theirs:,.0f} images/s, {ratio['of medians']:.1f} times "
+            f"({ratio['least']:.1f} to {ratio['most']:.1f})"
+        )
+    what = (
+        f"training beside the usual loop (PIL image by image, DataLoader with its best number of workers, float32), "
+        f"{result['data']}, batch {result['batch_size']}, medians of {result['rounds']} turns"
+    )
+    return what, "; ".join(figures), "-"
+
+
+def _listing(result: Facts) -> tuple[str, str, str]:
+    table = result["table"]
+    figure = f"{table['seconds']:.2f} s, {table['ratio']:.1f} times as long as for 10 runs"
+    return f"`residual runs` with {result['runs']:,} runs of {result['records']} records, with start-up", figure, "-"
+
+
 def _fresh(result: Facts) -> tuple[str, str, str]:
     figure = (
         f"{result['demo']['seconds']:.0f} s and {result['test']['seconds']:.0f} s ({result['tests']['passed']} tests)"
@@ -86,6 +107,8 @@ ROWS: dict[str, Callable[[Facts], tuple[str, str, str]]] = {
     "every-step": _every_step,
     "faults": _faults,
     "damage": _damage,
+    "train-throughput": _throughput,
+    "runs-listing": _listing,
 }
 
 

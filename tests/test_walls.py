@@ -44,7 +44,12 @@ OUTSIDE: dict[str, set[str]] = {
     "": {"torch", "numpy", "filelock", "tomli_w"},
     "analysis": FOUNDATION | {"matplotlib"},
     "cli": FOUNDATION | {"cyclopts"},
+    "data": FOUNDATION | {"pooch"},
 }
+# Extras: a module may import what its installation does not bring, inside a function, and says so when it is absent.
+EXTRAS = {"residual.training.tensorboard": {"tensorboard"}}
+# A room that stands on an extra as a whole; whoever opens it does so inside a function.
+ROOM_EXTRAS = {"tuning": {"optuna", "sqlalchemy"}}
 IMPORT_NAMES = {"pillow": "PIL", "tomli-w": "tomli_w"}
 VAGUE = {"utils", "util", "common", "helpers", "helper", "core", "misc"}
 UNSAFE = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
@@ -129,9 +134,12 @@ def wall_faults(sources: Sources) -> list[str]:
 def outside_faults(sources: Sources) -> list[str]:
     faults = []
     for module in sources:
-        allowed = OUTSIDE.get(room_of(module, sources), FOUNDATION)
-        for target, line, _ in imports(module, sources):
+        room = room_of(module, sources)
+        allowed = OUTSIDE.get(room, FOUNDATION) | ROOM_EXTRAS.get(room, set())
+        for target, line, runs in imports(module, sources):
             name = target.split(".")[0]
+            if name in EXTRAS.get(module, ()) and not runs:
+                continue
             if name not in sys.stdlib_module_names and name not in allowed | {"residual"}:
                 faults.append(f"{module}:{line}: may not import {name}")
     return faults
@@ -207,7 +215,13 @@ def dependency_faults(declared: list[str], sources: Sources) -> list[str]:
     """Declared and imported are the same set, and a small one."""
     names = ["".join(c if c.isalnum() or c in "-_" else " " for c in text).split()[0] for text in declared]
     wanted = {IMPORT_NAMES.get(name, name) for name in names}
-    used = {target.split(".")[0] for module in sources for target, _, _ in imports(module, sources)}
+    used = {
+        name
+        for module in sources
+        for target, _, _ in imports(module, sources)
+        if (name := target.split(".")[0])
+        not in EXTRAS.get(module, set()) | ROOM_EXTRAS.get(room_of(module, sources), set())
+    }
     outside = used - set(sys.stdlib_module_names) - {"residual"}
     faults = [f"{name} is declared and nobody imports it" for name in sorted(wanted - outside)]
     faults += [f"{name} is imported and not declared" for name in sorted(outside - wanted)]
@@ -249,6 +263,12 @@ def test_names_say_something():
 def test_dependencies_are_few_and_used():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert dependency_faults(project["dependencies"], SOURCES) == []
+    extras = project["optional-dependencies"]
+    assert {name for names in EXTRAS.values() for name in names} == set(extras) - {"dev", "tuning", "postgresql"}
+    for room, names in ROOM_EXTRAS.items():
+        assert names <= {text.split(">")[0] for text in extras[room]}, room
+    for module, names in EXTRAS.items():
+        assert names <= {target.split(".")[0] for target, _, _ in imports(module, SOURCES)}, module
 
 
 @pytest.mark.parametrize("name", CAMPAIGNS)
@@ -270,7 +290,7 @@ def test_start_imports_no_torch(arguments):
                 runpy.run_module("residual", run_name="__main__")
             except SystemExit as stop:
                 code = stop.code or 0
-        heavy = [name for name in ("torch", "matplotlib") if name in sys.modules]
+        heavy = [name for name in ("torch", "matplotlib", "optuna") if name in sys.modules]
         print(f"code {{code}} heavy {{heavy}} file {{residual.__file__ is not None}}", file=sys.stderr)
     """)
     command = [sys.executable, "-c", program]
@@ -304,6 +324,10 @@ BAD = {
     "unknown room": (wall_faults, "residual.attic.box", "from residual.errors import check"),
     "foreign package": (outside_faults, "residual.data.cifar", "import scipy.io"),
     "drawing in training": (outside_faults, "residual.training.loop", "def f():\n    import matplotlib"),
+    "an extra elsewhere": (outside_faults, "residual.training.loop", "def f():\n    import tensorboard"),
+    "optuna outside tuning": (outside_faults, "residual.training.loop", "def f():\n    import optuna"),
+    "an extra at once": (outside_faults, "residual.training.tensorboard", "import tensorboard"),
+    "downloads in training": (outside_faults, "residual.training.loop", "def f():\n    import pooch"),
     "cycle": (cycle_faults, "residual.data.digits", "from residual.data import cifar"),
     "cycle with the package": (cycle_faults, "residual.data", "from residual.data.cifar import read"),
     "pickle": (pickle_faults, "residual.data.cifar", "import pickle"),

@@ -104,6 +104,7 @@ def argument(path: str | os.PathLike[str]) -> str:
 def nearest(name: str, known: Sequence[str]) -> str:
     """`did you mean ...?` with the nearest of the known names, or the list of all of them."""
     close = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
-    if close:
+    almost = difflib.get_close_matches(name.lower(), close, n=3, cutoff=0.85)  # a slip of the finger
+    if close := almost or close:
         return f"did you mean {' or '.join(close)}?"
     return f"choose one of {', '.join(known[:12])}{', ...' if len(known) > 12 else ''}"

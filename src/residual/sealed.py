@@ -19,6 +19,8 @@ from residual.version import VERSION
 FORMAT = 1
 MANIFEST = "manifest.json"
 _MANIFEST_LIMIT = 1 << 20
+_LARGEST = 1 << 32
+"""Bytes of one file of a model or checkpoint: a thousand million weights. Data may be larger."""
 
 
 def write_folder(folder: Path, contents: Mapping[str, bytes], kind: str, facts: Facts) -> None:
@@ -93,6 +95,8 @@ def read_folder(folder: Path, *kinds: str) -> tuple[Facts, dict[str, bytes]]:
         raise Damaged(f"{extra[0]} does not belong here", folder, "take it away")
     for name, entry in manifest["files"].items():
         path = folder / name
+        if manifest["kind"] in ("model", "checkpoint") and entry["bytes"] > _LARGEST:
+            raise Damaged(f"{entry['bytes']:,} bytes are more than any model has", path, advice)
         try:
             data = read_regular(path, entry["bytes"])
         except FileNotFoundError:

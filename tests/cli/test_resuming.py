@@ -205,7 +205,7 @@ def test_what_is_no_run(refused, here, finished):
     for verb in (["evaluate"], ["train", "--resume"], ["curves"]):
         refused(2, [*verb, "empty"], "empty", "not a run")
         refused(2, [*verb, "run/checkpoints/step-00000099"], "no such run", "step-00000099")
-        refused(2, [*verb, "run/run.json"], "run/run.json", "not a run")
+        refused(4, [*verb, "run/run.json"], "run/run.json", "this is a file, and no run")
 
 
 def test_a_checkpoint_and_a_model_can_be_judged(say, finished):

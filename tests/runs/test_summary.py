@@ -13,9 +13,9 @@ from residual.runs.summary import compare, summarise
 SCORES = {"loss": 0.5, "top1": 0.8, "top3": 0.9, "top5": 1.0}
 
 
-def facts(seed=3, rate=0.1):
+def facts(seed=3, rate=0.1, **recipe):
     return {
-        "recipe": {"name": "digits", "seed": seed, "optimiser": {"rate": rate, "momentum": 0.9}},
+        "recipe": {"name": "digits", "seed": seed, "optimiser": {"rate": rate, "momentum": 0.9}, **recipe},
         "chosen": {"steps": 100, "device": "cpu"},
         "network": {"name": "resnet-20", "shortcut": "A"},
         "data": {"name": "digits"},
@@ -70,12 +70,32 @@ def test_a_run_under_way_shows_its_last_step_and_figure(make):
     assert summarise(run)["step"] == 30
 
 
+def test_a_run_cut_between_its_last_lines_and_its_result_shows_both_figures(make):
+    run = make("a", evaluation={"watch_test": False})
+    record(
+        run,
+        evaluation_record("validation", 100, 9.0, 9, SCORES | {"top1": 0.7}, True, {}),
+        evaluation_record("test", 100, 9.0, 9, SCORES, True, {}),
+    )
+    row = summarise(run)
+    assert (row["status"], row["validation_top1"], row["test_top1"]) == ("not finished", 0.7, 0.8)
+
+
+def test_settings_of_the_recipe_come_along_when_asked_for(make):
+    row = summarise(make("a"), ["optimiser.rate", "optimiser.nothing"])
+    assert row["optimiser.rate"] == 0.1
+    assert "optimiser.nothing" not in row
+
+
 def test_a_finished_run(make):
     run = make("a")
     record(run, evaluation_record("test", 100, 9.0, 9, SCORES, True, {}))
     run.save_result({"seconds": 12.5})
     row = summarise(run)
     assert (row["status"], row["step"], row["seconds"], row["test_top1"]) == ("finished", 100, 12.5, 0.8)
+
+
+BEGUN = {"format": 1, **facts()}
 
 
 def spoil(name, text):
@@ -98,6 +118,8 @@ DAMAGE = {
     "a record without a kind": (spoil("records.jsonl", b'{"step":1}\n'), "kind"),
     "a record of words": (spoil("records.jsonl", b'{"step":"x","kind":"train"}\n'), None),
     "a folder for records": (folder_of_records, "not a regular file"),
+    "a length of words": (spoil("run.json", json.dumps({**BEGUN, "chosen": {"steps": "x"}}).encode()), "steps is 'x'"),
+    "a number for a name": (spoil("run.json", json.dumps({**BEGUN, "data": {"name": 5}}).encode()), "data is 5"),
     "result": (spoil("result.json", b"[]"), "result.json is damaged"),
     "empty result": (spoil("result.json", b"{}"), "seconds"),
 }

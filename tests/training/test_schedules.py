@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
 import torch
 
+from residual.training.journal import Events
 from residual.training.recipes import RECIPES
-from residual.training.schedules import BELOW, Cosine, Hold, OneCycle, Steps, WarmUp
+from residual.training.schedules import BELOW, PLATEAU, Cosine, Hold, OneCycle, Plateau, Steps, WarmUp
 
 
 @pytest.mark.parametrize(
@@ -104,3 +106,44 @@ def test_every_recipe_has_a_rate_above_zero_at_every_step_of_its_run(name: str) 
 
 def test_a_run_of_one_step_has_a_rate() -> None:
     assert OneCycle(peak=1.0).rate_at(0, 1, {}) == pytest.approx(1 / 25)
+
+
+def test_a_plateau_lowers_the_rate_with_each_of_its_events_and_no_other() -> None:
+    schedule = Plateau(rate=0.1, factor=0.1)
+    events = {BELOW: 3, f"{PLATEAU}1": 1000, f"{PLATEAU}2": 2500}
+    table = {0: 0.1, 999: 0.1, 1000: 0.01, 2499: 0.01, 2500: 0.001, 600_000: 0.001}
+    for step, rate in table.items():
+        assert schedule.rate_at(step, 600_000, events) == pytest.approx(rate, rel=1e-12)
+    assert schedule.rate_at(5000, 600_000, {}) == pytest.approx(0.1)
+    assert schedule.momentum_at(0, 600_000, 0.9) == 0.9
+
+
+def judged(schedule: Plateau, errors: list[float]) -> list[str | None]:
+    events = Events(schedule, torch.device("cpu"))
+    found = []
+    for place, error in enumerate(errors):
+        assert events.judge(place, "test", 0.0) is None
+        found.append(events.judge(place, schedule.watch, error))
+        # After every evaluation, as if the run went on from a checkpoint.
+        again = Events(schedule, torch.device("cpu"))
+        again.restore(events.tensors(), json.loads(json.dumps(events.facts())))
+        events = again
+    return found
+
+
+def test_a_plateau_is_so_many_evaluations_without_a_better_one() -> None:
+    schedule = Plateau(patience=2, threshold=0.01, most=2)
+    #         best  better  same  hardly better  waits   better  no     no (second)  and never again
+    errors = [0.50, 0.40, 0.40, 0.395, 0.40, 0.30, 0.31, 0.32, 0.3, 0.3, 0.3, 0.3]
+    names = [None, None, None, f"{PLATEAU}1", None, None, None, f"{PLATEAU}2", None, None, None, None]
+    assert judged(schedule, errors) == names
+    assert judged(Plateau(patience=1, threshold=0.0, watch="training"), [0.5, 0.5, 0.4]) == [None, f"{PLATEAU}1", None]
+
+
+def test_smiths_triangle_is_one_cycle_with_straight_sides() -> None:
+    # Smith and Topin 2017: .1 up to 3 and back to .1, at one momentum.
+    schedule = OneCycle(peak=3, rise=0.5, start_divisor=30, end_divisor=30, shape="linear")
+    table = {0: 0.1, 2500: 0.1 + 2.9 / 2, 5000: 3, 7500: 0.1 + 2.9 / 2, 10_000: 0.1}
+    for step, rate in table.items():
+        assert schedule.rate_at(step, 10_001, {}) == pytest.approx(rate)
+    assert schedule.momentum_at(5000, 10_001, 0.9) == 0.9

@@ -13,8 +13,9 @@ def evaluate(
     run: str = "last",
     /,
     *,
-    split: Literal["test", "validation", "training"] = "test",
+    split: Literal["test", "validation", "training"] | None = None,
     data: str | None = None,
+    follow_links: bool = False,
     device: str = "auto",
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
@@ -25,9 +26,13 @@ def evaluate(
     run
         A run, a model folder or a checkpoint; without it, the last run.
     split
-        Which images: test, or those a run held out or trained on.
+        Which images: test, or those a run held out or trained on. Without it, the test images, and where there
+        are none, the held-out ones.
     data
-        Where the images are, if not where they were at training.
+        Where the images are, if not where they were at training; or another folder of photographs, all of whose
+        images are judged, with class folders of the same names.
+    follow_links
+        Also read files that links in a folder of photographs lead out to.
     device
         auto, cpu, mps, cuda or cuda:N.
     json
@@ -43,14 +48,17 @@ def evaluate(
     from residual.cli.words import console, percent, scores_table
     from residual.evaluation.use import evaluate_run
 
-    report = evaluate_run(run, split=split, data=data, device=device)
+    report = evaluate_run(run, split=split, data=data, device=device, follow_links=follow_links)
     value = report.as_dict()
     if json:
         print(json_.dumps(value))
         return 0
     name = Path(run).name if run != "last" else "the last run"
-    title = f"{name} at step {report.step:,} on {report.dataset}, single view, {report.device}, {report.seconds:.1f} s"
-    console().print(scores_table(title, [(split, value)]))
+    dataset = report.origin if report.dataset == "folder" else report.dataset
+    title = f"{name} at step {report.step:,} on {dataset}, single view, {report.device}, {report.seconds:.1f} s"
+    console().print(scores_table(title, [(report.split, value)]))
+    if split is None and report.split != "test":
+        print(f"there are no test images: these are the {report.split} images")
     table = Table(title="by class")
     for column in ("class", "images", "top-1", "most often taken for"):
         table.add_column(column, justify="left" if column in ("class", "most often taken for") else "right")

@@ -25,10 +25,12 @@ def train(
     device: str | None = None,
     protocol: Literal["tune", "final"] | None = None,
     deterministic: bool = False,
+    follow_links: bool = False,
     set: Many | None = None,
     out: str | None = None,
     resume: str | None = None,
     override: bool = False,
+    tensorboard: bool = False,
     log: Literal["auto", "bar", "plain", "json"] = "auto",
 ) -> int:
     """Train a classifier; without arguments, the embedded handwritten digits.
@@ -36,7 +38,8 @@ def train(
     Parameters
     ----------
     recipe
-        A named recipe (`residual recipes` lists them) or a recipe.toml file.
+        A named recipe (`residual recipes` lists them), a recipe.toml file, or a folder of photographs: FOLDER/CLASS/
+        IMAGES, or FOLDER/train/CLASS/IMAGES with val/ and test/ beside train/.
     data
         The folder or archive with the images.
     epochs
@@ -53,6 +56,8 @@ def train(
         tune holds a tenth of the training images out for validation; final trains on all of them.
     deterministic
         Refuse operations whose result may vary; on a GPU, what makes a resumed run equal bit for bit.
+    follow_links
+        Also read files that links in a folder of photographs lead out to.
     set
         Any setting by path, as in `--set optimiser.weight_decay=1e-4`; may be given several times.
     out
@@ -61,6 +66,8 @@ def train(
         Go on with this run; without a value, the last one.
     override
         With --resume: allow other compute and checkpoint settings.
+    tensorboard
+        Also write events for TensorBoard, into the folder tensorboard/ of the run.
     log
         A bar on a terminal, plain lines elsewhere; or JSON lines.
     """
@@ -70,9 +77,10 @@ def train(
     from residual.cli.drawing import draw_run
     from residual.cli.words import say_choices, say_result
     from residual.errors import UsageError
-    from residual.training.progress import Unbroken, make_listener
+    from residual.training.progress import Listener, Unbroken, make_listener
     from residual.training.recipe import parse_override
     from residual.training.recipes import DEFAULT
+    from residual.training.tensorboard import Board
     from residual.training.train import resume as go_on
     from residual.training.train import train as begin
 
@@ -84,11 +92,13 @@ def train(
         "seed": seed,
         "compute.device": device,
         "compute.deterministic": deterministic or None,
+        "data.follow_links": follow_links or None,
         "data.validation": None if protocol is None else {"tune": 0.1, "final": 0.0}[protocol],
     }
     changes = [(path, value) for path, value in flags.items() if value is not None]
     changes += [parse_override(text) for text in set or []]
-    listener = Unbroken(say_choices(make_listener(log), log))
+    listener: Listener = Unbroken(say_choices(make_listener(log), log))
+    listener = Board(listener) if tensorboard else listener
     if resume is not None:
         if out is not None:
             raise UsageError(

@@ -55,12 +55,27 @@ def choices(facts: Facts, plan: dict[str, Any]) -> list[str]:
         f"run      {plan['run']}: {verb} of {plan['steps']:,}",
         f"recipe   {recipe['name']}{changed}, seed {recipe['seed']}",
         f"network  {facts['network']['name']}, shortcut {facts['network']['shortcut']}, "
-        f"{len(data['class_names'])} classes",
+        f"{len(data['class_names'])} classes{_counted(facts)}",
         f"data     {data['name']} ({data['origin']}): "
-        f"{data['training']:,} training, {data['validation']:,} validation, {data['test']:,} test images",
+        f"{data['training']:,} training, {data['validation']:,} validation, {data['test'] or 'no'} test images",
+        *(f"settled  {path} {value} ({reasons[path]})" for path, value in facts.get("settled", {}).items()),
         f"compute  {chosen['device']} ({reasons['device']}), {chosen['precision']} ({reasons['precision']}), "
         f"{chosen['layout']}, threads {chosen['threads']}",
     ]
+
+
+def _counted(facts: Facts) -> str:
+    """The stem and what one image costs; nothing for a run of a release that did not count."""
+    from residual.models.stems import describe_stem
+
+    counted = facts.get("counted")
+    if counted is None:
+        return ""
+    height, width = counted["image_size"]
+    return (
+        f", {describe_stem(facts['network']['stem'])} for images of {height} x {width} pixels: "
+        f"{counted['multiply_adds']:,} multiply-adds an image, {counted['parameters']:,} parameters"
+    )
 
 
 def scores_table(title: str, rows: list[tuple[str, Facts]]) -> Table:
@@ -85,6 +100,8 @@ def say_result(folder: RunFolder, log: str) -> None:
         return
     rows = list(result["final"].items())
     console().print(scores_table(f"finished: step {result['steps']:,}, single view, {result['seconds']:.0f} s", rows))
+    if "test" not in result["final"]:
+        print("there are no test images: the figure is that of the held-out validation images")
     if folder.curves_path.exists():
         print(printable(f"curves   {folder.curves_path}"))
     print(printable(f"model    {folder.model_path}"))

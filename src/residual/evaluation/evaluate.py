@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from residual.data.preprocessing import Preprocessing
-from residual.data.source import Source
+from residual.data.source import Source, expect
 from residual.evaluation.scores import Tally
 from residual.models import ResidualNetwork
 
@@ -60,10 +60,13 @@ def evaluate(
     classes = network.spec.classes
     confusion = torch.zeros(classes * classes, dtype=torch.int64, device=device)
     with torch.inference_mode(), _resting(network):
-        for part in indices.split(batch_size):
+        parts = indices.split(batch_size)
+        for number, part in enumerate(parts):
             if halt():
                 return None
             pixels = source.read(part).to(device)
+            for following in parts[number + 1 : number + 2]:
+                expect(source, following)
             labels = source.labels.index_select(0, part).to(device)
             images = preprocessing.normalise(pixels).contiguous(memory_format=torch.channels_last)
             logits = network(images).float()

@@ -11,22 +11,20 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from torch import Tensor
 
-from residual.data.datasets import DataSettings, open_dataset
 from residual.data.images import find_images, read_image
-from residual.data.source import Dataset, Source, everything
 from residual.device import choose_device, mind_fork
 from residual.errors import DataError, ModelError, ResidualError, UsageError, argument, log
 from residual.evaluation.classifier import DESCRIPTION, Classifier
-from residual.evaluation.evaluate import Evaluation, evaluate
-from residual.runs.folder import RunFolder, find_run
+from residual.evaluation.evaluate import BATCH, Evaluation, evaluate
+from residual.evaluation.judged import Split, select
+from residual.runs.folder import find_run
 
-Split = Literal["test", "validation", "training"]
 _BATCH = 64
+_PIXELS = BATCH * 64 * 64  # in one batch: larger images are taken fewer at a time
 
 
 @dataclass(frozen=True)
@@ -36,6 +34,7 @@ class Report:
     place: str
     step: int
     dataset: str
+    origin: str
     split: Split
     evaluation: Evaluation
     class_names: tuple[str, ...]
@@ -45,11 +44,14 @@ class Report:
     def as_dict(self) -> dict[str, Any]:
         """Ready for JSON: figures, accuracy of each class, confusion (rows true, columns predicted)."""
         confusion = self.evaluation.confusion
-        shares = (confusion.diagonal() / confusion.sum(1).clamp_min(1)).tolist()
+        counts = confusion.sum(1).tolist()
+        hits = confusion.diagonal().tolist()
+        shares = [hit / count if count else None for hit, count in zip(hits, counts, strict=True)]
         return {
             "place": self.place,
             "step": self.step,
             "dataset": self.dataset,
+            "origin": self.origin,
             "split": self.split,
             "protocol": "single view",
             "images": self.evaluation.images,
@@ -93,31 +95,12 @@ def load(place: str | os.PathLike[str] | None = None) -> Classifier:
     return Classifier.load(candidates[-1])
 
 
-def open_data(classifier: Classifier, path: str | None = None) -> Dataset:
-    """The data set a classifier was trained on, from where it was then or from `path`.
-
-    Raises:
-        DataError: it is not there, or not the same files.
-    """
-    facts = classifier.provenance["data"]
-    at_training = Path(facts["origin"])  # what is embedded has no absolute place
-    origin = str(at_training) if at_training.is_absolute() and at_training.exists() else None
-    settings = DataSettings(dataset=facts["name"], path=path or origin)
-    dataset = open_dataset(settings)
-    if dataset.checksums != facts["checksums"]:
-        raise DataError(
-            "these are not the files the model was trained and is to be judged on",
-            dataset.origin,
-            "name them with --data",
-        )
-    return dataset
-
-
 def evaluate_run(
     place: str | os.PathLike[str] | None = None,
     *,
-    split: Split = "test",
+    split: Split | None = None,
     data: str | None = None,
+    follow_links: bool = False,
     device: str = "auto",
     progress: Callable[[int], None] = lambda _: None,
 ) -> Report:
@@ -125,46 +108,41 @@ def evaluate_run(
 
     Args:
         place: a run, model folder or checkpoint; the last run unless given.
-        split: the test images; or the held-out or trained-on images of a run.
-        data: where the images are, if not where they were at training.
+        split: the test images; or the held-out or trained-on images of a run. Without it, the test images,
+            and where there are none, the held-out ones.
+        data: where the images are, if not where they were at training; or another folder of photographs.
+        follow_links: also read files that links in a folder of photographs lead out to.
     """
     began = time.monotonic()
     mind_fork()
     classifier = load(place)
-    dataset = open_data(classifier, data)
-    source, indices = _select(classifier, dataset, split, place)
-    if not len(indices):
-        raise UsageError(f"this run has no {split} images", "--split", "it trained on all; choose test or training")
+    judged = select(classifier, place, split, data, follow_links)
     chosen = choose_device(device)
     # The stubs of torch do not know `memory_format` here.
     network = classifier.network.to(torch.device(chosen), memory_format=torch.channels_last)  # type: ignore[call-overload]
-    evaluation = evaluate(network, source, indices, classifier.preprocessing, torch.device(chosen), progress=progress)
+    on = torch.device(chosen)
+    height, width = classifier.preprocessing.image_size
+    evaluation = evaluate(
+        network,
+        judged.source,
+        judged.indices,
+        classifier.preprocessing,
+        on,
+        batch_size=max(1, min(BATCH, _PIXELS // (height * width))),
+        progress=progress,
+    )
     assert evaluation is not None  # nothing halts it
     return Report(
         place=str(place or "last"),
         step=classifier.provenance["step"],
-        dataset=dataset.name,
-        split=split,
+        dataset=judged.dataset,
+        origin=judged.origin,
+        split=judged.split,
         evaluation=evaluation,
         class_names=classifier.class_names,
         device=chosen,
         seconds=time.monotonic() - began,
     )
-
-
-def _select(
-    classifier: Classifier, dataset: Dataset, split: Split, place: str | os.PathLike[str] | None
-) -> tuple[Source, Tensor]:
-    if split == "test":
-        return dataset.test, everything(dataset.test)
-    try:
-        run: RunFolder = find_run(os.fspath(place) if place is not None else None)
-    except UsageError as error:
-        raise UsageError(
-            f"only a run knows its {split} images", error.where, "name the run, or use --split test"
-        ) from None
-    division = run.split()
-    return dataset.train, torch.tensor(division[split], dtype=torch.int64)
 
 
 def predict(
@@ -174,6 +152,7 @@ def predict(
     top_k: int = 3,
     device: str = "auto",
     unreadable: Callable[[ResidualError], None] | None = None,
+    prepared: Callable[[Classifier], None] = lambda _: None,
 ) -> list[Prediction]:
     """The most probable classes of image files, and of the image files in folders.
 
@@ -182,6 +161,7 @@ def predict(
         images: PNG, JPEG or WebP files, or folders of them.
         top_k: how many classes to name.
         unreadable: told of every file that cannot be read, which is then left out.
+        prepared: given the classifier before it sees the first image.
 
     Raises:
         DataError: a file cannot be read, and `unreadable` is not given.
@@ -190,6 +170,7 @@ def predict(
         raise UsageError(f"top-k is {top_k}", "--top-k", "it must be at least 1")
     mind_fork()
     classifier = load(place)
+    prepared(classifier)
     files = find_images([Path(os.path.expanduser(p)) for p in images])
     chosen = torch.device(choose_device(device))
     found: list[Prediction] = []

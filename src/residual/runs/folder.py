@@ -8,6 +8,7 @@ RUN/sessions.jsonl    who ran it when; only grows
 RUN/checkpoints/step-N/   sealed: model.safetensors, model.json, preprocessing, state
 RUN/model/            sealed: the final model alone
 RUN/result.json       the figures of a finished run
+RUN/predictions-SPLIT/    sealed: what the model answers to every image of a split, kept by reports
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+import stat
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from residual.errors import ModelError, UsageError, log
@@ -34,6 +36,7 @@ from residual.files import (
     replace_file,
     storage,
 )
+from residual.runs.records import last_figures
 from residual.sealed import FORMAT, read_folder, write_folder
 
 RUN, RECIPE, SPLIT, RESULT = "run.json", "recipe.toml", "split.json", "result.json"
@@ -57,6 +60,9 @@ class RunFolder:
         self.sessions_path = path / SESSIONS
         self.curves_path = path / CURVES
         self.model_path = path / MODEL
+
+    def predictions_path(self, split: str) -> Path:
+        return self.path / f"predictions-{split}"
 
     @property
     def name(self) -> str:
@@ -94,7 +100,11 @@ class RunFolder:
 
         Raises:
             UsageError: there is none here.
+            ModelError: a single file was named; whatever is in it, it is not read.
         """
+        if path.is_file():
+            remedy = "name the folder of a run, a model or a checkpoint"
+            raise ModelError("this is a file, and no run or model of this program is one", path, remedy)
         if not (path / RUN).is_file():
             what = "no such run" if not path.exists() else "this folder is not a run: it holds no run.json"
             raise UsageError(what, path, "`residual runs` lists the runs here")
@@ -150,7 +160,20 @@ class RunFolder:
         return self._json(RESULT) if (self.path / RESULT).is_file() else None
 
     def records(self) -> list[Facts]:
+        with contextlib.suppress(OSError):
+            if self.records_path.stat().st_size > _JSON_LIMIT:
+                raise ModelError(f"{RECORDS} is larger than any run's", self.path, "restore it from a copy")
         return read_lines(self.records_path)
+
+    def last_figures(self, splits: Sequence[str]) -> tuple[Facts | None, dict[str, Facts]]:
+        """The last record and the last evaluation of each split, read from the end of the file."""
+        try:
+            return last_figures(self.records_path, splits)
+        except FileNotFoundError:
+            return None, {}
+        except (OSError, ValueError, RecursionError):
+            self.records()  # says what is wrong, and in which line
+            raise ModelError(f"{RECORDS} is damaged", self.path, "restore it from a copy") from None
 
     def sessions(self) -> list[Facts]:
         return read_lines(self.sessions_path)
@@ -260,18 +283,21 @@ def create_numbered(stem: str) -> Path:
 
 def list_runs(root: Path) -> list[RunFolder]:
     """The runs in a folder, oldest first."""
-    if not root.is_dir():
-        return []
-    found = [entry for entry in root.iterdir() if _is_run(entry) and not entry.name.startswith(TEMPORARY)]
-    return [RunFolder(p) for p in sorted(found, key=lambda p: ((p / RUN).stat().st_mtime_ns, p.name))]
+    found = []
+    for entry in root.iterdir() if root.is_dir() else ():
+        written = _written(entry)
+        if written is not None and not entry.name.startswith(TEMPORARY):
+            found.append((written, entry.name, entry))
+    return [RunFolder(path) for *_, path in sorted(found)]
 
 
-def _is_run(path: Path) -> bool:
-    """Whether a run stands there; what may not be looked into does not count."""
+def _written(path: Path) -> int | None:
+    """When a run was begun there, in nanoseconds; None where none stands, or where one may not look."""
     try:
-        return (path / RUN).is_file()
+        status = (path / RUN).stat()
     except OSError:
-        return False
+        return None
+    return status.st_mtime_ns if stat.S_ISREG(status.st_mode) else None
 
 
 def find_run(name: str | None) -> RunFolder:

@@ -7,10 +7,16 @@ stands under `time`, so that two runs can be compared without it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 Record = dict[str, Any]
+_PART = 1 << 13
+_LONGEST = 1 << 20
 
 
 def train_record(
@@ -69,3 +75,51 @@ def last_of(records: Sequence[Record], kind: str, split: str | None = None) -> R
         if record["kind"] == kind and (split is None or record.get("split") == split):
             return record
     return None
+
+
+def lines_backwards(path: Path) -> Iterator[bytes]:
+    """The whole lines of a regular file, the last one first, read from its end as far as they are asked for.
+
+    What stands after the last line feed was cut by a crash and is left out. Raises ValueError for what is no
+    regular file, and for a line of more than 1 MiB.
+    """
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ValueError("not a regular file")
+    with path.open("rb", buffering=0) as file:
+        place, part, rest, cut = file.seek(0, os.SEEK_END), _PART, b"", True
+        while place:
+            size = min(part, place)
+            place, part = place - size, 2 * part  # doubled, so that a long line costs no more than its length
+            file.seek(place)
+            if len(rest) > _LONGEST:
+                raise ValueError("a line is too long")
+            rest, *lines = (file.read(size) + rest).split(b"\n")
+            if lines and cut:
+                lines.pop()
+                cut = False
+            yield from reversed(lines)
+        if not cut:
+            yield rest
+
+
+def last_figures(path: Path, splits: Sequence[str]) -> tuple[Record | None, dict[str, Record]]:
+    """The last record, and the last evaluation of each split that has one.
+
+    Reads from the end and stops where all are found; raises ValueError where a line it looks at is no record.
+    """
+    last: Record | None = None
+    missing, found = set(splits), dict[str, Record]()
+    for line in lines_backwards(path):
+        if last is not None and not missing:
+            break
+        named = any(f'"{split}"'.encode() in line for split in missing)
+        if not line.strip() or (last is not None and not named):
+            continue
+        record = json.loads(line)
+        if not isinstance(record, dict):
+            raise ValueError("not a JSON object")
+        last = record if last is None else last
+        if record["kind"] == "evaluation" and record["split"] in missing:
+            missing.remove(record["split"])
+            found[record["split"]] = record
+    return last, found

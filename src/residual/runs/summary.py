@@ -8,43 +8,72 @@ from typing import Any
 from residual.errors import ModelError, ResidualError
 from residual.files import Facts
 from residual.runs.folder import RunFolder
-from residual.runs.records import last_of
+
+SPLITS = ("validation", "test")
+FIELDS = (
+    *("run", "recipe", "network", "data", "seed", "step", "steps", "status", "seconds", "created"),
+    *("validation_top1", "test_top1"),
+)
+"""The columns of a row, in their order."""
+WORDS = ("run", "recipe", "network", "data", "status", "created")
 
 
-def summarise(run: RunFolder) -> Facts:
-    """The row of one run; a damaged one is named with the reason, and hides no other."""
+def summarise(run: RunFolder, settings: Sequence[str] = ()) -> Facts:
+    """The row of one run; a damaged one is named with the reason, and hides no other.
+
+    Of the records only the end is read, as far as the row needs it.
+
+    Args:
+        settings: paths in the recipe, such as `optimiser.weight_decay`, whose values the row shall hold too;
+            one that the recipe does not have is left out.
+    """
     try:
-        facts, result, records = run.facts(), run.result(), run.records()
+        facts, result = run.facts(), run.result()
         recipe = facts["recipe"]
         steps = facts["chosen"]["steps"]
-        step = steps if result is not None else max([*run.steps()[:1], *(r["step"] for r in records[-1:])], default=0)
+        last, figures = run.last_figures(_splits(facts, result is not None))
+        step = 0 if last is None else max(0, last["step"])
+        if step == steps and result is None:  # cut between its last lines and its result
+            _, figures = run.last_figures(SPLITS)
         row: Facts = {
             "run": run.name,
             "recipe": recipe["name"],
             "network": f"{facts['network']['name']} {facts['network']['shortcut']}",
             "data": facts["data"]["name"],
             "seed": recipe["seed"],
-            "step": step,
+            "step": steps if result is not None else max([step, *run.steps()[:1]]),
             "steps": steps,
             "status": "finished" if result is not None else "not finished",
             "seconds": result["seconds"] if result is not None else None,
             "created": facts["created"],
         }
-        for split in ("validation", "test"):
-            last = last_of(records, "evaluation", split)
-            row[f"{split}_top1"] = last["top1"] if last is not None else None
-        return row
+        for split in SPLITS:
+            row[f"{split}_top1"] = figures[split]["top1"] if split in figures else None
+        for name, value in row.items():
+            if value is not None and not isinstance(value, str if name in WORDS else int | float):
+                raise TypeError(f"{name} is {value!r:.40}")
+        table = flat(recipe) if settings else {}
+        return row | {path: table[path] for path in settings if path in table}
     except ResidualError as error:
         return {"run": run.name, "damaged": error.what}
     except (KeyError, TypeError, AttributeError) as error:
         return {"run": run.name, "damaged": f"its files are not as written: {error!r:.80}"}
 
 
-def _flat(table: Facts, prefix: str = "") -> Facts:
+def _splits(facts: Facts, finished: bool) -> list[str]:
+    """The splits the records can hold by now; for one they do not hold, all of them would have to be read."""
+    data, evaluation = facts["data"], facts["recipe"].get("evaluation", {})
+    watched = finished or evaluation.get("watch_test", True)
+    there = {"validation": data.get("validation", 1), "test": data.get("test", 1) and watched}
+    return [split for split in SPLITS if there[split]]
+
+
+def flat(table: Facts, prefix: str = "") -> Facts:
+    """The values of nested tables by their paths: {"a": {"b": 1}} gives {"a.b": 1}."""
     found: Facts = {}
     for name, value in table.items():
         if isinstance(value, dict):
-            found |= _flat(value, f"{prefix}{name}.")
+            found |= flat(value, f"{prefix}{name}.")
         else:
             found[f"{prefix}{name}"] = value
     return found
@@ -53,7 +82,7 @@ def _flat(table: Facts, prefix: str = "") -> Facts:
 def _settings(run: RunFolder) -> Facts:
     facts = run.facts()
     try:
-        return _flat({part: facts[part] for part in ("recipe", "chosen", "versions")})
+        return flat({part: facts[part] for part in ("recipe", "chosen", "versions")})
     except KeyError as error:
         raise ModelError(f"run.json lacks {error}", run.path, "restore it from a copy") from None
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from residual.evaluation.scores import Tally
-from residual.training.schedules import BELOW, Hold
+from residual.training.schedules import BELOW, PLATEAU, AnySchedule, Plateau, hold_of
 
 
 def _tensors(prefix: str, tally: Tally) -> dict[str, Tensor]:
@@ -48,12 +48,15 @@ class Journal:
 
 
 class Events:
-    """The events a schedule waits for, and the sums from which the next one is told."""
+    """The events a schedule waits for, and what is remembered until the next one is told."""
 
-    def __init__(self, hold: Hold | None, device: torch.device) -> None:
-        self.hold, self.device = hold, device
+    def __init__(self, schedule: AnySchedule, device: torch.device) -> None:
+        self.hold, self.device = hold_of(schedule), device
+        self.plateau = schedule if isinstance(schedule, Plateau) else None
         self.happened: dict[str, int] = {}
         self.window = Tally.empty(device)
+        self.best: float | None = None
+        self.waited = 0
 
     def watch(self, step: int, logits: Tensor, labels: Tensor) -> float | None:
         """Take the batch of the step that has just been finished; the error where an event happened.
@@ -72,12 +75,31 @@ class Events:
         self.happened[BELOW] = step
         return error
 
+    def judge(self, step: int, split: str, error: float) -> str | None:
+        """Take the top-1 error of an evaluation after `step` steps; the name of the event, where one happened."""
+        plateau = self.plateau
+        if plateau is None or split != plateau.watch:
+            return None
+        if self.best is None or error < self.best - plateau.threshold:
+            self.best, self.waited = error, 0
+            return None
+        self.waited += 1
+        drops = sum(name.startswith(PLATEAU) for name in self.happened)
+        if self.waited < plateau.patience or drops >= plateau.most:
+            return None
+        self.waited = 0
+        name = f"{PLATEAU}{drops + 1}"
+        self.happened[name] = step
+        return name
+
     def tensors(self) -> dict[str, Tensor]:
         return _tensors("window", self.window)
 
     def facts(self) -> dict[str, Any]:
-        return {"happened": dict(self.happened), "images": self.window.images}
+        waiting = {"best": self.best, "waited": self.waited} if self.plateau is not None else {}
+        return {"happened": dict(self.happened), "images": self.window.images, **waiting}
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         _fill("window", self.window, tensors, facts["images"])
         self.happened = dict(facts["happened"])
+        self.best, self.waited = facts.get("best"), facts.get("waited", 0)

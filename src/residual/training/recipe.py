@@ -19,6 +19,7 @@ from residual.data.datasets import DataSettings
 from residual.errors import Fault, UsageError, check, nearest
 from residual.files import Facts, read_toml, toml
 from residual.models import NetworkSettings, find
+from residual.models.spec import NONE_IS_A_CHOICE
 from residual.training.optimiser import OptimiserSettings
 from residual.training.schedules import SCHEDULES, Schedule, Steps
 
@@ -208,7 +209,8 @@ def parse_override(text: str) -> Override:
         raise UsageError("an override has the form path=value", f"--set {text[:80]}", "as in optimiser.momentum=0.9")
     value = value.strip()
     if value.lower() in ("none", "null"):
-        return path.strip(), None
+        # For some parts of a network `none` is a kind, not an absence.
+        return path.strip(), "none" if path.strip().removeprefix("network.") in NONE_IS_A_CHOICE else None
     try:
         table = tomllib.loads(f"value = {value}")
     except (ValueError, RecursionError):  # ValueError: not TOML, or a number of thousands of digits

@@ -14,12 +14,11 @@ from residual.training.compute import Compute
 _FIGURES = ("loss", "top1", "top3", "top5", "images")
 
 
-def protocol(recipe: Facts) -> Facts:
+def protocol(recipe: Facts, data: Facts) -> Facts:
     """How the figures came about: which images were trained on, what was read when, what chose what."""
+    every = recipe["data"]["validation"] == 0 and "val" not in data.get("layout", "")
     return {
-        "training": "final (all training images)"
-        if recipe["data"]["validation"] == 0
-        else "tune (validation held out)",
+        "training": "final (all training images)" if every else "tune (validation held out)",
         "view": "single",
         "weights": "last step",
         "selection": "none",
@@ -49,7 +48,7 @@ def make_result(folder: RunFolder, seconds: float, compute: Compute) -> Facts:
         "changed": facts["changed"],
         "network": facts["network"],
         "data": facts["data"],
-        "protocol": protocol(facts["recipe"]),
+        "protocol": protocol(facts["recipe"], facts["data"]),
         "seed": facts["recipe"]["seed"],
         "versions": facts["versions"],
         "machine": facts["machine"],

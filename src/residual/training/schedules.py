@@ -16,6 +16,8 @@ from pydantic import BaseModel, Field
 Events = Mapping[str, int]
 BELOW = "training-error-below"
 """The event that ends a hold: the step after which the running training error was below the threshold."""
+PLATEAU = "plateau-"
+"""With a number, the event that lowers the rate: the step after which the watched error had stopped falling."""
 
 Rate = Annotated[float, Field(gt=0, le=1e3, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -123,14 +125,40 @@ class Cosine(BaseModel, frozen=True, extra="forbid"):
         return base
 
 
-Schedule = Annotated[Steps | OneCycle | Cosine, Field(discriminator="kind")]
-SCHEDULES: dict[str, type[Steps] | type[OneCycle] | type[Cosine]] = {
+class Plateau(BaseModel, frozen=True, extra="forbid"):
+    """The rate times a factor whenever the error has stopped falling (He et al. 2015, section 3.4).
+
+    The paper does not say when that is. Here: after `patience` evaluations in a row none of which was
+    better than the best before them by more than `threshold`.
+    """
+
+    kind: Literal["plateau"] = "plateau"
+    rate: Rate = 0.1
+    factor: float = Field(0.1, gt=0, lt=1)
+    watch: Literal["validation", "training"] = Field("validation", description="whose top-1 error; never the test set")
+    patience: int = Field(5, ge=1, description="evaluations without a better one before the rate falls")
+    threshold: float = Field(1e-3, ge=0, lt=1, description="what counts as better, as a share of images")
+    most: int = Field(3, ge=1, le=20, description="how often the rate may fall")
+    warmup: WarmUp = WarmUp()
+
+    def rate_at(self, step: int, total: int, events: Events) -> float:
+        drops = sum(step >= at for name, at in events.items() if name.startswith(PLATEAU))
+        return self.warmup.apply(step, self.rate * self.factor**drops)
+
+    def momentum_at(self, step: int, total: int, base: float) -> float:
+        return base
+
+
+AnySchedule = Steps | OneCycle | Cosine | Plateau
+Schedule = Annotated[AnySchedule, Field(discriminator="kind")]
+SCHEDULES: dict[str, type[AnySchedule]] = {
     "steps": Steps,
     "one-cycle": OneCycle,
     "cosine": Cosine,
+    "plateau": Plateau,
 }
 
 
-def hold_of(schedule: Steps | OneCycle | Cosine) -> Hold | None:
+def hold_of(schedule: AnySchedule) -> Hold | None:
     """The event a schedule waits for, if any."""
     return schedule.hold if isinstance(schedule, Steps) else None

@@ -6,8 +6,10 @@ both then read it.
 
 from __future__ import annotations
 
+import math
 import os
 import time
+import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,8 @@ from torch import Tensor
 from residual.data.batches import Batches
 from residual.data.datasets import Division, divide, open_dataset
 from residual.data.preprocessing import measure
-from residual.data.source import Dataset, everything
-from residual.errors import DataError, ModelError, UsageError, log
+from residual.data.source import Dataset, FileSource, everything, names
+from residual.errors import DataError, ModelError, NonFiniteError, UsageError, log
 from residual.evaluation.classifier import Classifier
 from residual.evaluation.evaluate import evaluate
 from residual.files import Appender, Facts, canonical, digest
@@ -31,10 +33,12 @@ from residual.training.journal import Events, Journal
 from residual.training.optimiser import OptimiserPart, make_optimiser, set_rate
 from residual.training.progress import Listener
 from residual.training.recipe import Recipe, to_recipe
-from residual.training.schedules import BELOW, hold_of
+from residual.training.schedules import BELOW
 from residual.training.signals import Signals
 from residual.training.state import Part, TrainState
 from residual.training.step import train_step
+
+AHEAD = 2  # batches that files are decoded for while the network computes
 
 
 @dataclass
@@ -48,7 +52,7 @@ class Session:
     division: Division
     batches: Batches
     state: TrainState
-    optimiser: torch.optim.SGD
+    optimiser: torch.optim.Optimizer
     journal: Journal
     events: Events
     identity: str
@@ -77,8 +81,14 @@ class Session:
         step = self.state.step
         set_rate(self.optimiser, *self.rate(step))
         batch = self.batches.batch_at(step)
+        for following in range(step + 1, min(step + 1 + AHEAD, self.total)):
+            self.batches.expect(following)
         network = self.state.classifier.network
-        result = train_step(network, self.optimiser, batch, self.compute, self.recipe.loss.label_smoothing, step)
+        try:
+            result = train_step(network, self.optimiser, batch, self.compute, self.recipe.loss.label_smoothing, step)
+        except NonFiniteError as fault:
+            first = ", ".join(names(self.dataset.train, batch.samples[:5]))
+            raise NonFiniteError(fault.what, f"training images {first}, ...", fault.remedy) from None
         self.journal.tally.add(result.logits, result.labels, result.loss_sum)
         self.state.step = step + 1
         error = self.events.watch(self.state.step, result.logits, result.labels)
@@ -109,7 +119,14 @@ class Session:
         clock = {"seconds": round(seconds, 3)}
         epoch = self.batches.epoch(step)
         self._record(train_record(step, epoch, tally.images, tally.scores(), rate, momentum, clock))
+        self._judge("training", 1 - tally.scores()["top1"])
         self.journal.restart(step)
+
+    def _judge(self, split: str, error: float) -> None:
+        """Tell a schedule that waits for a plateau; the test set it does not hear of."""
+        event = self.events.judge(self.state.step, split, error)
+        if event is not None:
+            self._record(event_record(event, self.state.step, error))
 
     def evaluate(self) -> None:
         """Validate where that is due; the test set is read at the last step, or under `watch_test`."""
@@ -119,8 +136,8 @@ class Session:
         final = step == self.total
         jobs: list[tuple[Any, Any, Tensor]] = []
         if len(self.division.validation):
-            jobs.append(("validation", self.dataset.train, self.division.validation))
-        if final or self.recipe.evaluation.watch_test:
+            jobs.append(("validation", self.dataset.held, self.division.validation))
+        if len(self.dataset.test) and (final or self.recipe.evaluation.watch_test):
             jobs.append(("test", self.dataset.test, everything(self.dataset.test)))
         classifier, found = self.state.classifier, []
         for split, source, indices in jobs:
@@ -136,11 +153,15 @@ class Session:
             )
             if evaluation is None:
                 return  # a signal came; the evaluation is done anew on resume
+            if not math.isfinite(evaluation.scores["loss"]):
+                what = f"the loss of the {split} images is not finite at step {step}"
+                raise NonFiniteError(what, self.folder.path, "lower the learning rate; the last checkpoint is whole")
             clock = {"seconds": round(time.monotonic() - start, 3)}
             epoch = self.batches.epoch(step)
             found.append(evaluation_record(split, step, epoch, evaluation.images, evaluation.scores, final, clock))
         for record in found:
             self._record(record)
+            self._judge(record["split"], 1 - record["top1"])
         self.journal.evaluated = step
 
     # -- checkpoints -----------------------------------------------------------------------------------
@@ -172,8 +193,10 @@ def run_identity(facts: Facts) -> str:
     """
     recipe = {k: v for k, v in facts["recipe"].items() if k not in ("compute", "checkpoint")}
     data = {"name": facts["data"]["name"], "checksums": facts["data"]["checksums"]}
-    recipe["data"] = {k: v for k, v in recipe["data"].items() if k != "path"}
+    recipe["data"] = {k: v for k, v in recipe["data"].items() if k not in ("path", "threads")}
     whole = {"recipe": recipe, "network": facts["network"], "data": data, "steps": facts["chosen"]["steps"]}
+    if facts.get("settled"):  # runs of older releases have none, and keep their identity
+        whole["settled"] = facts["settled"]
     return digest(canonical(whole))
 
 
@@ -181,12 +204,25 @@ def check_data(folder: RunFolder, facts: Facts, dataset: Dataset, division: Divi
     """Refuse to go on with other images than the run began with."""
     if facts["data"]["checksums"] != dataset.checksums:
         raise DataError("the data set is not the one the run began with", dataset.origin, "give back the former files")
-    if folder.split() != split_facts(division):
+    stored = folder.split()
+    if any(stored.get(name) != numbers for name, numbers in _numbers(division).items()):
         raise DataError("the held-out images are not those of split.json", folder.path, "restore split.json")
 
 
-def split_facts(division: Division) -> Facts:
+def _numbers(division: Division) -> Facts:
     return {"training": division.training.tolist(), "validation": division.validation.tolist()}
+
+
+def split_facts(division: Division, dataset: Dataset) -> Facts:
+    """What split.json holds: numbers, and of a folder the files in the same order, and those that were left out."""
+    if not isinstance(dataset.train, FileSource):
+        return _numbers(division)
+    files = {
+        "training": names(dataset.train, division.training),
+        "validation": names(dataset.held, division.validation),
+        "test": names(dataset.test, everything(dataset.test)),
+    }
+    return {**_numbers(division), "files": files, "left_out": dict(dataset.left_out)}
 
 
 def open_session(
@@ -200,7 +236,7 @@ def open_session(
     """The run in `folder`, brought to its newest sound checkpoint, or to step 0 where there is none."""
     facts = folder.facts()
     compute.prepare()
-    dataset, division = data or _data(recipe, facts)
+    dataset, division = data or _data(recipe, facts, signals)
     check_data(folder, facts, dataset, division)
     preprocessing = measure(dataset.train, division.training, recipe.data.normalisation)
     device = compute.torch_device
@@ -208,7 +244,7 @@ def open_session(
     # The stubs of torch do not know `memory_format` here.
     network.to(device, memory_format=compute.memory_format).train()  # type: ignore[call-overload]
     optimiser = make_optimiser(network, recipe.optimiser)
-    journal, events = Journal(device), Events(hold_of(recipe.schedule), device)
+    journal, events = Journal(device), Events(recipe.schedule, device)
     provenance = {
         "run": folder.name,
         "recipe": recipe.name,
@@ -222,7 +258,14 @@ def open_session(
     identity = run_identity(facts)
     records = _restore(folder, state, identity)
     batches = Batches(
-        dataset.train, division.training, preprocessing, recipe.data.augment, recipe.batch_size, recipe.seed, device
+        dataset.train,
+        division.training,
+        preprocessing,
+        recipe.data.augment,
+        recipe.batch_size,
+        recipe.seed,
+        device,
+        facts["chosen"]["steps"],
     )
     return Session(
         folder=folder,
@@ -244,13 +287,13 @@ def open_session(
     )
 
 
-def _data(recipe: Recipe, facts: Facts) -> tuple[Dataset, Division]:
+def _data(recipe: Recipe, facts: Facts, signals: Signals) -> tuple[Dataset, Division]:
     """The data set from where the recipe says, else from where it was found when the run began."""
     settings, origin = recipe.data, Path(facts["data"]["origin"])
     named = settings.path is not None and os.path.exists(os.path.expanduser(settings.path))
     if not named and origin.is_absolute() and origin.exists():  # what is embedded has no such place
         settings = settings.model_copy(update={"path": str(origin)})
-    dataset = open_dataset(settings)
+    dataset = open_dataset(settings, signals.heed)
     return dataset, divide(dataset, settings)
 
 
@@ -268,7 +311,15 @@ def _restore(folder: RunFolder, state: TrainState, identity: str) -> Appender:
 def stored_recipe(folder: RunFolder, facts: Facts) -> Recipe:
     """The recipe of a run; refuses a `recipe.toml` that was edited after the start."""
     recipe = to_recipe(facts["recipe"], folder.path)
-    if folder.recipe_toml() != recipe.to_toml():
+    try:
+        written = tomllib.loads(folder.recipe_toml())
+    except (ValueError, RecursionError):
+        written = {}
+    try:  # by value and not by letter: this release may know settings that the one which began the run did not
+        same = to_recipe(written, folder.path) == recipe
+    except UsageError:
+        same = False
+    if not same:
         raise UsageError(
             "recipe.toml was changed after the run began", folder.path, "undo it, or start a new run with it"
         )

@@ -12,6 +12,8 @@ import threading
 from types import FrameType
 from typing import Any
 
+from residual.errors import Interrupted
+
 
 class Signals:
     """A context in which the first signal is remembered in `number`."""
@@ -22,6 +24,17 @@ class Signals:
 
     def __bool__(self) -> bool:
         return self.number is not None
+
+    def heed(self) -> None:
+        """Stop what comes before step 0, where there is nothing to save yet.
+
+        Raises:
+            Interrupted: a signal came.
+        """
+        if self.number is not None:
+            name = signal.Signals(self.number).name
+            what = f"stopped by {name} while the images were checked"
+            raise Interrupted(what, "data", "give the command again, it goes on where it was", self.number)
 
     def _heard(self, number: int, frame: FrameType | None) -> None:
         if self.number is not None:

@@ -17,13 +17,14 @@ from typing import Any
 import torch
 
 from residual.data.batches import check_batch_size, steps_of
-from residual.data.datasets import divide, open_dataset
+from residual.data.concerns import concerns
+from residual.data.datasets import Division, divide, open_dataset
 from residual.data.source import Dataset
 from residual.device import mind_fork
 from residual.environment import check_versions, machine, versions
-from residual.errors import Interrupted, ModelError, StorageError, UsageError
+from residual.errors import Interrupted, ModelError, StorageError, UsageError, log
 from residual.files import Facts
-from residual.models import resolve
+from residual.models import count, resolve
 from residual.runs.folder import RunFolder, create_numbered, find_run, runs_root
 from residual.training import session as sessions
 from residual.training.compute import Compute, choose
@@ -32,12 +33,13 @@ from residual.training.progress import Listener, Silent
 from residual.training.recipe import Override, Recipe, differences, override
 from residual.training.recipes import DEFAULT, find_recipe
 from residual.training.result import make_result
+from residual.training.settling import settle, settled
 from residual.training.signals import Signals
 
 SAFE = ("compute.", "checkpoint.")
 """What may be changed on resume, with `override_safe`: the same figures up to rounding."""
-MOVED = ("data.path",)
-"""What may be changed freely: the data may have moved, its checksums say whether it is the same."""
+MOVED = ("data.path", "data.threads")
+"""What may be changed freely: the data may have moved, and its checksums say whether it is the same."""
 
 
 def _now() -> str:
@@ -79,39 +81,40 @@ def train(
     mind_fork()
     changes = list(set.items() if isinstance(set, Mapping) else set)
     chosen_recipe = override(_recipe(recipe), changes)
-    if out is not None:
-        _refuse_unmakeable(Path(out).expanduser())
+    place = Path(out).expanduser() if out is not None else None
+    if place is not None:
+        _refuse_unmakeable(place)
     signals = Signals()
     with signals:
-        dataset = open_dataset(chosen_recipe.data)
+        if chosen_recipe.data.dataset == "folder":  # found out before the images are read
+            _refuse_inside(place or runs_root(), chosen_recipe.data.path)
+        dataset = open_dataset(chosen_recipe.data, signals.heed)
         division = divide(dataset, chosen_recipe.data)
-        spec = resolve(chosen_recipe.network, len(dataset.class_names), dataset.channels)
+        chosen, whys = settle(chosen_recipe, dataset, len(division.training), [path for path, _ in changes])
+        recipe = override(chosen_recipe, chosen.items())
+        spec = resolve(chosen_recipe.network, len(dataset.class_names), dataset.channels, dataset.image_size)
         compute, reasons = choose(chosen_recipe.compute)
-        steps = _steps(chosen_recipe, len(division.training))
+        steps = _steps(recipe, len(division.training))
+        for concern in concerns(dataset, division.training, division.validation):
+            log.warning(concern)
         facts = {
             "residual": versions()["residual"],
             "created": _now(),
             "command": _utf8(command or " ".join(shlex.quote(a) for a in sys.orig_argv)),
             "recipe": chosen_recipe.model_dump(mode="json"),
             "changed": {path: value for path, value in changes},
-            "chosen": {**compute.facts(), "steps": steps, "batch_size": chosen_recipe.batch_size},
-            "reasons": reasons,
+            "chosen": {**compute.facts(), "steps": steps, "batch_size": recipe.batch_size},
+            "settled": chosen,
+            "reasons": reasons | whys,
             "network": spec.model_dump(mode="json"),
-            "data": {
-                "name": dataset.name,
-                "origin": dataset.origin,
-                "checksums": dataset.checksums,
-                "class_names": list(dataset.class_names),
-                "training": len(division.training),
-                "validation": len(division.validation),
-                "test": len(dataset.test),
-            },
+            "counted": count(spec, dataset.image_size).summary(),
+            "data": _data_facts(dataset, division),
             "versions": versions(),
             "machine": machine(),
         }
-        contents = (facts, chosen_recipe.to_toml(), sessions.split_facts(division))
-        folder = _create(Path(out).expanduser() if out is not None else None, chosen_recipe, dataset, *contents)
-        return _sit(folder, chosen_recipe, compute, listener or Silent(), signals, (dataset, division))
+        contents = (facts, chosen_recipe.to_toml(), sessions.split_facts(division, dataset))
+        folder = _create(place, chosen_recipe, dataset, *contents)
+        return _sit(folder, recipe, compute, listener or Silent(), signals, (dataset, division))
 
 
 def resume(
@@ -159,7 +162,21 @@ def resume(
     sessions.warn_of_differences(facts, compute, versions(), machine())
     signals = Signals()
     with signals:
-        return _sit(folder, stored, compute, listener or Silent(), signals)
+        return _sit(folder, settled(stored, facts, folder.path), compute, listener or Silent(), signals)
+
+
+def _data_facts(dataset: Dataset, division: Division) -> Facts:
+    """What a run remembers of its data; `test` is 0 where there is no test set."""
+    return {
+        "name": dataset.name,
+        "origin": _utf8(dataset.origin),
+        "checksums": dataset.checksums,
+        "class_names": list(dataset.class_names),
+        "training": len(division.training),
+        "validation": len(division.validation),
+        "test": len(dataset.test),
+        **dataset.facts,
+    }
 
 
 def _steps(recipe: Recipe, images: int) -> int:
@@ -185,13 +202,21 @@ def _refuse_unmakeable(path: Path) -> None:
         raise UsageError(f"no run folder can be made there: {reason}", where, "name another --out") from None
 
 
+def _refuse_inside(place: Path, data: str | None) -> None:
+    """No run may be written among the images."""
+    try:
+        folder = Path(data).expanduser() if data is not None else None
+        if folder is not None and folder.is_dir() and place.resolve().is_relative_to(folder.resolve()):
+            raise UsageError("the run folder would lie inside the data", place, "name another --out")
+    except (OSError, RuntimeError, ValueError):
+        return  # such data cannot be opened either, and the one who opens it says why
+
+
 def _create(path: Path | None, recipe: Recipe, dataset: Dataset, facts: Facts, toml: str, split: Facts) -> RunFolder:
     """The new run folder; where no name was given, the next number that no other process takes first."""
     for _ in range(100):
         place = path or create_numbered(recipe.name)
-        data = Path(dataset.origin)
-        if data.is_dir() and place.resolve().is_relative_to(data.resolve()):
-            raise UsageError("the run folder would lie inside the data", place, "name another --out")
+        _refuse_inside(place, dataset.origin)
         try:
             return RunFolder.create(place, facts, toml, split)
         except (UsageError, StorageError):

@@ -1,0 +1,150 @@
+"""Which images a network is judged on: those of the data set it was trained on, or any folder of photographs.
+
+Of another folder every image counts, and its class folders are matched to the network's classes by name.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from residual.data.datasets import DataSettings, open_dataset
+from residual.data.folder import Wishes, open_folder, open_to_judge
+from residual.data.layout import Layout, holds_photographs, scan
+from residual.data.source import Dataset, Source, everything
+from residual.errors import DataError, UsageError
+from residual.evaluation.classifier import Classifier
+from residual.runs.folder import find_run
+
+Split = Literal["test", "validation", "training"]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Images with their labels, and what a figure over them must be called."""
+
+    dataset: str
+    origin: str
+    split: Split
+    source: Source
+    indices: Tensor
+
+
+def select(
+    classifier: Classifier,
+    place: str | os.PathLike[str] | None,
+    split: Split | None = None,
+    path: str | None = None,
+    follow_links: bool = False,
+) -> Judged:
+    """The images meant. Without a split, the test images; where there are none, the held-out ones.
+
+    Args:
+        place: where the classifier came from; a run knows which images it held out.
+        path: the data where they are now, or another folder of photographs with classes of the same names.
+
+    Raises:
+        DataError: the images are not there, or not those of the training, or of unknown classes.
+        UsageError: there are no images of that split.
+    """
+    facts = classifier.provenance["data"]
+    folder = Path(path).expanduser() if path is not None else None
+    if folder is None or not (facts["name"] == "folder" or holds_photographs(folder)):
+        return _own(open_data(classifier, path, follow_links), place, split)
+    layout = _scan(folder, facts, follow_links)
+    if facts["name"] == "folder":
+        try:
+            dataset = open_folder(folder, _wishes(classifier, follow_links), layout=layout)
+        except DataError:
+            pass  # no data set to train on; it may be one to judge on, and else the reason is given below
+        else:
+            if dataset.checksums == facts["checksums"]:
+                return _own(dataset, place, split)
+    return _other(classifier, layout, split)
+
+
+def open_data(classifier: Classifier, path: str | None = None, follow_links: bool = False) -> Dataset:
+    """The data set a classifier was trained on, from where it was then or from `path`.
+
+    Raises:
+        DataError: it is not there, or not the same files.
+    """
+    facts = classifier.provenance["data"]
+    if facts["name"] == "folder":
+        folder = Path(path or facts["origin"]).expanduser()
+        dataset = open_folder(folder, _wishes(classifier, follow_links), layout=_scan(folder, facts, follow_links))
+    else:
+        dataset = open_dataset(DataSettings(dataset=facts["name"], path=path or _origin(facts)))
+    if dataset.checksums != facts["checksums"]:
+        what = "these are not the files the model was trained and is to be judged on"
+        raise DataError(what, dataset.origin, "name them with --data")
+    return dataset
+
+
+def _origin(facts: dict[str, Any]) -> str | None:
+    """Where the data were at training; what is embedded has no absolute place."""
+    origin = Path(facts["origin"])
+    return str(origin) if origin.is_absolute() and origin.exists() else None
+
+
+def _scan(folder: Path, facts: dict[str, Any], follow_links: bool) -> Layout:
+    if not os.path.lexists(folder):
+        raise DataError("no such folder", folder, "name the folder of photographs with --data")
+    return scan(folder, follow_links or bool(facts.get("follow_links")))
+
+
+def _wishes(classifier: Classifier, follow_links: bool) -> Wishes:
+    """The folder as the classifier sees it; what training left out, it leaves out, as the checksum will tell."""
+    facts, sight = classifier.provenance["data"], classifier.preprocessing
+    return Wishes(
+        image_size=sight.image_size[0],
+        channels=sight.channels,
+        test=float(facts.get("test_share", 0.0)),
+        quarantine=1.0,
+        follow_links=follow_links or bool(facts.get("follow_links")),
+    )
+
+
+def _own(dataset: Dataset, place: str | os.PathLike[str] | None, split: Split | None) -> Judged:
+    """Images of the data set the network was trained on."""
+
+    def judged(name: Split, source: Source, indices: Tensor) -> Judged:
+        if not len(indices):
+            remedy = "it trained on all; choose test or training" if name == "validation" else "choose validation"
+            raise UsageError(f"this run has no {name} images", "--split", remedy)
+        return Judged(dataset.name, dataset.origin, name, source, indices)
+
+    chosen = split or ("test" if len(dataset.test) else "validation")
+    if chosen == "test":
+        return judged("test", dataset.test, everything(dataset.test))
+    if chosen == "validation" and dataset.validation is not None:
+        return judged("validation", dataset.validation, everything(dataset.validation))
+    try:
+        run = find_run(os.fspath(place) if place is not None else None)
+    except UsageError as error:
+        raise UsageError(
+            f"only a run knows its {chosen} images", error.where, "name the run, or use --split test"
+        ) from None
+    source = dataset.train if chosen == "training" else dataset.held
+    return judged(chosen, source, torch.tensor(run.split()[chosen], dtype=torch.int64))
+
+
+def _other(classifier: Classifier, layout: Layout, split: Split | None) -> Judged:
+    """All images of a part of another folder; a folder without parts is taken as a test set."""
+    parts = open_to_judge(layout, classifier.class_names, _wishes(classifier, False))
+    named: dict[Split, Source | None] = {
+        "test": parts.get("test", parts.get("all")),
+        "validation": parts.get("validation"),
+        "training": parts.get("train"),
+    }
+    chosen = split or ("test" if named["test"] is not None else "validation")
+    source = named[chosen]
+    if source is None:
+        there = ", ".join(part for part, found in named.items() if found is not None)
+        raise UsageError(f"{layout.root} has no {chosen} part", "--split", f"it has {there}")
+    return Judged("folder", str(layout.root.absolute()), chosen, source, everything(source))

@@ -1,0 +1,47 @@
+"""Settings that a recipe leaves open and the data decide.
+
+They are written to run.json before step 0, each with its reason, and used again on resume.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from residual.data.source import Dataset, FileSource
+from residual.errors import ModelError
+from residual.files import Facts
+from residual.training.recipe import Recipe, override
+
+LARGEST_PAD = 64
+STEPS = 2  # steps an epoch has at least where the batch size is settled here
+
+
+def settle(recipe: Recipe, dataset: Dataset, images: int, asked: Collection[str]) -> tuple[dict[str, Any], Facts]:
+    """What was left open, by path, and the reasons.
+
+    Args:
+        images: how many are trained on.
+        asked: the settings that were given by hand; these stay as they are.
+    """
+    chosen, reasons = dict(dataset.chosen), dict(dataset.reasons)
+    share, side = recipe.data.pad_share, min(dataset.image_size)
+    if share and not recipe.data.augment.pad_crop:
+        chosen["data.augment.pad_crop"] = min(LARGEST_PAD, round(share * side))
+        reasons["data.augment.pad_crop"] = f"a share of {share:g} of {side} pixels"
+    if isinstance(dataset.train, FileSource) and images < recipe.batch_size and "batch_size" not in asked:
+        chosen["batch_size"] = 1 << max(1, images // STEPS).bit_length() - 1
+        reasons["batch_size"] = f"{images:,} training images are fewer than a batch of {recipe.batch_size:,}"
+    return chosen, reasons
+
+
+def settled(recipe: Recipe, facts: Facts, where: object) -> Recipe:
+    """The recipe of a run with what was settled when it began.
+
+    Raises:
+        ModelError: run.json was altered.
+    """
+    chosen = facts.get("settled", {})
+    if not isinstance(chosen, dict):
+        raise ModelError("run.json is damaged", where, "restore it from a copy")
+    return override(recipe, chosen.items(), where) if chosen else recipe
