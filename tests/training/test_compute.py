@@ -13,8 +13,8 @@ from residual.environment import machine, versions
 from residual.errors import EnvironmentFault, log
 from residual.training import compute as computing
 from residual.training.compute import Compute, choose, choose_precision
+from residual.training.opening import warn_of_differences
 from residual.training.recipe import ComputeSettings
-from residual.training.session import warn_of_differences
 from residual.training.train import resume, train
 
 TINY = {"network.name": "resnet-8", "network.widths": [4, 4, 4], "batch_size": 32, "steps": 3, "compute.threads": 1}

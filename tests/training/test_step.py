@@ -10,7 +10,7 @@ from residual.errors import NonFiniteError
 from residual.models import NetworkSettings, ResidualNetwork, build, resolve
 from residual.training.compute import Compute
 from residual.training.optimiser import OptimiserPart, OptimiserSettings, make_optimiser, set_rate
-from residual.training.step import train_step
+from residual.training.step import Guard, loss_of, train_step
 
 FLOAT32 = Compute("cpu", "float32", "channels-last", 1, False)
 
@@ -106,3 +106,81 @@ def test_bfloat16_keeps_weights_statistics_and_momentum_in_float32() -> None:
     assert {t.dtype for t in kept} == {torch.float32}
     first = OptimiserPart(network, optimiser).tensors()["stages.1.0.conv1.weight"]
     assert first.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_mixed_images_count_both_labels_by_their_shares() -> None:
+    logits = torch.randn(4, 10, generator=torch.Generator().manual_seed(0))
+    share = torch.tensor([1.0, 0.0, 0.3, 0.3])
+    labels, partners = torch.tensor([1, 2, 3, 4]), torch.tensor([2, 1, 4, 3])
+    batch = Batch(torch.zeros(4, 1, 2, 2), labels, torch.arange(4), partners, share)
+    for smoothing in (0.0, 0.2):
+        losses = -logits.log_softmax(1)
+        even = smoothing * losses.mean(1)
+        own = (1 - smoothing) * losses[torch.arange(4), labels] + even
+        other = (1 - smoothing) * losses[torch.arange(4), partners] + even
+        expected = (share * own + (1 - share) * other).mean()
+        torch.testing.assert_close(loss_of(logits, batch, smoothing), expected)
+    plain = Batch(batch.images, labels, batch.samples)
+    torch.testing.assert_close(loss_of(logits, plain, 0.0), torch.nn.functional.cross_entropy(logits, labels))
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("parts", [2, 4, 5])
+def test_a_gradient_in_parts_is_that_of_the_batch_without_batch_normalisation(parts: int, mixed: bool) -> None:
+    moved = []
+    for accumulate in (1, parts):
+        network = build(resolve(NetworkSettings(name="resnet-8", widths=(4, 4, 4), norm="none"), 10, 1)).double()
+        settings = OptimiserSettings(accumulate=accumulate)
+        optimiser = make_optimiser(network, settings)
+        set_rate(optimiser, 0.01, 0.9)
+        batch = some_batch(12)
+        share = torch.full((12,), 0.7, dtype=torch.float64)
+        extra = (batch.labels.flip(0), share) if mixed else ()
+        batch = Batch(batch.images.double(), batch.labels, batch.samples, *extra)
+        result = train_step(network.train(), optimiser, batch, FLOAT32, 0.0, 0, settings)
+        assert result.logits.shape == (12, 10)
+        moved.append([*(p.detach() for p in network.parameters()), result.loss_sum.double()])
+    for one, other in zip(*moved, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
+
+
+def test_a_gradient_is_clipped_to_its_largest_norm() -> None:
+    network, batch = tiny(), some_batch()
+    settings = OptimiserSettings(clip=0.01, momentum=0.0, weight_decay=0.0)
+    optimiser = make_optimiser(network, settings)
+    set_rate(optimiser, 1.0, 0.0)
+    before = [p.detach().clone() for p in network.parameters()]
+    train_step(network, optimiser, batch, FLOAT32, 0.0, 0, settings)
+    moves = [one - p.detach() for one, p in zip(before, network.parameters(), strict=True)]
+    assert float(torch.nn.utils.get_total_norm(moves)) == pytest.approx(0.01, rel=1e-4)
+
+
+def test_a_guard_that_is_read_late_names_the_first_bad_step_and_stays_up() -> None:
+    guard = Guard.on(torch.device("cpu"))
+    values = [0.5, float("inf"), 0.5, float("nan")]
+    for step, size in enumerate(values):
+        guard.watch(step + 10, torch.tensor(1.0), torch.tensor(size), torch.arange(step, step + 9))
+        guard.read(every=5)
+    assert float(guard.bad) == 1
+    with pytest.raises(NonFiniteError, match="gradient is not finite at step 11") as caught:
+        guard.read()
+    assert "images 1, 2, 3, 4, 5, ..." in str(caught.value)
+    guard.read()
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adam", "adamw"])
+def test_the_raised_flag_keeps_fused_updates_from_the_weights(kind: str) -> None:
+    """What a GPU relies on: torch's fused kernels leave out an update whose flag is up."""
+    network, batch = tiny(), some_batch()
+    optimiser = make_optimiser(network, OptimiserSettings(kind=kind))
+    set_rate(optimiser, 0.1, 0.9)
+    train_step(network, optimiser, batch, FLOAT32, 0.0, 0)
+    before = {n: p.detach().clone() for n, p in network.named_parameters()}
+    state = {n: t.clone() for n, t in OptimiserPart(network, optimiser).tensors().items() if not n.endswith("|step")}
+    for flag, moves in ((1.0, False), (0.0, True)):
+        optimiser.found_inf = torch.tensor(flag)
+        optimiser.step()
+        same = all(torch.equal(p, before[n]) for n, p in network.named_parameters())
+        assert same != moves
+        kept = OptimiserPart(network, optimiser).tensors()
+        assert all(torch.equal(kept[n], t) for n, t in state.items()) != moves

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from residual.models.spec import NetworkSpec
 
@@ -20,10 +22,11 @@ class Layers:
     momentum: float = 0.1
     normalise: bool = True
     bias: bool = False
+    group: int = 0
 
     @staticmethod
     def of(spec: NetworkSpec) -> Layers:
-        return Layers(spec.norm_eps, spec.norm_momentum, spec.norm == "batch", spec.conv_bias)
+        return Layers(spec.norm_eps, spec.norm_momentum, spec.norm == "batch", spec.conv_bias, spec.norm_group)
 
     def conv(self, c_in: int, c_out: int, size: int, stride: int = 1) -> nn.Conv2d:
         return nn.Conv2d(c_in, c_out, size, stride, padding=size // 2, bias=self.bias)
@@ -32,4 +35,39 @@ class Layers:
         """Batch normalisation; without normalisation a layer that does nothing, so that names stay."""
         if not self.normalise:
             return nn.Identity()
+        if self.group:
+            return GroupedBatchNorm(channels, self.eps, self.momentum, self.group)
         return nn.BatchNorm2d(channels, eps=self.eps, momentum=self.momentum)
+
+
+class GroupedBatchNorm(nn.BatchNorm2d):
+    """Batch normalisation that sees `group` images at a time in training: "ghost" batches, or one GPU's share.
+
+    He et al. 2015, section 4.2, train 128 images on two GPUs, so that each normalises 64; Hoffer et al. 2017
+    (Train longer, generalize better), algorithm 1. The running statistics take the mean over the groups, once a
+    step. (N, C, H, W) -> the same; in evaluation it is plain batch normalisation.
+    """
+
+    def __init__(self, channels: int, eps: float, momentum: float, group: int) -> None:
+        super().__init__(channels, eps=eps, momentum=momentum)
+        self.group = group
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training or len(input) <= self.group:
+            return super().forward(input)
+        tracked_mean, tracked_variance = self.get_buffer("running_mean"), self.get_buffer("running_var")
+        made, means, variances = [], [], []
+        for part in input.split(self.group):
+            mean, variance = torch.zeros_like(tracked_mean), torch.zeros_like(tracked_variance)
+            made.append(F.batch_norm(part, mean, variance, self.weight, self.bias, True, 1.0, self.eps))
+            means.append(mean)
+            variances.append(variance)
+        with torch.no_grad():
+            count = self.get_buffer("num_batches_tracked").add_(1)
+            share = self.momentum if self.momentum is not None else 1 / int(count)
+            tracked_mean.lerp_(torch.stack(means).mean(0), share)
+            tracked_variance.lerp_(torch.stack(variances).mean(0), share)
+        return torch.cat(made)
+
+    def extra_repr(self) -> str:
+        return f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, group={self.group}"

@@ -86,6 +86,7 @@ class NetworkSpec(BaseModel, frozen=True, extra="forbid"):
     downsampling: DownsamplingKind = "stride"
     head: HeadKind = "average"
     classifier_initialisation: ClassifierInitialisationKind = "lecun"
+    norm_group: Annotated[int, Field(ge=0, le=1 << 20, strict=True)] = 0
 
     @model_validator(mode="after")
     def _parts_fit(self) -> NetworkSpec:
@@ -146,3 +147,4 @@ class NetworkSettings(BaseModel, frozen=True, extra="forbid"):
     downsampling: DownsamplingKind | None = None
     head: HeadKind | None = None
     classifier_initialisation: ClassifierInitialisationKind | None = None
+    norm_group: Annotated[int, Field(ge=0, le=1 << 20, strict=True)] | None = None

@@ -35,6 +35,13 @@ class Averaging:
         torch._foreach_lerp_([self.average[n] for n in names], [current[n] for n in names], 1 - decay)
         self.steps += 1
 
+    @torch.no_grad()
+    def adopt_statistics(self) -> None:
+        """Keep the statistics the network has now beside the averaged weights."""
+        for name, tensor in self.network.named_buffers():
+            if name in self.average:
+                self.average[name].copy_(tensor)
+
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """The network with the averaged weights; the moving ones come back afterwards, bit for bit."""

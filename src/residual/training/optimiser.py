@@ -29,6 +29,11 @@ class OptimiserSettings(BaseModel, frozen=True, extra="forbid"):
     )
     second_moment: Share = Field(0.99, description="decay of Adam's mean of squares; fastai has .99, the paper .999")
     epsilon: float = Field(1e-5, gt=0, le=1, description="added to Adam's root; fastai has 1e-5, the paper 1e-8")
+    clip: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="largest norm of the gradient (Pascanu 2013)"
+    )
+    accumulate: int = Field(1, ge=1, le=1 << 16, description="parts in which the gradient of a batch is computed")
+    average: float = Field(0.0, ge=0, lt=1, description="decay of the running average of the weights; 0 keeps none")
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> OptimiserSettings:

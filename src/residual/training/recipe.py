@@ -36,6 +36,9 @@ class EvaluationSettings(BaseModel, frozen=True, extra="forbid"):
     every_epochs: float = Field(1.0, gt=0, le=1e6, description="epochs between validations")
     watch_test: bool = Field(False, description="also record the test set by epoch, for figures; nothing reads it")
     batch_size: int = Field(500, ge=1, le=100_000)
+    precise_statistics: int = Field(
+        0, ge=0, description="training images over which batch normalisation is measured anew at the end; 0 for none"
+    )
 
 
 class CheckpointSettings(BaseModel, frozen=True, extra="forbid"):

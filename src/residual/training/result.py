@@ -17,10 +17,15 @@ _FIGURES = ("loss", "top1", "top3", "top5", "images")
 def protocol(recipe: Facts, data: Facts) -> Facts:
     """How the figures came about: which images were trained on, what was read when, what chose what."""
     every = recipe["data"]["validation"] == 0 and "val" not in data.get("layout", "")
+    kept = "last step"
+    if recipe["optimiser"].get("average"):
+        kept += f", running average of decay {recipe['optimiser']['average']:g}"
+    if precise := recipe["evaluation"].get("precise_statistics"):
+        kept += f", statistics measured anew over {precise:,} training images"
     return {
         "training": "final (all training images)" if every else "tune (validation held out)",
         "view": "single",
-        "weights": "last step",
+        "weights": kept,
         "selection": "none",
         "watched_test": recipe["evaluation"]["watch_test"],
     }

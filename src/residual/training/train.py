@@ -26,7 +26,7 @@ from residual.errors import Interrupted, ModelError, StorageError, UsageError, l
 from residual.files import Facts
 from residual.models import count, resolve
 from residual.runs.folder import RunFolder, create_numbered, find_run, runs_root
-from residual.training import session as sessions
+from residual.training import opening
 from residual.training.compute import Compute, choose
 from residual.training.loop import run_loop
 from residual.training.progress import Listener, Silent
@@ -93,6 +93,12 @@ def train(
         chosen, whys = settle(chosen_recipe, dataset, len(division.training), [path for path, _ in changes])
         recipe = override(chosen_recipe, chosen.items())
         spec = resolve(chosen_recipe.network, len(dataset.class_names), dataset.channels, dataset.image_size)
+        if getattr(recipe.schedule, "watch", None) == "validation" and not len(division.validation):
+            raise UsageError(
+                "a plateau of the validation error is waited for, and no images are held out",
+                "schedule.watch",
+                "set schedule.watch to training, or use --protocol tune",
+            )
         compute, reasons = choose(chosen_recipe.compute)
         steps = _steps(recipe, len(division.training))
         for concern in concerns(dataset, division.training, division.validation):
@@ -112,7 +118,7 @@ def train(
             "versions": versions(),
             "machine": machine(),
         }
-        contents = (facts, chosen_recipe.to_toml(), sessions.split_facts(division, dataset))
+        contents = (facts, chosen_recipe.to_toml(), opening.split_facts(division, dataset))
         folder = _create(place, chosen_recipe, dataset, *contents)
         return _sit(folder, recipe, compute, listener or Silent(), signals, (dataset, division))
 
@@ -142,8 +148,8 @@ def resume(
     facts = folder.facts()
     if not all(isinstance(facts.get(part), dict) for part in ("recipe", "network", "data", "versions", "machine")):
         raise ModelError("run.json is damaged", folder.path, "restore it from a copy")
-    stored = sessions.stored_recipe(folder, facts)
-    compute = sessions.stored_compute(folder, facts)
+    stored = opening.stored_recipe(folder, facts)
+    compute = opening.stored_compute(folder, facts)
     changes = list(set.items() if isinstance(set, Mapping) else set)
     wanted = override(_recipe(recipe) if recipe is not None else stored, changes)
     unlike = differences(stored.model_dump(mode="json"), wanted.model_dump(mode="json"))
@@ -159,7 +165,7 @@ def resume(
             compute, _ = choose(wanted.compute)
     if folder.result() is not None:
         return folder
-    sessions.warn_of_differences(facts, compute, versions(), machine())
+    opening.warn_of_differences(facts, compute, versions(), machine())
     signals = Signals()
     with signals:
         return _sit(folder, settled(stored, facts, folder.path), compute, listener or Silent(), signals)
@@ -249,7 +255,7 @@ def _sit(
     with folder.hold(), _own_chance(compute):
         if folder.result() is not None:
             return folder
-        session = sessions.open_session(folder, recipe, compute, listener, signals, data)
+        session = opening.open_session(folder, recipe, compute, listener, signals, data)
         folder.note_session(
             {"event": "began", "step": session.state.step, "at": _now(), "versions": versions(), **compute.facts()}
         )
@@ -266,7 +272,8 @@ def _sit(
         try:
             run_loop(session)
             provenance = {"step": session.state.step, "identity": session.identity}
-            folder.save_model(session.state.classifier.pack(), provenance)
+            with session.kept_weights():
+                folder.save_model(session.state.classifier.pack(), provenance)
             folder.save_result(make_result(folder, session.state.seconds, compute))
             how = "finished"
         except Interrupted:

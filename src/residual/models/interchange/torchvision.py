@@ -1,0 +1,200 @@
+"""torchvision's ResNet and VGG: their names, and the networks they are.
+
+Source: torchvision.models.resnet and .vgg (its release 0.29): `conv1, bn1, layer1.0.conv1, ..., layer1.0.downsample.0`
+(convolution) `.1` (BN), `fc`; `features.N`, `classifier.0/3/6`. A bottleneck has its stride in the 3x3, which
+torchvision calls v1.5. VGG may have batch normalisation after every convolution.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from residual.errors import ModelError
+from residual.models.interchange.conversion import (
+    PLAIN_SUM,
+    Family,
+    Origin,
+    Shapes,
+    Sight,
+    described,
+    unlike,
+)
+from residual.models.interchange.stages import channels_of, read_stages
+from residual.models.networks import outline
+from residual.models.spec import NetworkSpec
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+RESIZED: Final = 224 / 256
+WIDTHS: Final = (64, 128, 256, 512)
+UNITS: Final = r"layer(?P<stage>\d+)\.(?P<unit>\d+)\.conv(?P<conv>[123])\.weight"
+
+
+def sight(_: NetworkSpec) -> Sight:
+    return Sight(224, RESIZED, MEAN, STD, "ImageNet's constants, as torchvision's first weights were trained")
+
+
+def recognise(shapes: Shapes, where: str) -> NetworkSpec:
+    """The ResNet with the stem of the paper; classes, channels, depths and widths from the shapes."""
+    stages = read_stages(shapes, UNITS, where, start=1)
+    side = channels_of(shapes, "conv1.weight", 4, 2, where)
+    if side != 7:
+        remedy = "torchvision's has 7x7; --from cifar and --from timm know others"
+        raise ModelError(f"its first convolution is {side}x{side}", where, remedy)
+    return described(where, resnet_parts(shapes, stages.depths, stages.widths, stages.bottleneck, where))
+
+
+def resnet_parts(
+    shapes: Shapes, depths: tuple[int, ...], widths: tuple[int, ...], bottleneck: bool, where: str
+) -> dict[str, Any]:
+    """The parts that torchvision's and timm's ResNets of that shape share."""
+    return {
+        "depths": depths,
+        "widths": widths,
+        "stem": "7x7",
+        "unit": "bottleneck" if bottleneck else "basic",
+        "stride": "3x3" if bottleneck else "1x1",
+        "shortcut": "B",
+        "classes": channels_of(shapes, "fc.weight", 2, 0, where),
+        "channels": channels_of(shapes, "conv1.weight", 4, 1, where) if "conv1.weight" in shapes else 3,
+    }
+
+
+_NAMES: Final = (
+    (r"stem\.conv\.", "conv1."),
+    (r"stem\.norm\.", "bn1."),
+    (r"(layer\d+\.\d+\.)norm(\d)\.", r"\1bn\2."),
+    (r"(layer\d+\.\d+\.)shortcut\.conv\.", r"\1downsample.0."),
+    (r"(layer\d+\.\d+\.)shortcut\.norm\.", r"\1downsample.1."),
+    (r"classifier\.", "fc."),
+)
+
+
+def origins(spec: NetworkSpec) -> dict[str, Origin]:
+    return {name: Origin(renamed(name, _NAMES)) for name in outline(spec).state_dict()}
+
+
+def renamed(name: str, rules: tuple[tuple[str, str], ...]) -> str:
+    """A tensor's name after the rules, with stages counted from 1 as `layer`."""
+    name = re.sub(r"^stages\.(\d+)\.", lambda match: f"layer{int(match[1]) + 1}.", name)
+    for pattern, replacement in rules:
+        name = re.sub(f"^{pattern}", replacement, name)
+    return name
+
+
+RESNET: Final[dict[str, Any]] = {
+    **PLAIN_SUM,
+    "widths": WIDTHS,
+    "unit": ("basic", "bottleneck"),
+    "order": "original",
+    "norm_eps": 1e-5,
+    "projection_norm": True,
+    "conv_bias": False,
+}
+
+
+def refusal(spec: NetworkSpec) -> str:
+    """Why torchvision has no such ResNet; empty where it has."""
+    stride = "3x3" if spec.unit == "bottleneck" else "1x1"
+    return unlike(spec, {"stem": "7x7", "shortcut": "B", "stride": stride, **RESNET}, "torchvision")
+
+
+FAMILY: Final = Family(
+    "torchvision",
+    "torchvision",
+    ("conv1.weight", "bn1.weight", "layer1.0.conv1.weight", "fc.weight"),
+    recognise,
+    origins,
+    refusal,
+    sight,
+)
+
+
+def recognise_vgg(shapes: Shapes, where: str) -> NetworkSpec:
+    """VGG-16 or VGG-19, by its convolutions; with batch normalisation where there are running means."""
+    numbers = sorted(
+        int(match[1])
+        for name, shape in shapes.items()
+        if (match := re.fullmatch(r"features\.(\d+)\.weight", name)) and len(shape) == 4
+    )
+    normal = any(re.fullmatch(r"features\.\d+\.running_mean", name) for name in shapes)
+    for depths in ((2, 2, 3, 3, 3), (2, 2, 4, 4, 4)):
+        if numbers == _places(depths, normal):
+            break
+    else:
+        raise ModelError(f"a VGG of {len(numbers)} convolutions", where, "VGG-16 and VGG-19 are known here")
+    parts = {
+        "depths": depths,
+        "widths": tuple(channels_of(shapes, f"features.{n}.weight", 4, 0, where) for n in _firsts(depths, normal)),
+        "stem": "none",
+        "unit": "1layer",
+        "shortcut": "none",
+        "norm": "batch" if normal else "none",
+        "conv_bias": True,
+        "downsampling": "max-pool",
+        "head": "vgg",
+        "dropout": 0.5,
+        "classes": channels_of(shapes, "classifier.6.weight", 2, 0, where),
+        "channels": channels_of(shapes, "features.0.weight", 4, 1, where),
+    }
+    return described(where, parts)
+
+
+def _places(depths: tuple[int, ...], normal: bool) -> list[int]:
+    """The numbers of the convolutions among `features`: conv (BN) ReLU ..., and a pooling after every stage."""
+    found, place = [], 0
+    for depth in depths:
+        for _ in range(depth):
+            found.append(place)
+            place += 3 if normal else 2
+        place += 1
+    return found
+
+
+def _firsts(depths: tuple[int, ...], normal: bool) -> list[int]:
+    places = _places(depths, normal)
+    return [places[sum(depths[:stage])] for stage in range(len(depths))]
+
+
+def origins_vgg(spec: NetworkSpec) -> dict[str, Origin]:
+    places = iter(_places(spec.depths, spec.norm == "batch"))
+    feature = {(s, u): next(places) for s, depth in enumerate(spec.depths) for u in range(depth)}
+    head = {"head.hidden1": 0, "head.hidden2": 3, "classifier": 6}
+    found = {}
+    for name in outline(spec).state_dict():
+        module, _, variable = name.rpartition(".")
+        if match := re.fullmatch(r"stages\.(\d+)\.(\d+)\.(conv|norm)1", module):
+            place = feature[int(match[1]), int(match[2])] + (match[3] == "norm")
+            found[name] = Origin(f"features.{place}.{variable}")
+        else:
+            found[name] = Origin(f"classifier.{head[module]}.{variable}")
+    return found
+
+
+def refusal_vgg(spec: NetworkSpec) -> str:
+    """Why torchvision has no such VGG; empty where it has."""
+    wanted: dict[str, Any] = {
+        "head": "vgg",
+        "unit": "1layer",
+        "stem": "none",
+        "shortcut": "none",
+        "downsampling": "max-pool",
+        "widths": (64, 128, 256, 512, 512),
+        "conv_bias": True,
+        "order": "original",
+        "norm_eps": 1e-5,
+    }
+    if spec.depths not in ((2, 2, 3, 3, 3), (2, 2, 4, 4, 4)):
+        wanted["depths"] = (2, 2, 3, 3, 3)
+    return unlike(spec, wanted, "torchvision's VGG")
+
+
+VGG: Final = Family(
+    "torchvision-vgg",
+    "torchvision",
+    ("features.0.weight", "classifier.0.weight", "classifier.6.weight"),
+    recognise_vgg,
+    origins_vgg,
+    refusal_vgg,
+    sight,
+)

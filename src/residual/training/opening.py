@@ -1,0 +1,199 @@
+"""From a run folder to a session at work: its data, its network, its newest checkpoint.
+
+A run that starts and a run that goes on are opened by the same code: starting writes the folder, and both then
+read it.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+
+from residual.data.batches import Batches
+from residual.data.datasets import Division, divide, open_dataset
+from residual.data.preprocessing import measure
+from residual.data.source import Dataset, FileSource, everything, names
+from residual.errors import DataError, ModelError, UsageError, log
+from residual.evaluation.classifier import Classifier
+from residual.files import Appender, Facts, canonical, digest
+from residual.models import NetworkSpec, build
+from residual.runs.folder import RunFolder
+from residual.training.averaging import Averaging
+from residual.training.compute import Compute
+from residual.training.journal import Events, Journal
+from residual.training.optimiser import OptimiserPart, make_optimiser
+from residual.training.progress import Listener
+from residual.training.recipe import Recipe, to_recipe
+from residual.training.session import Session
+from residual.training.signals import Signals
+from residual.training.state import Part, TrainState
+from residual.training.step import Guard
+
+
+def run_identity(facts: Facts) -> str:
+    """What makes a run this run: a checkpoint of another recipe, network or data set is refused.
+
+    Device, threads and how often checkpoints are written are left out: they may be changed.
+    """
+    recipe = {k: v for k, v in facts["recipe"].items() if k not in ("compute", "checkpoint")}
+    data = {"name": facts["data"]["name"], "checksums": facts["data"]["checksums"]}
+    recipe["data"] = {k: v for k, v in recipe["data"].items() if k not in ("path", "threads")}
+    whole = {"recipe": recipe, "network": facts["network"], "data": data, "steps": facts["chosen"]["steps"]}
+    if facts.get("settled"):  # runs of older releases have none, and keep their identity
+        whole["settled"] = facts["settled"]
+    return digest(canonical(whole))
+
+
+def check_data(folder: RunFolder, facts: Facts, dataset: Dataset, division: Division) -> None:
+    """Refuse to go on with other images than the run began with."""
+    if facts["data"]["checksums"] != dataset.checksums:
+        raise DataError("the data set is not the one the run began with", dataset.origin, "give back the former files")
+    stored = folder.split()
+    if any(stored.get(name) != numbers for name, numbers in _numbers(division).items()):
+        raise DataError("the held-out images are not those of split.json", folder.path, "restore split.json")
+
+
+def _numbers(division: Division) -> Facts:
+    return {"training": division.training.tolist(), "validation": division.validation.tolist()}
+
+
+def split_facts(division: Division, dataset: Dataset) -> Facts:
+    """What split.json holds: numbers, and of a folder the files in the same order, and those that were left out."""
+    if not isinstance(dataset.train, FileSource):
+        return _numbers(division)
+    files = {
+        "training": names(dataset.train, division.training),
+        "validation": names(dataset.held, division.validation),
+        "test": names(dataset.test, everything(dataset.test)),
+    }
+    return {**_numbers(division), "files": files, "left_out": dict(dataset.left_out)}
+
+
+def open_session(
+    folder: RunFolder,
+    recipe: Recipe,
+    compute: Compute,
+    listener: Listener,
+    signals: Signals,
+    data: tuple[Dataset, Division] | None = None,
+) -> Session:
+    """The run in `folder`, brought to its newest sound checkpoint, or to step 0 where there is none."""
+    facts = folder.facts()
+    compute.prepare()
+    dataset, division = data or _data(recipe, facts, signals)
+    check_data(folder, facts, dataset, division)
+    preprocessing = measure(dataset.train, division.training, recipe.data.normalisation)
+    device = compute.torch_device
+    network = build(NetworkSpec.model_validate(facts["network"]), recipe.seed)
+    # The stubs of torch do not know `memory_format` here.
+    network.to(device, memory_format=compute.memory_format).train()  # type: ignore[call-overload]
+    optimiser = make_optimiser(network, recipe.optimiser)
+    journal, events = Journal(device), Events(recipe.schedule, device)
+    provenance = {
+        "run": folder.name,
+        "recipe": recipe.name,
+        "seed": recipe.seed,
+        "data": facts["data"],
+        "versions": facts["versions"],
+    }
+    classifier = Classifier(network, preprocessing, dataset.class_names, provenance)
+    parts: dict[str, Part] = {"optimiser": OptimiserPart(network, optimiser), "journal": journal, "events": events}
+    averaging = Averaging(network, recipe.optimiser.average) if recipe.optimiser.average else None
+    if averaging is not None:
+        parts["average"] = averaging
+    state = TrainState(classifier, parts)
+    identity = run_identity(facts)
+    records = _restore(folder, state, identity)
+    batches = Batches(
+        dataset.train,
+        division.training,
+        preprocessing,
+        recipe.data.augment,
+        recipe.batch_size,
+        recipe.seed,
+        device,
+        facts["chosen"]["steps"],
+    )
+    return Session(
+        folder=folder,
+        recipe=recipe,
+        compute=compute,
+        dataset=dataset,
+        division=division,
+        batches=batches,
+        state=state,
+        optimiser=optimiser,
+        journal=journal,
+        events=events,
+        identity=identity,
+        total=facts["chosen"]["steps"],
+        records=records,
+        listener=listener,
+        signals=signals,
+        guard=Guard.on(device, lambda samples: ", ".join(names(dataset.train, samples))),
+        averaging=averaging,
+        seconds_before=state.seconds,
+    )
+
+
+def _data(recipe: Recipe, facts: Facts, signals: Signals) -> tuple[Dataset, Division]:
+    """The data set from where the recipe says, else from where it was found when the run began."""
+    settings, origin = recipe.data, Path(facts["data"]["origin"])
+    named = settings.path is not None and os.path.exists(os.path.expanduser(settings.path))
+    if not named and origin.is_absolute() and origin.exists():  # what is embedded has no such place
+        settings = settings.model_copy(update={"path": str(origin)})
+    dataset = open_dataset(settings, signals.heed)
+    return dataset, divide(dataset, settings)
+
+
+def _restore(folder: RunFolder, state: TrainState, identity: str) -> Appender:
+    """Bring the state to the newest checkpoint and the record file to its length then."""
+    found = folder.newest_checkpoint()
+    if found is None:
+        return Appender(folder.records_path)
+    where = folder.checkpoint_path(found[0]["step"])
+    book = state.restore(found[1], identity, where)
+    folder.discard_after(state.step)
+    return Appender(folder.records_path, book["length"], book["sha256"])
+
+
+def stored_recipe(folder: RunFolder, facts: Facts) -> Recipe:
+    """The recipe of a run; refuses a `recipe.toml` that was edited after the start."""
+    recipe = to_recipe(facts["recipe"], folder.path)
+    try:
+        written = tomllib.loads(folder.recipe_toml())
+    except (ValueError, RecursionError):
+        written = {}
+    try:  # by value and not by letter: this release may know settings that the one which began the run did not
+        same = to_recipe(written, folder.path) == recipe
+    except UsageError:
+        same = False
+    if not same:
+        raise UsageError(
+            "recipe.toml was changed after the run began", folder.path, "undo it, or start a new run with it"
+        )
+    return recipe
+
+
+def stored_compute(folder: RunFolder, facts: Facts) -> Compute:
+    try:
+        chosen = facts["chosen"]
+        return Compute(**{name: chosen[name] for name in Compute.__dataclass_fields__})
+    except (KeyError, TypeError):
+        raise ModelError("run.json is damaged", folder.path, "restore it from a copy") from None
+
+
+def warn_of_differences(facts: Facts, compute: Compute, now: Facts, machine: Facts) -> None:
+    """Say why the rest may not be that of an uninterrupted run to the last bit, where it may not."""
+    unlike = [f"{k} {facts['versions'].get(k)} -> {v}" for k, v in now.items() if facts["versions"].get(k) != v]
+    unlike += [f"{k} {facts['machine'].get(k)} -> {v}" for k, v in machine.items() if facts["machine"].get(k) != v]
+    unlike += [
+        f"{name} {facts['chosen'].get(name)} -> {value}"
+        for name, value in compute.facts().items()
+        if facts["chosen"].get(name) != value
+    ]
+    if compute.torch_device.type != "cpu" and not compute.deterministic:
+        unlike.append(f"{compute.device} without --deterministic")
+    if unlike:
+        log.warning("the rest may differ in its last bits from an uninterrupted run: %s", "; ".join(unlike))

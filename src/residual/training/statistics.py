@@ -1,0 +1,44 @@
+"""Statistics of batch normalisation as true averages over training images, computed once after training.
+
+The running averages of training lag behind the weights and come from augmented images. The authors' release of the
+ImageNet networks computed the statistics anew (He et al. 2016, github.com/KaimingHe/deep-residual-networks). Images
+are normalised float NCHW, weights stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+
+@torch.no_grad()
+def measure_statistics(network: nn.Module, batches: Iterable[Tensor], halt: Callable[[], bool] = lambda: False) -> bool:
+    """Replace the statistics by the means over the batches of each batch's mean and variance.
+
+    Returns False, and leaves them as they were, where `halt` said yes in between.
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    before = [(n.momentum, {k: t.clone() for k, t in n.named_buffers()}) for n in norms]
+    training = {module: module.training for module in network.modules()}
+    network.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # torch then keeps the plain mean of all batches
+        norm.train()
+    whole = True
+    for images in batches:
+        if halt():
+            whole = False
+            break
+        network(images)
+    for norm, (momentum, buffers) in zip(norms, before, strict=True):
+        norm.momentum = momentum
+        norm.get_buffer("num_batches_tracked").copy_(buffers["num_batches_tracked"])
+        if not whole:
+            for name, tensor in buffers.items():
+                norm.get_buffer(name).copy_(tensor)
+    for module, mode in training.items():
+        module.training = mode
+    return whole

@@ -1,0 +1,51 @@
+"""True averages of the statistics, against the means of every batch; and nothing changed where a signal comes."""
+
+from __future__ import annotations
+
+import torch
+
+from residual.models import NetworkSettings, build, resolve
+from residual.training.statistics import measure_statistics
+
+
+def network():
+    made = build(resolve(NetworkSettings(name="resnet-8", widths=(4, 4, 4), dropout=0.5), 10, 1)).train()
+    for batch in batches():
+        made(batch + 3)  # statistics that lag behind
+    return made
+
+
+def batches():
+    source = torch.Generator().manual_seed(1)
+    return [torch.randn(6, 1, 12, 12, generator=source) for _ in range(5)]
+
+
+def test_the_statistics_are_the_means_over_the_batches():
+    measured = network()
+    inputs: list[torch.Tensor] = []
+    norm = measured.stem.norm
+    handle = norm.register_forward_pre_hook(lambda module, given: inputs.append(given[0].detach()))
+    weights = {name: p.clone() for name, p in measured.named_parameters()}
+    count = int(norm.num_batches_tracked)
+    assert measure_statistics(measured, batches())
+    handle.remove()
+    assert len(inputs) == 5
+    torch.testing.assert_close(norm.running_mean, torch.stack([x.mean((0, 2, 3)) for x in inputs]).mean(0))
+    torch.testing.assert_close(norm.running_var, torch.stack([x.var((0, 2, 3)) for x in inputs]).mean(0))
+    assert norm.momentum == 0.1
+    assert int(norm.num_batches_tracked) == count
+    assert all(torch.equal(p, weights[name]) for name, p in measured.named_parameters())
+    assert measured.training
+    assert all(module.training for module in measured.modules())
+    again = {name: b.clone() for name, b in measured.named_buffers()}
+    assert measure_statistics(measured, batches())
+    assert all(torch.equal(b, again[name]) for name, b in measured.named_buffers())
+
+
+def test_a_signal_leaves_them_as_they_were():
+    measured = network()
+    before = {name: t.clone() for name, t in measured.state_dict().items()}
+    answers = iter([False, False, True])
+    assert not measure_statistics(measured, batches(), halt=lambda: next(answers))
+    assert all(torch.equal(t, before[name]) for name, t in measured.state_dict().items())
+    assert measured.stem.norm.momentum == 0.1

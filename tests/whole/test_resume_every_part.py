@@ -1,0 +1,86 @@
+"""Every part of the training state, interrupted in the middle and gone on with, ends where a run left alone ends."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from campaigns.running import fingerprint
+from residual.errors import Interrupted, UsageError
+from residual.runs.folder import RunFolder
+from residual.training.progress import Silent
+from residual.training.train import resume, train
+
+TINY = {
+    "network.name": "resnet-8",
+    "network.widths": [4, 4, 8],
+    "batch_size": 32,
+    "steps": 9,
+    "data.limit": 160,
+    "evaluation.every_epochs": 0.4,
+    "compute.threads": 1,
+    "compute.precision": "float32",
+    "checkpoint.every_seconds": None,
+}
+PLATEAU = {"schedule.kind": "plateau", "schedule.patience": 1, "schedule.threshold": 0.9}
+PARTS: dict[str, dict[str, Any]] = {
+    "adam": {"optimiser.kind": "adam", "optimiser.nesterov": False},
+    "adamw": {"optimiser.kind": "adamw", "optimiser.nesterov": False},
+    "averaged weights": {"optimiser.average": 0.9},
+    "averaged weights, precise statistics": {"optimiser.average": 0.9, "evaluation.precise_statistics": 100},
+    "precise statistics": {"evaluation.precise_statistics": 64},
+    "plateau": PLATEAU,
+    "plateau of training": {**PLATEAU, "schedule.watch": "training", "data.validation": 0.0},
+    "groups": {"network.norm_group": 8},
+    "accumulation and clipping": {"optimiser.accumulate": 3, "optimiser.clip": 0.5},
+    "mixing": {"data.augment.mixup": 0.4, "data.augment.cutmix": 1.0, "loss.label_smoothing": 0.1},
+    "sizes, holes, TrivialAugment": {
+        "data.augment.sizes": [[0.4, 8], [0.7, 16]],
+        "data.augment.cutout": 6,
+        "data.augment.erase": 0.3,
+        "data.augment.trivial": True,
+    },
+    "mirror by turns": {"data.augment.mirror": True, "data.augment.mirror_by": "turns"},
+}
+
+
+class Interrupting(Silent):
+    """Sends the signal of Ctrl-C once `step` steps are done."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def stepped(self, step: int, images: int) -> None:
+        if step == self.step:
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_an_interrupted_run_ends_like_one_left_alone(name: str, tmp_path: Path) -> None:
+    settings = TINY | PARTS[name]
+    alone = train("digits", set=settings, out=tmp_path / "alone")
+    records = alone.records()
+    if name.startswith("plateau"):
+        assert [r["name"] for r in records if r["kind"] == "event"][:1] == ["plateau-1"]
+        assert len({r["rate"] for r in records if r["kind"] == "train"}) > 1
+    with pytest.raises(Interrupted):
+        train("digits", set=settings, out=tmp_path / "cut", listener=Interrupting(4))
+    assert RunFolder.open(tmp_path / "cut").steps()[0] == 4
+    resume(tmp_path / "cut")
+    assert fingerprint(tmp_path / "cut") == fingerprint(tmp_path / "alone")
+
+
+def test_a_plateau_of_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no images are held out"):
+        train("digits", set=TINY | PLATEAU | {"data.validation": 0.0}, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["averaged weights", "precise statistics", "groups", "mixing"])
+def test_a_part_changes_what_is_learned(name: str, tmp_path: Path) -> None:
+    with_it = train("digits", set=TINY | PARTS[name], out=tmp_path / "with")
+    without = train("digits", set=TINY, out=tmp_path / "without")
+    assert fingerprint(with_it.path)["final model"] != fingerprint(without.path)["final model"]
