@@ -19,6 +19,7 @@ from residual.cli import (
     curves,
     data,
     evaluate,
+    find_lr,
     models,
     predict,
     recipes,
@@ -55,6 +56,7 @@ for verb in (
     tensorboard.tensorboard,
     models.models,
     recipes.recipes,
+    find_lr.find_lr,
     samples.samples,
     tune.tune,
 ):

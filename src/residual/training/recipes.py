@@ -11,7 +11,7 @@ from residual.errors import UsageError, nearest
 from residual.models import NetworkSettings
 from residual.training.optimiser import OptimiserSettings
 from residual.training.recipe import EvaluationSettings, LossSettings, Recipe, read_recipe
-from residual.training.schedules import OneCycle, Steps
+from residual.training.schedules import OneCycle, Steps, WarmUp
 
 DEFAULT = "digits"
 PHOTOS = "photos"
@@ -60,6 +60,64 @@ RECIPES: dict[str, Recipe] = {
         network=NetworkSettings(name="resnet-20"),
         optimiser=OptimiserSettings(momentum=0.9, weight_decay=1e-4),
         schedule=Steps(rate=0.1, drops=(32_000, 48_000)),
+    ),
+    "cifar100-paper": Recipe(
+        name="cifar100-paper",
+        source=(
+            "He et al. 2016 (Identity Mappings), section 5: the CIFAR-10 recipe of He et al. 2015, with .01 for the "
+            "first 400 iterations. Departs from it as cifar10-paper does; the paper's networks for CIFAR-100 are "
+            "resnet-164-bottleneck, preact-164-bottleneck and preact-1001-bottleneck, here it is resnet-110."
+        ),
+        batch_size=128,
+        steps=64_000,
+        data=DataSettings(
+            dataset="cifar-100", normalisation="per-pixel-mean", augment=AugmentSettings(pad_crop=4, mirror=True)
+        ),
+        network=NetworkSettings(name="resnet-110"),
+        optimiser=OptimiserSettings(momentum=0.9, weight_decay=1e-4),
+        schedule=Steps(rate=0.1, drops=(32_000, 48_000), warmup=WarmUp(steps=400, rate=0.01, shape="constant")),
+    ),
+    "cifar10-onecycle": Recipe(
+        name="cifar10-onecycle",
+        source=(
+            "Ours, the robust choice where time is no matter: network and augmentation of He et al. 2015, section 4.2; "
+            "one cycle after Smith 2018 with momentum mirrored .95 - .85 - .95, Nesterov, weight decay 5e-4."
+        ),
+        batch_size=128,
+        epochs=100,
+        data=DataSettings(dataset="cifar-10", augment=AugmentSettings(pad_crop=4, mirror=True)),
+        network=NetworkSettings(name="resnet-20"),
+        optimiser=OptimiserSettings(momentum=0.95, nesterov=True, weight_decay=5e-4),
+        schedule=OneCycle(peak=0.2, momentum_low=0.85, end_divisor=1e4),
+    ),
+    "cifar10-smith": Recipe(
+        name="cifar10-smith",
+        source=(
+            "Smith and Topin 2017 (Super-convergence), section 5 and its published solver files: rate .1 - 3 - .1 on "
+            "straight lines over 10,000 iterations at momentum .9, batch 1,000 of which each of 8 GPUs normalises 125, "
+            "weight decay 1e-4, mirror images and no crop. Departs from it: mean and deviation per channel; weight "
+            "decay on convolution and fully connected weights alone."
+        ),
+        batch_size=1000,
+        steps=10_000,
+        data=DataSettings(dataset="cifar-10", augment=AugmentSettings(mirror=True)),
+        network=NetworkSettings(name="resnet-56", norm_group=125),
+        optimiser=OptimiserSettings(momentum=0.9, weight_decay=1e-4),
+        schedule=OneCycle(peak=3.0, rise=0.5, start_divisor=30, end_divisor=30, shape="linear"),
+    ),
+    "seed001-onecycle": Recipe(
+        name="seed001-onecycle",
+        source=(
+            "The network of seed 001 and its training as fastai's fit_one_cycle gives it by default: AdamW (fastai "
+            "calls it Adam), decay .01, peak 3e-3, moments .95 - .85 - .95 and .99. The seed leaves optimiser, batch "
+            "size and length open; for SGD add --set optimiser.kind=sgd --set optimiser.weight_decay=5e-4."
+        ),
+        batch_size=64,
+        epochs=5,
+        data=DataSettings(dataset="cifar-10", augment=AugmentSettings(pad_crop=4, mirror=True)),
+        network=NetworkSettings(name="fastbook-resnet50"),
+        optimiser=OptimiserSettings(kind="adamw", momentum=0.95, weight_decay=0.01, decay_on="weights"),
+        schedule=OneCycle(peak=3e-3, momentum_low=0.85),
     ),
     PHOTOS: Recipe(
         name=PHOTOS,

@@ -1,0 +1,112 @@
+"""`residual find-lr`."""
+
+from __future__ import annotations
+
+import json as json_
+import os
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from residual.cli.text import Whole, printable
+
+
+def find_lr(
+    what: str = "digits",
+    /,
+    *,
+    data: str | None = None,
+    start: float = 1e-5,
+    stop: float = 10.0,
+    steps: Whole = 100,
+    shape: Literal["exponential", "linear"] = "exponential",
+    batch_size: Whole | None = None,
+    network: str | None = None,
+    seed: Whole | None = None,
+    device: str | None = None,
+    set: Annotated[list[str] | None, Parameter(allow_repeating=True, negative=())] = None,
+    out: str | None = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Find a good learning rate: raise it over one short run and see where the loss falls and where it diverges.
+
+    Leaves runs, their weights and their data order as they are; works on copies.
+
+    Parameters
+    ----------
+    what
+        A recipe, a folder of photographs, or a run, whose newest weights are then taken.
+    data
+        The folder or archive with the images.
+    start
+        The first rate.
+    stop
+        The last rate; the test ends before it where the loss diverges.
+    steps
+        Batches to take.
+    shape
+        Rates a constant ratio or a constant difference apart.
+    batch_size
+        Images per step; a good rate grows with it.
+    network
+        A named network.
+    seed
+        The number all chance follows from.
+    device
+        auto, cpu, mps, cuda or cuda:N.
+    set
+        Any setting by path; may be given several times.
+    out
+        The picture, .png or .svg; without it, find-lr.png in the run's folder, or here.
+    json
+        The rates, losses and suggestions as JSON.
+    """
+    from residual.analysis.style import picture_format
+    from residual.cli.words import console
+    from residual.errors import log
+    from residual.training.find_rate import find_rate
+    from residual.training.recipe import parse_override
+
+    if out is not None:
+        picture_format(Path(out))  # found out before the test is made
+    flags = {
+        "data.path": data,
+        "batch_size": batch_size,
+        "network.name": network,
+        "seed": seed,
+        "compute.device": device,
+    }
+    changes = [(path, value) for path, value in flags.items() if value is not None]
+    changes += [parse_override(text) for text in set or []]
+    screen = console()
+    with screen.status("range test ...") if screen.is_terminal and not json else nullcontext() as status:
+
+        def stepped(step: int, loss: float) -> None:
+            if status is not None:
+                status.update(f"range test: step {step} of {steps}, loss {loss:.3f}")
+
+        found = find_rate(what, set=changes, start=start, stop=stop, steps=steps, shape=shape, stepped=stepped)
+    test = found.test
+    path = Path(os.path.expanduser(out)) if out else (found.run.path if found.run else Path()) / "find-lr.png"
+    rates = {suggestion.name: suggestion.rate for suggestion in test.suggestions}
+    title = f"{found.recipe.name}, {found.network}, batch {found.recipe.batch_size}, from step {found.step:,}"
+    try:
+        from residual.analysis.range_figure import draw_range
+
+        draw_range(test.rates, test.losses, test.smoothed, rates, title, path, shape == "linear")
+        drawn = True
+    except ImportError as error:
+        log.warning("the picture was not drawn: %s", error)
+        drawn = False
+    if json:
+        print(json_.dumps(found.as_dict() | {"picture": str(path) if drawn else None}))
+        return 0
+    print(printable(f"test     {title}: {len(test.losses)} steps, {test.ended}"))
+    print(f"verdict  {test.verdict}")
+    for suggestion in test.suggestions:
+        print(f"rate     {suggestion.rate:<9.2g} {suggestion.name}: {suggestion.meaning}")
+    if drawn:
+        print(printable(f"picture  {path}"))
+    return 0

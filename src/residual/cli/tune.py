@@ -1,0 +1,245 @@
+"""`residual tune`."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from residual.cli.text import Whole, printable
+
+if TYPE_CHECKING:
+    from residual.files import Facts
+    from residual.training.progress import Record
+    from residual.tuning.study import Study
+
+Many = Annotated[list[str], Parameter(allow_repeating=True, negative=())]
+
+
+def tune(
+    recipe: str | None = None,
+    /,
+    *,
+    study: str | None = None,
+    sampler: str | None = None,
+    rule: Many | None = None,
+    space: str | None = None,
+    gene: Many | None = None,
+    generations: Whole | None = None,
+    population: Whole | None = None,
+    seeds: Whole | None = None,
+    search_seed: Whole | None = None,
+    prune: Literal["none", "median"] | None = None,
+    data: str | None = None,
+    epochs: float | None = None,
+    batch_size: Whole | None = None,
+    network: str | None = None,
+    seed: Whole | None = None,
+    set: Many | None = None,
+    device: str | None = None,
+    storage: str | None = None,
+    grace: float = 30.0,
+    log: Literal["auto", "plain", "json"] = "auto",
+) -> int:
+    """Search good settings for a recipe; without arguments, for the embedded digits in a few minutes.
+
+    Given again with the name of a study, the command goes on with it, or joins those at work on it.
+
+    Parameters
+    ----------
+    recipe
+        A named recipe or a recipe.toml file; its settings are those of every individual, the genes apart.
+    study
+        The study's name; its runs lie in runs/NAME. Without it, a new one: tune-1, tune-2 ...
+    sampler
+        ga, ga-001 (seed 001's algorithm), nsgaii, tpe, cmaes or random.
+    rule
+        A rule of the sampler, as in `--rule threshold=0.3`; may be given several times.
+    space
+        default or seed001: learning rate, weight decay and momentum.
+    gene
+        A setting to search, as in `--gene schedule.peak=log:1e-3:3`, `int:1:4`, `choice:A,B`; alone, or with --space
+        beside the genes of that space.
+    generations
+        Generations bred after the first, which is drawn at random.
+    population
+        Individuals of a generation, those that survive included.
+    seeds
+        Trainings of each individual, with seeds that follow each other; fitness is their mean.
+    search_seed
+        The number all chance of the search follows from; --seed is that of the trainings.
+    prune
+        median ends a training that is behind the median of closed generations.
+    data
+        The folder or archive with the images.
+    epochs
+        Passes over the training images.
+    batch_size
+        Images per step.
+    network
+        A named network.
+    seed
+        The seed of every individual's training.
+    set
+        Any setting by path.
+    device
+        The device of this worker.
+    storage
+        postgresql://USER@HOST/DATABASE or sqlite:///FILE; without it $RESIDUAL_STORAGE, else a file in runs/NAME.
+    grace
+        Seconds without a sign of life after which a worker on another machine is held to be dead.
+    log
+        Lines for people, or JSON lines.
+    """
+    from residual.environment import check_versions
+
+    check_versions()
+    from residual.tuning import need_optuna
+
+    need_optuna()
+    from residual.errors import Fault, check
+    from residual.training.recipe import parse_override
+    from residual.tuning.individual import FREE
+    from residual.tuning.study import Wish
+    from residual.tuning.study import tune as work
+
+    flags = {
+        "data.path": data,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "network.name": network,
+        "seed": seed,
+        "compute.device": device,
+    }
+    changes = [(path, value) for path, value in flags.items() if value is not None]
+    changes += [parse_override(text) for text in set or []]
+    least = [("--population", population, 2), ("--generations", generations, 0), ("--seeds", seeds, 1)]
+    given = [
+        (name, value, low) for name, value, low in [*least, ("--search-seed", search_seed, 0)] if value is not None
+    ]
+    wrong = [Fault(name, value, f"must be {low} or more") for name, value, low in given if value < low]
+    wrong += [] if grace >= 2 else [Fault("--grace", grace, "must be 2 or more")]
+    check("this study cannot start", wrong, "residual tune")
+    wish = Wish(
+        recipe,
+        tuple((path, value) for path, value in changes if not path.startswith("compute.")),
+        sampler,
+        dict(parse_override(text) for text in rule or []),
+        space,
+        tuple(gene or []),
+        population,
+        generations,
+        search_seed,
+        seeds,
+        prune,
+    )
+    told = Telling(log)
+    own = tuple((path, value) for path, value in changes if path.startswith(FREE))
+    address = storage or os.environ.get("RESIDUAL_STORAGE")
+    found = work(study, wish, storage=address, own=own, tell=told, listener=told, grace=grace)
+    _say_end(found, log)
+    return 0
+
+
+class Telling:
+    """Says what happens in a study: a line when an individual begins and ends, and at times one of a validation."""
+
+    def __init__(self, log: str) -> None:
+        self._json = log == "json"
+        self._since, self._epochs = time.monotonic(), 0.0
+
+    def __call__(self, event: Facts) -> None:
+        if self._json:
+            print(json.dumps(event), flush=True)
+        else:
+            for line in describe(event):
+                print(printable(line), flush=True)
+        self._since = time.monotonic()
+
+    def began(self, plan: Record) -> None:
+        self._epochs = plan["epochs"]
+
+    def stepped(self, step: int, images: int) -> None: ...
+
+    def recorded(self, record: Record) -> None:
+        validated = record["kind"] == "evaluation" and record["split"] == "validation"
+        if validated and not record["final"] and not self._json and time.monotonic() - self._since > 10:
+            place = f"epoch {record['epoch']:.0f}/{self._epochs:.0f}"
+            print(f"    {place}: validation top-1 {record['top1']:.2%}", flush=True)
+            self._since = time.monotonic()
+
+    def saved(self, step: int) -> None: ...
+
+    def ended(self) -> None: ...
+
+
+def describe(event: Facts) -> list[str]:
+    """An event of a study as lines of words."""
+    if event["kind"] == "study":
+        algorithm = dict(event["algorithm"])
+        name = algorithm.pop("name")
+        rules = ", ".join(f"{key}={value}" for key, value in algorithm.items())
+        recipe = event["recipe"]
+        lines = [
+            f"study    {event['name']} ({event['storage']})",
+            f"recipe   {recipe['name']}, {recipe['network']['name']}, {recipe['optimiser']['kind']}",
+            f"sampler  {name}: {rules}; search seed {event['seed']}",
+        ]
+        return lines + [f"gene     {path}  {ranged}" for path, ranged in event["space"]["genes"].items()]
+    if event["kind"] == "generation":
+        survivors = f", {len(event['survivors'])} survive" if event["survivors"] else ""
+        place = f"{event['generation']}/{event['generations']}"
+        return [f"generation {place}: {len(event['children'])} to be trained{survivors}"]
+    head = f"  individual {event['number']}"
+    match event["event"]:
+        case "begun":
+            return [f"{head}: {genes(event['genes'])}"]
+        case "taken up":
+            return [f"{head}: its worker is gone; it is taken up from step {event['step']:,}"]
+        case "complete":
+            text = f"top-1 {event['fitness']:.2%}"
+        case "pruned":
+            text = f"pruned, {event['reason']}"
+        case _:
+            text = f"failed: {event['reason']}"
+    best = "" if event["best"] is None else f"; best {event['best']:.2%} (individual {event['best_number']})"
+    left = "" if event["seconds_left"] is None else f", {_clock(event['seconds_left'])} left"
+    return [f"{head}: {text}{best}; {event['done']} of {event['expected']}{left}"]
+
+
+def genes(table: dict[str, Any]) -> str:
+    shown = {path: f"{value:.4g}" if isinstance(value, float) else value for path, value in table.items()}
+    return ", ".join(f"{path}={value}" for path, value in shown.items())
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def _say_end(study: Study, log: str) -> None:
+    from residual.cli.study import draw
+    from residual.errors import argument
+    from residual.tuning.summary import summarise
+
+    summary = summarise(study)
+    picture = draw(summary, study.folder)
+    if log == "json":
+        print(json.dumps({"kind": "result", **summary}), flush=True)
+        return
+    best = summary["best"]
+    if best is None:
+        print("finished: every individual failed; `residual study show` tells why")
+    else:
+        print(f"best     individual {best['number']}: validation top-1 {best['fitness']:.2%}")
+        print(printable(f"         {genes(best['genes'])}"))
+    if picture is not None:
+        print(printable(f"figure   {picture}"))
+    print(printable(f"next     residual study show {argument(study.name)}"))
+    if best is not None and best["runs"]:
+        recipe = study.folder / best["runs"][0] / "recipe.toml"
+        print(printable(f"         residual train {argument(recipe)} --protocol final"))

@@ -1,0 +1,131 @@
+"""The range test on a recipe, or on a run as far as it has come. Nothing on disk is opened for writing."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from residual.data.batches import Batches
+from residual.data.datasets import divide, open_dataset
+from residual.data.preprocessing import measure
+from residual.device import mind_fork
+from residual.environment import check_versions
+from residual.errors import Interrupted, UsageError
+from residual.evaluation.classifier import Classifier
+from residual.evaluation.use import load
+from residual.models import build, resolve
+from residual.runs.folder import RunFolder, find_run
+from residual.training.compute import choose
+from residual.training.lr_range import RangeTest, Shape, judge, rates_of, sweep
+from residual.training.opening import stored_recipe
+from residual.training.recipe import Override, Recipe, override
+from residual.training.recipes import DEFAULT, find_recipe
+from residual.training.settling import settle
+from residual.training.signals import Signals
+
+STEPS = 100
+
+
+@dataclass(frozen=True)
+class Found:
+    """The range test with what it was made on."""
+
+    test: RangeTest
+    recipe: Recipe
+    network: str
+    step: int
+    device: str
+    run: RunFolder | None
+
+    def as_dict(self) -> dict[str, Any]:
+        about = {
+            "recipe": self.recipe.name,
+            "network": self.network,
+            "step": self.step,
+            "batch_size": self.recipe.batch_size,
+            "momentum": self.recipe.optimiser.momentum,
+            "seed": self.recipe.seed,
+            "device": self.device,
+        }
+        return {**about, **self.test.as_dict()}
+
+
+def find_rate(
+    what: Recipe | str | os.PathLike[str] = DEFAULT,
+    *,
+    set: Mapping[str, Any] | Iterable[Override] = (),
+    start: float = 1e-5,
+    stop: float = 10.0,
+    steps: int = STEPS,
+    shape: Shape = "exponential",
+    stepped: Callable[[int, float], None] = lambda step, loss: None,
+) -> Found:
+    """Raise the learning rate over one short run and judge the loss (Smith 2017, section 3.3).
+
+    Args:
+        what: a recipe, or the name of one; or a run, whose newest weights and whose batches are then taken.
+        set: values to change, by path.
+        start, stop, steps, shape: the rates; the test ends early where the loss diverges.
+        stepped: told of every step and its loss.
+
+    Raises:
+        UsageError: no such recipe or run, or a range that is none.
+    """
+    check_versions()
+    mind_fork()
+    rates = rates_of(start, stop, steps, shape)
+    run = None if isinstance(what, Recipe) else _run(os.fspath(what))
+    asked = list(set.items() if isinstance(set, Mapping) else set)
+    if run is not None:
+        plain = stored_recipe(run, run.facts())
+    else:
+        plain = what if isinstance(what, Recipe) else find_recipe(os.fspath(what))
+    plain = override(plain, asked)
+    signals = Signals()
+    with signals:
+        dataset = open_dataset(plain.data, signals.heed)
+        division = divide(dataset, plain.data)
+        chosen, _ = settle(plain, dataset, len(division.training), [path for path, _ in asked])
+        recipe = override(plain, chosen.items())
+        compute, _ = choose(recipe.compute)
+        compute.prepare()
+        device = compute.torch_device
+        if run is not None:
+            classifier: Classifier = load(run.path)
+            network, constants, step = classifier.network, classifier.preprocessing, classifier.provenance["step"]
+        else:
+            spec = resolve(recipe.network, len(dataset.class_names), dataset.channels, dataset.image_size)
+            network, step = build(spec, recipe.seed), 0
+            constants = measure(dataset.train, division.training, recipe.data.normalisation)
+        # The stubs of torch do not know `memory_format` here.
+        network.to(device, memory_format=compute.memory_format)  # type: ignore[call-overload]
+        augment = recipe.data.augment.model_copy(update={"sizes": ()})  # at full size, where the run spends its end
+        batches = Batches(dataset.train, division.training, constants, augment, recipe.batch_size, recipe.seed, device)
+        losses = sweep(
+            network,
+            recipe.optimiser,
+            batches.batch_at,
+            compute,
+            rates,
+            first=step,
+            smoothing=recipe.loss.label_smoothing,
+            seed=recipe.seed,
+            stepped=stepped,
+            halt=lambda: bool(signals),
+        )
+        if signals:
+            number = signals.number or 2
+            raise Interrupted("the range test was stopped", "find-lr", "nothing was changed; begin again", int(number))
+    test = judge(rates, losses, math.log(len(dataset.class_names)))
+    return Found(test, recipe, network.spec.name, step, compute.device, run)
+
+
+def _run(name: str) -> RunFolder | None:
+    """The run of that name; None where the name means a recipe."""
+    try:
+        return find_run(name)
+    except UsageError:
+        return None

@@ -1,0 +1,288 @@
+"""A study: what is searched, how and for how long, written before its first individual and the same for every worker.
+
+A worker that names settings of its own is refused where they differ from the study's; one that names none takes what is
+stored. `study.json` in the study's folder holds the same facts, so that a study whose database is lost can be made anew
+from its finished runs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import optuna
+
+from residual.environment import check_versions, versions
+from residual.errors import Fault, Interrupted, ModelError, StorageError, UsageError, argument, check, log
+from residual.files import Damaged, Facts, read_regular, readable, replace_file
+from residual.training.progress import Listener, Silent
+from residual.training.recipe import Override, Recipe, differences, override, to_recipe
+from residual.training.recipes import find_recipe
+from residual.tuning.address import FACTS, Address, check_name, folder_of, key_of, parse_address
+from residual.tuning.algorithms import Algorithm, make_algorithm
+from residual.tuning.database import WAIT, Database
+from residual.tuning.individual import FREE, Plan
+from residual.tuning.ledger import Ledger
+from residual.tuning.rows import Snapshot
+from residual.tuning.space import Space, make_space, parse_gene
+from residual.tuning.worker import GRACE, Tell, Worker
+
+Pruning = Literal["none", "median"]
+FITNESS = "top-1 on the validation images at the last step, mean over the seeds"
+QUICK: tuple[Override, ...] = (("network.name", "resnet-8"), ("epochs", 4), ("evaluation.every_epochs", 1))
+"""Without a recipe: the embedded digits, small enough that a first study takes minutes."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the caller says about a study; None leaves it to what is stored, or to the default of a new one."""
+
+    recipe: str | Recipe | None = None
+    set: tuple[Override, ...] = ()
+    sampler: str | None = None
+    rules: Mapping[str, Any] = field(default_factory=dict)
+    space: str | None = None
+    genes: tuple[str, ...] = ()
+    population: int | None = None
+    generations: int | None = None
+    seed: int | None = None
+    seeds: int | None = None
+    pruning: Pruning | None = None
+
+    @property
+    def quick(self) -> bool:
+        return self.recipe is None
+
+
+def begin_facts(name: str, wish: Wish) -> Facts:
+    """The facts of a new study.
+
+    Raises:
+        UsageError: with what cannot be searched, and why.
+    """
+    base = find_recipe(wish.recipe or "digits") if not isinstance(wish.recipe, Recipe) else wish.recipe
+    given = {path for path, _ in wish.set} | ({"epochs"} if any(path == "steps" for path, _ in wish.set) else set())
+    quick = [(path, value) for path, value in QUICK if path not in given] if wish.quick else []
+    recipe = override(base, [*quick, *wish.set])
+    space = make_space(recipe, wish.space, wish.genes)
+    fixed = [
+        Fault(path, value, "it is a gene as well", "leave one of the two out")
+        for path, value in wish.set
+        if path in space.paths
+    ]
+    small = {"population": wish.population or (6 if wish.quick else 10), "seeds": wish.seeds or 1}
+    rules = (
+        [] if recipe.data.validation else [Fault("data.validation", 0, "fitness is read there", "use --protocol tune")]
+    )
+    rules += [Fault("population", small["population"], "must be 2 or more")] if small["population"] < 2 else []
+    pruning = wish.pruning or "none"
+    if pruning != "none" and small["seeds"] > 1:
+        rules.append(Fault("prune", pruning, "it judges single trainings", "leave out --seeds or --prune"))
+    check("this study cannot start", [*fixed, *rules], "residual tune")
+    return {
+        "format": 1,
+        "name": name,
+        "fitness": FITNESS,
+        "recipe": recipe.model_dump(mode="json"),
+        "space": {"name": space.name, "genes": space.facts()},
+        "algorithm": make_algorithm(wish.sampler or "ga", dict(wish.rules)).model_dump(mode="json"),
+        "population": small["population"],
+        "generations": (3 if wish.quick else 5) if wish.generations is None else wish.generations,
+        "seed": wish.seed or 0,
+        "seeds": small["seeds"],
+        "pruning": pruning,
+        "versions": {**versions(), "optuna": optuna.__version__},
+    }
+
+
+def unlike(facts: Facts, wish: Wish) -> dict[str, tuple[Any, Any]]:
+    """Where a wish differs from a study: path to (the study's value, the wished one)."""
+    found: dict[str, tuple[Any, Any]] = {}
+    stored = to_recipe(facts["recipe"], "the study")
+    base = stored
+    if wish.recipe is not None:
+        base = wish.recipe if isinstance(wish.recipe, Recipe) else find_recipe(wish.recipe)
+    if wish.recipe is not None or wish.set:
+        wanted = override(base, wish.set).model_dump(mode="json")
+        paths = differences(stored.model_dump(mode="json"), wanted)
+        found |= {path: pair for path, pair in paths.items() if not path.startswith(FREE)}
+    if wish.genes or wish.space is not None:
+        space = make_space(base, wish.space, wish.genes)
+        found |= differences(facts["space"]["genes"], space.facts(), "gene ")
+    if wish.sampler is not None or wish.rules:
+        own = facts["algorithm"]
+        name = wish.sampler or own["name"]
+        before = {k: v for k, v in own.items() if k != "name"} if name == own["name"] else {}
+        found |= differences(own, make_algorithm(name, {**before, **wish.rules}).model_dump(mode="json"), "sampler ")
+    for name in ("population", "generations", "seed", "seeds", "pruning"):
+        value = getattr(wish, name)
+        more = name == "generations" and value is not None and value > facts[name]
+        if value is not None and value != facts[name] and not more:
+            found[name] = (facts[name], value)
+    return found
+
+
+def space_of(facts: Facts) -> Space:
+    genes = tuple(parse_gene(f"{path}={ranged}") for path, ranged in facts["space"]["genes"].items())
+    return Space(facts["space"]["name"], genes)
+
+
+def algorithm_of(facts: Facts) -> Algorithm:
+    own = dict(facts["algorithm"])
+    return make_algorithm(own.pop("name"), own)
+
+
+@dataclass
+class Study:
+    """An open study."""
+
+    name: str
+    folder: Path
+    address: Address
+    facts: Facts
+    ledger: Ledger
+    database: Database
+
+    @property
+    def space(self) -> Space:
+        return space_of(self.facts)
+
+    def read(self) -> Snapshot:
+        return self.ledger.read(self.space)
+
+
+def open_study(name: str, storage: str | None = None, wait: float = WAIT) -> Study:
+    """A study as it is, for reading.
+
+    Raises:
+        UsageError: there is none of this name.  StorageError: its database cannot be read.
+    """
+    folder = folder_of(check_name(name))
+    address = parse_address(storage, folder)
+    if address.file is not None and not address.file.exists():
+        raise UsageError(f"no study is named {name[:80]!r}", address.shown, "`residual tune --study NAME` begins one")
+    database = Database(address, wait=wait, read_only=True)
+    ledger = Ledger(database, key_of(name))
+    facts = ledger.facts()
+    if facts is None:
+        raise UsageError(f"no study is named {name[:80]!r}", address.shown, "`residual tune --study NAME` begins one")
+    return Study(name, folder, address, _known(facts, address), ledger, database)
+
+
+def join(name: str, wish: Wish, storage: str | None = None, wait: float = WAIT) -> Study:
+    """Begin a study, or find it and see that the wish suits it.
+
+    Raises:
+        UsageError: the study is another one; every difference is named.
+        StorageError: its database refuses.
+    """
+    check_versions()
+    folder = folder_of(check_name(name))
+    address = parse_address(storage, folder)
+    if (folder / "run.json").exists():
+        raise UsageError("a run stands where the study would be kept", folder, "choose another --study")
+    left = _left(folder, name)
+    if left is not None:
+        _refuse_unlike(left, wish, folder)
+    elif address.file is not None and not address.file.exists():
+        begin_facts(name, wish)  # what cannot be searched is refused before anything is written
+    database = Database(address, wait=wait)
+    ledger = Ledger(database, key_of(name))
+    facts = ledger.facts()
+    if facts is None:
+        if left is not None:
+            log.warning("the study is not in its database (%s); it is made anew from its finished runs", address.shown)
+        facts = ledger.begin(left or begin_facts(name, wish))
+    facts = _known(facts, address)
+    _refuse_unlike(facts, wish, address.shown)
+    if wish.generations is not None and wish.generations > facts["generations"]:
+        facts = {**facts, "generations": wish.generations}
+        ledger.note(facts)
+    if left != facts:
+        replace_file(folder / FACTS, readable(facts))
+    return Study(name, folder, address, facts, ledger, database)
+
+
+def _refuse_unlike(facts: Facts, wish: Wish, where: object) -> None:
+    found = unlike(facts, wish)
+    if found:
+        listed = "; ".join(f"{path}: {old!r} in the study, {new!r} asked" for path, (old, new) in found.items())
+        raise UsageError(f"the study differs: {listed[:600]}", where, "leave these out, or name another --study")
+
+
+def _known(facts: Facts, address: Address) -> Facts:
+    if facts.get("format") != 1:
+        raise ModelError("the study is of a newer format", address.shown, "install a newer release of residual")
+    return facts
+
+
+def _left(folder: Path, name: str) -> Facts | None:
+    """What `study.json` says, if it is there."""
+    path = folder / FACTS
+    if not path.exists():
+        return None
+    try:
+        facts = json.loads(read_regular(path, 1 << 24))
+    except (OSError, ValueError, Damaged):
+        raise StorageError("study.json cannot be read", path, "restore it, or take it away") from None
+    if not isinstance(facts, dict) or facts.get("name") != name:
+        raise StorageError("study.json is that of another study", path, "restore it, or take it away")
+    return facts
+
+
+def free_name(stem: str = "tune") -> str:
+    """A name that no study here has: `tune-1`, `tune-2` ..."""
+    number = 1
+    while folder_of(f"{stem}-{number}").exists():
+        number += 1
+    return f"{stem}-{number}"
+
+
+def tune(
+    name: str | None = None,
+    wish: Wish | None = None,
+    *,
+    storage: str | None = None,
+    own: Iterable[Override] = (),
+    tell: Tell | None = None,
+    listener: Listener | None = None,
+    grace: float = GRACE,
+    wait: float = WAIT,
+) -> Study:
+    """Work on a study until it is finished, together with whoever else does.
+
+    Args:
+        own: settings of this worker alone: `compute.*`, `checkpoint.*`, `data.path`.
+        grace: seconds without a sign of life after which a worker on another machine is held to be dead.
+
+    Raises:
+        Interrupted: nothing is lost; the same name goes on.
+    """
+    chosen = name or free_name()
+    study = join(chosen, wish or Wish(), storage, wait)
+    recipe = to_recipe(study.facts["recipe"], study.address.shown)
+    mine = _own(own)
+    plan = Plan(chosen, recipe, study.space, study.folder, study.facts["seeds"], mine)
+    (tell or _nobody)({"kind": "study", **study.facts, "folder": str(study.folder), "storage": study.address.shown})
+    worker = Worker(
+        study.ledger, plan, algorithm_of(study.facts), study.facts, tell or _nobody, listener or Silent(), grace
+    )
+    try:
+        worker.run()
+    except Interrupted as error:
+        remedy = f"residual tune --study {argument(chosen)}"
+        raise Interrupted(error.what, error.where, remedy, error.exit_code - 128) from None
+    return study
+
+
+def _own(own: Iterable[Override]) -> tuple[Override, ...]:
+    found = tuple(own)
+    wrong = [Fault(path, value, "it is the same for all workers") for path, value in found if not path.startswith(FREE)]
+    check("this worker cannot start", wrong, "residual tune")
+    return found
+
+
+def _nobody(facts: Facts) -> None: ...
