@@ -106,4 +106,5 @@ def say_result(folder: RunFolder, log: str) -> None:
         print(printable(f"curves   {folder.curves_path}"))
     print(printable(f"model    {folder.model_path}"))
     print(printable(f"next     residual evaluate {argument(folder.path)}"))
+    print(printable(f"         residual report {argument(folder.path)}"))
     print(printable(f"         residual predict {argument(folder.path)} IMAGE_OR_FOLDER"))
