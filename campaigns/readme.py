@@ -34,11 +34,16 @@ def _digits(result: Facts) -> tuple[str, str, str]:
 
 
 def _cifar(result: Facts) -> tuple[str, str, str]:
-    test, epochs = result["final"]["test"], result["images_seen"] / result["data"]["training"]
-    name, shortcut = result["network"]["name"], result["network"]["shortcut"]
-    what = f"`{result['recipe']}`: {name}, option {shortcut}, {epochs:.0f} epochs of 50,000, single view, last step"
-    figure = f"{_percent(test['top1'])} test top-1, {result['seconds'] / 60:.0f} min"
-    return what, figure, f"seed {result['seed']}"
+    top1, minutes = result["test_top1"], [seconds / 60 for seconds in result["run_seconds"]["values"]]
+    what = (
+        f"`cifar10-fast`: {result['network']}, option A, {result['epochs']:.0f} epochs of "
+        f"{result['training_images']:,}, single view, last step (the paper after 164 epochs: "
+        f"{_percent(result['paper_top1'])})"
+    )
+    figure = (
+        f"{_percent(top1['mean'])} ± {100 * top1['std']:.2f} test top-1; {', '.join(f'{m:.1f}' for m in minutes)} min"
+    )
+    return what, figure, f"seeds {', '.join(str(seed) for seed in result['seeds'])}"
 
 
 def _kill(result: Facts) -> tuple[str, str, str]:
@@ -102,7 +107,7 @@ def _fresh(result: Facts) -> tuple[str, str, str]:
 ROWS: dict[str, Callable[[Facts], tuple[str, str, str]]] = {
     "fresh": _fresh,
     "digits": _digits,
-    "cifar10-fast-resnet-20-seed0": _cifar,
+    "cifar10-fast": _cifar,
     "kill": _kill,
     "every-step": _every_step,
     "faults": _faults,
