@@ -10,9 +10,11 @@ from typing import Annotated, Any
 import cyclopts
 from cyclopts import Parameter
 
+from residual.cli.study_seeds import seeds
 from residual.cli.text import printable
 
-study = cyclopts.App(name="study", help="Look at the studies that `residual tune` made.")
+study = cyclopts.App(name="study", help="Studies: trainings over several seeds, and those that `residual tune` made.")
+study.command(seeds)
 MOST_ROWS = 200
 
 

@@ -1,0 +1,121 @@
+"""One recipe over several seeds: mean and spread instead of one lucky run.
+
+Each seed is a run of its own in `<study>/seed-<n>`, resumable as any run; a study that was interrupted goes on
+where it was, and one of other settings is refused by its runs. Shares lie in [0, 1], losses are in nats; the
+spread is the sample standard deviation.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from residual.errors import UsageError
+from residual.files import Facts, readable, replace_file
+from residual.runs.folder import RunFolder, runs_root
+from residual.training.progress import Listener, Silent
+from residual.training.recipe import Override, Recipe
+from residual.training.recipes import find_recipe
+from residual.training.train import resume, train
+
+SUMMARY = "study.json"
+_FIGURES = ("top1", "top3", "top5", "loss")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and sample deviation of a figure over the seeds (None for one seed), and its values in their order."""
+
+    mean: float
+    std: float | None
+    values: tuple[float, ...]
+
+    @staticmethod
+    def of(values: Sequence[float]) -> Spread:
+        return Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, tuple(values))
+
+    def as_dict(self) -> Facts:
+        return {"mean": self.mean, "std": self.std, "values": list(self.values)}
+
+
+@dataclass(frozen=True)
+class SeedStudy:
+    """The finished runs of a study, and by split the spread of each figure at the last step."""
+
+    folder: Path
+    recipe: str
+    seeds: tuple[int, ...]
+    runs: tuple[RunFolder, ...]
+    final: Mapping[str, Mapping[str, Spread]]
+    seconds: Spread
+
+    def as_dict(self) -> Facts:
+        return {
+            "format": 1,
+            "kind": "seeds",
+            "recipe": self.recipe,
+            "seeds": list(self.seeds),
+            "runs": [run.name for run in self.runs],
+            "final": {
+                split: {name: spread.as_dict() for name, spread in figures.items()}
+                for split, figures in self.final.items()
+            },
+            "seconds": self.seconds.as_dict(),
+        }
+
+
+def study_seeds(
+    recipe: Recipe | str | os.PathLike[str],
+    seeds: Sequence[int],
+    *,
+    set: Mapping[str, Any] | Iterable[Override] = (),
+    out: str | os.PathLike[str] | None = None,
+    listener: Callable[[int], Listener] = lambda seed: Silent(),
+) -> SeedStudy:
+    """Train a recipe once for every seed, one after the other; what is finished already is not trained again.
+
+    Args:
+        recipe: a recipe, or the name of one.
+        seeds: the seeds, all different.
+        set: values to change, by path; not the seed.
+        out: the folder of the study; without it `runs/seeds-<recipe>`.
+        listener: makes the listener of each seed's run.
+
+    Raises:
+        UsageError: no seeds, or twice the same, or a run there has other settings.
+        Interrupted: the run at work is saved; the same call goes on.
+    """
+    if not seeds or len({*seeds}) < len(seeds) or min(seeds) < 0:
+        raise UsageError(f"the seeds {list(seeds)} are no study", "seeds", "give different numbers, 0 or above")
+    changes = list(set.items() if isinstance(set, Mapping) else set)
+    if any(path == "seed" for path, _ in changes):
+        raise UsageError("the study sets the seed itself", "seed", "leave it out and name the seeds")
+    plain = recipe if isinstance(recipe, Recipe) else find_recipe(os.fspath(recipe))
+    folder = Path(out).expanduser() if out is not None else runs_root() / f"seeds-{plain.name}"
+    runs = []
+    for seed in seeds:
+        place = folder / f"seed-{seed}"
+        asked = [*changes, ("seed", seed)]
+        if os.path.lexists(place):
+            runs.append(resume(place, recipe=plain, set=asked, listener=listener(seed)))
+        else:
+            runs.append(train(plain, set=asked, out=place, listener=listener(seed)))
+    study = summarise(folder, plain.name, seeds, runs)
+    replace_file(folder / SUMMARY, readable(study.as_dict()))
+    return study
+
+
+def summarise(folder: Path, recipe: str, seeds: Sequence[int], runs: Sequence[RunFolder]) -> SeedStudy:
+    """The spread of every figure over finished runs."""
+    results = [result for run in runs if (result := run.result()) is not None]
+    splits = [split for split in ("validation", "test") if all(split in result["final"] for result in results)]
+    final = {
+        split: {name: Spread.of([result["final"][split][name] for result in results]) for name in _FIGURES}
+        for split in splits
+    }
+    seconds = Spread.of([result["seconds"] for result in results])
+    return SeedStudy(folder, recipe, tuple(seeds), tuple(runs), final, seconds)

@@ -1,0 +1,87 @@
+"""Seeds: figures by hand, a study that goes on, and refusals."""
+
+from __future__ import annotations
+
+import json
+import statistics
+
+import pytest
+
+from residual.analysis.bands import band
+from residual.analysis.curves import curves
+from residual.cli.main import run as command
+from residual.errors import Interrupted, UsageError
+from residual.studies.seeds import study_seeds
+from residual.training.progress import Silent
+
+TINY = {
+    "network.name": "resnet-8",
+    "network.widths": [4, 4, 4],
+    "data.limit": 120,
+    "batch_size": 40,
+    "epochs": 2,
+    "compute.threads": 1,
+    "compute.precision": "float32",
+}
+
+
+def test_mean_and_deviation_are_those_of_the_runs(tmp_path):
+    study = study_seeds("digits", [3, 4, 5], set=TINY, out=tmp_path / "study")
+    values = [run.result()["final"]["test"]["top1"] for run in study.runs]
+    spread = study.final["test"]["top1"]
+    assert spread.values == tuple(values)
+    assert spread.mean == pytest.approx(sum(values) / 3)
+    assert spread.std == pytest.approx(statistics.stdev(values))
+    assert [run.facts()["recipe"]["seed"] for run in study.runs] == [3, 4, 5]
+    assert len({run.result()["final"]["test"]["loss"] for run in study.runs}) == 3
+    assert json.loads((tmp_path / "study" / "study.json").read_text()) == study.as_dict()
+    traced = [curves(run.records()) for run in study.runs]
+    found = band(traced, "validation error")
+    for place, epoch in enumerate(found.epochs):
+        here = [trace.series["validation error"].values[place] for trace in traced]
+        assert (found.mean[place], found.std[place]) == pytest.approx((statistics.fmean(here), statistics.stdev(here)))
+        assert epoch == traced[0].series["validation error"].epochs[place]
+    assert band(traced, "nothing of that name") is None
+
+
+class Stopping(Silent):
+    def stepped(self, step, images):
+        if step == 2:
+            import signal
+
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_an_interrupted_study_goes_on_and_trains_nothing_twice(tmp_path):
+    out = tmp_path / "study"
+    with pytest.raises(Interrupted):
+        study_seeds("digits", [0, 1], set=TINY, out=out, listener=lambda seed: Stopping() if seed else Silent())
+    first = (out / "seed-0" / "result.json").stat().st_mtime_ns
+    assert not (out / "study.json").exists()
+    study = study_seeds("digits", [0, 1], set=TINY, out=out)
+    assert (out / "seed-0" / "result.json").stat().st_mtime_ns == first
+    assert [entry["event"] for entry in study.runs[1].sessions()] == ["began", "interrupted", "began", "finished"]
+    with pytest.raises(UsageError, match="the run differs"):
+        study_seeds("digits", [0, 1], set=TINY | {"optimiser.momentum": 0.5}, out=out)
+
+
+@pytest.mark.parametrize(("seeds", "settings"), [([], {}), ([1, 1], {}), ([-1], {}), ([0], {"seed": 3})])
+def test_what_is_no_study_is_refused(seeds, settings, tmp_path):
+    with pytest.raises(UsageError):
+        study_seeds("digits", seeds, set=TINY | settings, out=tmp_path / "study")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_says_it_in_a_table_and_as_json(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    settings = [text for path, value in TINY.items() for text in ("--set", f"{path}={value}")]
+    arguments = ["study", "seeds", "digits", "--seeds", "2", "--out", "s", *settings]
+    assert command(arguments) == 0
+    said = capsys.readouterr().out
+    assert "2 seeds, last step" in said
+    assert "±" in said
+    assert (tmp_path / "s" / "study.png").read_bytes().startswith(b"\x89PNG")
+    assert command([*arguments, "--json"]) == 0
+    value = json.loads(capsys.readouterr().out)
+    assert value["seeds"] == [0, 1]
+    assert value["final"]["test"]["top1"]["std"] is not None
