@@ -6,9 +6,11 @@ it; weights, momentum, statistics of batch normalisation and the loss stay float
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -54,11 +56,23 @@ class Compute:
     def prepare(self) -> None:
         """Give torch the threads and the determinism of the run; call it before the first tensor moves."""
         _refuse_threads_in_fork(self.threads)
+        if self.torch_device.type == "cpu":
+            keep_memory()
         if torch.get_num_threads() != self.threads:
             torch.set_num_threads(self.threads)
         if self.deterministic:
             torch.use_deterministic_algorithms(True)
             torch.backends.cudnn.benchmark = False
+
+
+def keep_memory() -> None:
+    """Have glibc keep the memory of large tensors between steps, where it would give it back and fault it in again."""
+    if not sys.platform.startswith("linux") or any(name.startswith("MALLOC_") for name in os.environ):
+        return  # another allocator, or one that the user has set up
+    with suppress(OSError, AttributeError):  # musl has no mallopt
+        libc = ctypes.CDLL("libc.so.6")
+        for option, value in ((-3, 1 << 25), (-1, (1 << 31) - 1), (-2, 1 << 26)):  # mmap, trim, top pad; malloc.h
+            libc.mallopt(option, value)
 
 
 def _gain(device: torch.device, rounds: int = 12) -> float:

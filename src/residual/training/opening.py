@@ -17,7 +17,7 @@ from residual.data.source import Dataset, FileSource, everything, names
 from residual.errors import DataError, ModelError, UsageError, log
 from residual.evaluation.classifier import Classifier
 from residual.files import Appender, Facts, canonical, digest
-from residual.models import NetworkSpec, build
+from residual.models import NetworkSpec, build, overwrite_activations
 from residual.runs.folder import RunFolder
 from residual.training.averaging import Averaging
 from residual.training.compute import Compute
@@ -88,6 +88,7 @@ def open_session(
     network = build(NetworkSpec.model_validate(facts["network"]), recipe.seed)
     # The stubs of torch do not know `memory_format` here.
     network.to(device, memory_format=compute.memory_format).train()  # type: ignore[call-overload]
+    overwrite_activations(network)
     optimiser = make_optimiser(network, recipe.optimiser)
     journal, events = Journal(device), Events(recipe.schedule, device)
     provenance = {
