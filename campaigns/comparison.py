@@ -31,7 +31,7 @@ from residual.tuning.summary import summarise
 SEARCHES = ("random", "tpe", "ga-001", "ga")
 
 
-def trained(name: str, changes: Sequence[Override], own: Sequence[Override], recipe: str = FAST) -> Facts:
+def trained(name: str, changes: Sequence[Override], own: Sequence[Override]) -> Facts:
     """The result of one training by the name of its folder: begun, gone on with, or already there."""
     path = ROOT / "runs" / name
     if (path / "run.json").is_file():
@@ -39,7 +39,7 @@ def trained(name: str, changes: Sequence[Override], own: Sequence[Override], rec
         if run.result() is None:
             run = resume(path, set=own, override_safe=True)
     else:
-        run = train(recipe, set=[*changes, *own], out=path, command=f"make campaign comparison: {name}")
+        run = train(FAST, set=[*changes, *own], out=path, command=f"make campaign comparison: {name}")
     result = run.result()
     if result is None:
         raise RuntimeError(f"{path} did not finish")

@@ -26,12 +26,11 @@ def wish(epochs: float, limit: int | None, network: str, optimiser: str, space: 
     changes: list[Override] = [("epochs", epochs), ("network.name", network), ("evaluation.every_epochs", 1.0)]
     changes += [] if limit is None else [("data.limit", limit)]
     changes += [] if optimiser == "sgd" else [("optimiser.kind", optimiser), ("optimiser.nesterov", False)]
-    return Wish(
-        FAST, tuple(changes), **{"sampler": "ga-001", "space": space, "population": 10, "generations": 5} | more
-    )
+    usual: dict[str, Any] = {"sampler": "ga-001", "space": space, "population": 10, "generations": 5}
+    return Wish(FAST, tuple(changes), **usual | more)
 
 
-def search(name: str, asked: Wish, data: str, own: Sequence[Override] = (), tell: Any = None) -> Facts:
+def search(name: str, asked: Wish, data: str | None, own: Sequence[Override] = (), tell: Any = None) -> Facts:
     """Run a study to its end, or go on with it; what is shown of it, without where it lies on this machine."""
     study = tune(name, asked, own=[("data.path", data), *own], tell=tell)
     found = summarise(study)

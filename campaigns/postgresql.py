@@ -94,6 +94,8 @@ class Server:
         subprocess.run(command, cwd=self.folder, env=environment, check=True, capture_output=True, **self._as)
 
     def start(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            return
         command = [str(self._bin / "postgres"), "-D", "data", "-p", str(self.port), "-k", str(self.folder)]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(

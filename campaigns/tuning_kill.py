@@ -18,6 +18,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,8 @@ def alone(name: str, arguments: Sequence[str]) -> tuple[list[Any], float]:
             code = start(name, arguments, "", folder / "log").wait()
             if code != 0:
                 raise RuntimeError((folder / "log").read_text()[-2000:])
-            return story(open_study(name).read()), time.monotonic() - began
+            with closing(open_study(name)) as study:
+                return story(study.read()), time.monotonic() - began
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -108,17 +110,17 @@ def harassed(
                     server.start()
                     restarted = True
                 with contextlib.suppress(ResidualError):
-                    closed = {one.number for one in open_study(name, storage, wait=5).read().individuals if one.closed}
+                    with closing(open_study(name, storage, wait=5)) as study:
+                        closed = {one.number for one in study.read().individuals if one.closed}
                     lost += len(finished - closed)
                     finished |= closed
             codes = [one.wait() for one in crew]
             if any(codes):  # they may have ended with the server; whoever comes next ends the study
                 codes.append(start(name, arguments, storage, log).wait())
-            study = open_study(name, storage)
             said = log.read_text(errors="replace")
-            return judge(study, said, codes[-1]) | {"kills": met, "lost": lost, "restarted": restarted}, story(
-                study.read()
-            )
+            with closing(open_study(name, storage)) as study:
+                found = judge(study, said, codes[-1]) | {"kills": met, "lost": lost, "restarted": restarted}
+                return found, story(study.read())
     finally:
         for one in crew:
             if one.poll() is None:

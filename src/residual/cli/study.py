@@ -48,6 +48,7 @@ def show(
 
     opened = open_study(name, storage or os.environ.get("RESIDUAL_STORAGE"))
     summary = summarise(opened)
+    opened.close()
     if json:
         print(json_.dumps(summary))
         return 0

@@ -227,6 +227,7 @@ def _say_end(study: Study, log: str) -> None:
     from residual.tuning.summary import summarise
 
     summary = summarise(study)
+    study.close()
     picture = draw(summary, study.folder)
     if log == "json":
         print(json.dumps({"kind": "result", **summary}), flush=True)

@@ -122,15 +122,20 @@ class Database:
             raise StorageError("the driver of PostgreSQL is not installed", self.address.shown, remedy) from None
 
         def make(session: Session) -> None:
-            if read_only:
-                return
-            session.connection().exec_driver_sql(f"SELECT pg_advisory_xact_lock({_KEY})")
+            if not read_only:
+                session.connection().exec_driver_sql(f"SELECT pg_advisory_xact_lock({_KEY})")
             found = session.connection().exec_driver_sql("SELECT to_regclass('alembic_version')").scalar()
+            if found is None and read_only:
+                raise StorageError("no study is kept there", self.address.shown, "check the name of the study")
             if found is None:
                 self._make_tables(options)
 
         self.engine = engine
-        self.do(make, first=True)
+        try:
+            self.do(make, first=True)
+        except StorageError:
+            engine.dispose()
+            raise
         return engine
 
     def _make_tables(self, options: dict[str, Any]) -> None:

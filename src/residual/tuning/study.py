@@ -16,7 +16,17 @@ from typing import Any, Literal
 import optuna
 
 from residual.environment import check_versions, versions
-from residual.errors import Fault, Interrupted, ModelError, StorageError, UsageError, argument, check, log
+from residual.errors import (
+    Fault,
+    Interrupted,
+    ModelError,
+    ResidualError,
+    StorageError,
+    UsageError,
+    argument,
+    check,
+    log,
+)
 from residual.files import Damaged, Facts, read_regular, readable, replace_file
 from residual.training.progress import Listener, Silent
 from residual.training.recipe import Override, Recipe, differences, override, to_recipe
@@ -153,6 +163,10 @@ class Study:
     def read(self) -> Snapshot:
         return self.ledger.read(self.space)
 
+    def close(self) -> None:
+        """Let go of the database."""
+        self.database.close()
+
 
 def open_study(name: str, storage: str | None = None, wait: float = WAIT) -> Study:
     """A study as it is, for reading.
@@ -166,10 +180,16 @@ def open_study(name: str, storage: str | None = None, wait: float = WAIT) -> Stu
         raise UsageError(f"no study is named {name[:80]!r}", address.shown, "`residual tune --study NAME` begins one")
     database = Database(address, wait=wait, read_only=True)
     ledger = Ledger(database, key_of(name))
-    facts = ledger.facts()
-    if facts is None:
-        raise UsageError(f"no study is named {name[:80]!r}", address.shown, "`residual tune --study NAME` begins one")
-    return Study(name, folder, address, _known(facts, address), ledger, database)
+    try:
+        facts = ledger.facts()
+        if facts is None:
+            raise UsageError(
+                f"no study is named {name[:80]!r}", address.shown, "`residual tune --study NAME` begins one"
+            )
+        return Study(name, folder, address, _known(facts, address), ledger, database)
+    except ResidualError:
+        database.close()
+        raise
 
 
 def join(name: str, wish: Wish, storage: str | None = None, wait: float = WAIT) -> Study:
@@ -190,7 +210,15 @@ def join(name: str, wish: Wish, storage: str | None = None, wait: float = WAIT) 
     elif address.file is not None and not address.file.exists():
         begin_facts(name, wish)  # what cannot be searched is refused before anything is written
     database = Database(address, wait=wait)
-    ledger = Ledger(database, key_of(name))
+    try:
+        return _join(Ledger(database, key_of(name)), database, left, name, wish)
+    except BaseException:
+        database.close()
+        raise
+
+
+def _join(ledger: Ledger, database: Database, left: Facts | None, name: str, wish: Wish) -> Study:
+    address, folder = database.address, folder_of(name)
     facts = ledger.facts()
     if facts is None:
         if left is not None:

@@ -1,0 +1,86 @@
+"""`residual tune` and `residual study show` from the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from residual.cli.tune import describe
+from tests.cli.conftest import Process, Said, only_error, photograph
+
+TINY = (
+    "digits", "--network", "resnet-8", "--set", "network.widths=[4, 8, 16]", "--set", "data.limit=100",
+    "--set", "steps=3", "--batch-size", "30", "--sampler", "ga-001",
+    "--population", "2", "--generations", "1", "--log", "plain",
+)  # fmt: skip
+
+
+def test_a_study_from_the_command_line(say: Callable[..., Said], here: Path) -> None:
+    said = say("tune", *TINY, "--study", "first")
+    assert said.code == 0, said.err
+    assert "generation 1/1: 1 to be trained, 1 survive" in said.out
+    assert "3 of 3, 0:00 left" in said.out
+    assert (here / "runs/first/study.png").read_bytes().startswith(b"\x89PNG")
+    shown = say("study", "show", "first")
+    assert shown.code == 0
+    assert "first: ga-001, finished; 3 trained" in shown.out
+    value = json.loads(say("study", "show", "first", "--json").out)
+    assert value["counts"]["trained"] == 3
+    assert value["best"]["fitness"] == max(value["best_so_far"])
+    assert [row["number"] for row in value["individuals"]] == [0, 1, 2]
+    before = photograph(here / "runs/first/trial-0000")
+    assert say("tune", "--study", "first").code == 0
+    assert photograph(here / "runs/first/trial-0000") == before
+    listed = json.loads(say("runs", "runs/first", "--json").out)
+    assert {row["run"] for row in listed} == {"trial-0000", "trial-0001", "trial-0002"}
+
+
+def test_wrong_studies_are_refused_in_one_line(refused: Callable[..., str]) -> None:
+    refused(2, ["tune", "--population", "1"], "--population is 1", "2 or more")
+    refused(2, ["tune", "--sampler", "gaa"], "did you mean ga")
+    refused(2, ["tune", "--gene", "schedule.peak=log:3:1"], "smaller")
+    refused(2, ["tune", "--rule", "keep=7"], "keep is 7")
+    refused(2, ["tune", "--space", "seed002"], "did you mean seed001")
+    refused(2, ["tune", "digts"], "did you mean digits")
+    refused(2, ["tune", "--grace", "0.1"], "--grace")
+    refused(2, ["study", "show", "none"], "no study is named 'none'")
+    line = refused(2, ["tune", "--study", "x", "--storage", "mysql+evil://me:hush@host/x"], "SQLite or PostgreSQL only")
+    assert "hush" not in line
+
+
+def test_a_wrong_database_is_exit_code_5(say: Callable[..., Said], here: Path) -> None:
+    (here / "poem.sqlite3").write_text("tyger tyger, burning bright")
+    said = say("tune", *TINY, "--study", "x", "--storage", "sqlite:///poem.sqlite3")
+    assert said.code == 5
+    assert "not an SQLite database" in only_error(said)
+    assert (here / "poem.sqlite3").read_text() == "tyger tyger, burning bright"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for another process")
+def test_ctrl_c_saves_and_the_same_name_goes_on(
+    start: Callable[..., Process], say: Callable[..., Said], here: Path
+) -> None:
+    long = [word.replace("steps=3", "steps=400") for word in TINY]
+    process = start("tune", *long, "--study", "stopped")
+    process.wait_for(lambda: list(here.glob("runs/stopped/trial-0000/checkpoints/step-*")))
+    os.kill(process.process.pid, signal.SIGINT)
+    said = process.end()
+    assert said.code == 130
+    assert "residual tune --study stopped" in said.err
+    value = json.loads(say("study", "show", "stopped", "--json").out)
+    assert {row["state"] for row in value["individuals"]} == {"waiting"}
+
+
+def test_events_are_told_in_words() -> None:
+    event: dict[str, Any] = {"kind": "individual", "event": "fail", "number": 3, "reason": "diverged", "best": None}
+    event |= {"done": 4, "expected": 15, "seconds_left": 3700.0}
+    assert describe(event) == ["  individual 3: failed: diverged; 4 of 15, 1:01:40 left"]
+    event |= {"event": "complete", "fitness": 0.5, "best": 0.75, "best_number": 1, "seconds_left": None}
+    assert describe(event) == ["  individual 3: top-1 50.00%; best 75.00% (individual 1); 4 of 15"]

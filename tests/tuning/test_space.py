@@ -1,0 +1,120 @@
+"""Spaces: values within bounds, places and values that answer each other, refusals that say how to write a gene."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from residual.chance import stream
+from residual.errors import UsageError
+from residual.training.recipe import override
+from residual.training.recipes import RECIPES
+from residual.tuning.space import Gene, Space, make_space, named_space, parse_gene
+
+DIGITS = RECIPES["digits"]
+NUMBERS = st.floats(1e-8, 1e6)
+PLACES = st.floats(-2, 3)
+
+
+@st.composite
+def genes(draw: Any) -> Gene:
+    kind = draw(st.sampled_from(["linear", "log", "int", "int-log", "choice"]))
+    if kind == "choice":
+        return Gene("x", kind, choices=tuple(draw(st.lists(st.integers(), min_size=2, max_size=5, unique=True))))
+    if kind in ("int", "int-log"):
+        low = draw(st.integers(1, 1000))
+        return Gene("x", kind, low, low + draw(st.integers(1, 1000)))
+    low, high = sorted(draw(st.lists(NUMBERS, min_size=2, max_size=2, unique=True)))
+    return Gene("x", kind, low, high)
+
+
+@given(genes(), PLACES)
+def test_values_never_leave_their_bounds(gene: Gene, place: float) -> None:
+    value = gene.at(place)
+    assert gene.holds(value)
+    assert isinstance(value, int) == (gene.kind not in ("linear", "log"))
+
+
+@given(genes(), st.floats(0, 1))
+def test_a_value_has_a_place_that_has_that_value(gene: Gene, place: float) -> None:
+    value = gene.at(place)
+    again = gene.at(gene.place_of(value))
+    assert again == (pytest.approx(value, rel=1e-9) if isinstance(value, float) else value)
+
+
+@given(genes())
+def test_a_gene_reads_what_it_writes(gene: Gene) -> None:
+    assert parse_gene(gene.text()) == gene
+
+
+def test_the_seeds_space_is_the_seeds() -> None:
+    assert named_space("seed001", DIGITS).facts() == {
+        "schedule.peak": "linear:1e-06:0.01",
+        "optimiser.weight_decay": "linear:0:0.1",
+        "schedule.momentum_low": "linear:0.1:1.5",
+    }
+
+
+def test_the_default_space_follows_schedule_and_optimiser() -> None:
+    assert named_space("default", DIGITS).facts() == {
+        "schedule.peak": "log:0.001:3",
+        "optimiser.weight_decay": "log:1e-06:0.01",
+        "schedule.momentum_low": "linear:0.6:0.99",
+    }
+    steps = override(DIGITS, [("schedule.kind", "steps")])
+    assert named_space("default", steps).paths == ("schedule.rate", "optimiser.weight_decay", "optimiser.momentum")
+    adam = override(DIGITS, [("optimiser.kind", "adamw"), ("optimiser.nesterov", False)])
+    assert named_space("default", adam).facts()["schedule.peak"] == "log:1e-05:0.03"
+    with pytest.raises(UsageError, match="lowest momentum of a cycle"):
+        named_space("seed001", steps)
+
+
+def test_log_genes_are_uniform_in_the_logarithm() -> None:
+    gene = parse_gene("schedule.peak=log:1e-3:10")
+    values = sorted(Space("s", (gene,)).draw(stream(1, "test", n))[0] for n in range(2000))
+    shares = [sum(float(v) < bound for v in values) / 2000 for bound in (1e-2, 1e-1, 1)]
+    assert shares == pytest.approx([0.25, 0.5, 0.75], abs=4 * math.sqrt(0.25 / 2000))
+
+
+def test_own_genes_stand_alone_or_replace_those_of_a_named_space() -> None:
+    alone = make_space(DIGITS, None, ["network.shortcut=choice:A,B", "data.augment.shift=int:0:4"])
+    assert alone.paths == ("network.shortcut", "data.augment.shift")
+    mixed = make_space(DIGITS, "seed001", ["schedule.peak=log:1e-6:1e-2", "schedule.shape=choice:cosine,linear"])
+    assert mixed.facts() == {
+        "schedule.peak": "log:1e-06:0.01",
+        "optimiser.weight_decay": "linear:0:0.1",
+        "schedule.momentum_low": "linear:0.1:1.5",
+        "schedule.shape": "choice:cosine,linear",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("schedule.peak", "path=kind:range"),
+        ("schedule.peak=1e-3:3", "no kind of gene"),
+        ("schedule.peak=lgo:1e-3:3", "did you mean log"),
+        ("schedule.peak=log:0:3", "above 0"),
+        ("schedule.peak=log:3:1e-3", "smaller"),
+        ("schedule.peak=log:1e-3:inf", "finite"),
+        ("schedule.peak=log:1e-3", "two numbers"),
+        ("batch_size=int:1.5:3", "whole"),
+        ("batch_size=int-log:0:8", "at least 1"),
+        ("network.shortcut=choice:A", "two or more"),
+        ("network.shortcut=choice:A,A", "all different"),
+        ("schedule.peek=log:1e-3:3", "did you mean peak"),
+        ("schedule=log:1e-3:3", "no value"),
+    ],
+)
+def test_a_wrong_gene_is_refused_with_the_way_out(text: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        make_space(DIGITS, None, [text])
+
+
+def test_a_gene_given_twice_is_refused() -> None:
+    with pytest.raises(UsageError, match="given twice"):
+        make_space(DIGITS, None, ["batch_size=int:8:16", "batch_size=int:8:32"])

@@ -1,0 +1,244 @@
+"""Studies of real trainings: begun, interrupted, gone on with, joined, refused where they differ."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.trial import TrialState
+
+from residual.analysis.tuning_figures import draw_study, history
+from residual.errors import EnvironmentFault, Interrupted, NonFiniteError, StorageError, UsageError
+from residual.runs.folder import RunFolder
+from residual.training.train import train
+from residual.tuning import individual
+from residual.tuning.study import Study, Wish, begin_facts, free_name, join, open_study, tune
+from residual.tuning.summary import summarise
+from tests.tuning.analytic import begin, evaluate, story, worker
+
+TINY = (
+    ("network.widths", [4, 8, 16]),
+    ("network.name", "resnet-8"),
+    ("data.limit", 100),
+    ("batch_size", 30),
+    ("steps", 4),
+)
+OFTEN = (("checkpoint.every_steps", 1), ("compute.threads", 1))
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESIDUAL_RUNS", str(tmp_path / "runs"))
+
+
+def tiny(**more: Any) -> Wish:
+    return Wish("digits", TINY, **{"sampler": "ga-001", "population": 3, "generations": 1, **more})
+
+
+def sessions(study: Study, event: str) -> list[int]:
+    folders = sorted(study.folder.glob("trial-*"))
+    return [sum(entry["event"] == event for entry in RunFolder(folder).sessions()) for folder in folders]
+
+
+def test_a_study_is_interrupted_in_a_training_and_ends_as_if_it_had_not_been(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = tune("whole", tiny(), own=OFTEN)
+    expected = story(whole.read())
+    monkeypatch.setenv("RESIDUAL_RUNS", os.environ["RESIDUAL_RUNS"] + "-again")
+    steps = 0
+
+    class Stop(Exception):
+        pass
+
+    class Third:
+        def stepped(self, step: int, images: int) -> None:
+            nonlocal steps
+            steps += 1
+            if steps == 7:  # the third step of the second individual
+                raise Stop
+
+        def began(self, plan: Any) -> None: ...
+
+        def recorded(self, record: Any) -> None: ...
+
+        def saved(self, step: int) -> None: ...
+
+        def ended(self) -> None: ...
+
+    with pytest.raises(Stop):
+        tune("whole", tiny(), own=OFTEN, listener=Third())
+    half = open_study("whole")
+    assert [one.state for one in half.read().individuals] == [TrialState.COMPLETE] + [TrialState.WAITING] * 2
+    again = tune("whole", own=OFTEN)
+    assert story(again.read()) == expected
+    assert sessions(again, "finished") == [1] * 4, "none was trained twice to the end"
+    assert sessions(again, "began") == [1, 2, 1, 1], "the second went on from its checkpoint"
+    assert RunFolder(again.folder / "trial-0001").facts()["recipe"]["schedule"]["peak"] == expected[0][1][2][0]
+    for tail in ("", "-wal", "-shm"):
+        (again.folder / f"study.sqlite3{tail}").unlink(missing_ok=True)
+    anew = tune("whole")
+    assert story(anew.read()) == expected
+    assert sessions(anew, "began") == [1, 2, 1, 1], "made anew from finished runs, nothing trained again"
+    summary = summarise(anew)
+    fitness = [one[4] for one in expected[0]]
+    assert summary["status"] == "finished"
+    assert summary["best_so_far"] == [max(fitness[: n + 1]) for n in range(4)]
+    found = history(json.loads(json.dumps(summary)))
+    assert found.winner == fitness.index(max(fitness))
+    assert found.genes["schedule.peak"] == tuple(one[2][0] for one in expected[0])
+    draw_study(found, anew.folder / "study.svg", "whole")
+    assert (anew.folder / "study.svg").read_bytes().startswith(b"<?xml")
+
+
+def test_what_cannot_be_trained_fails_with_its_reason_and_the_study_goes_on() -> None:
+    wish = tiny(
+        genes=("schedule.momentum_low=linear:0.9:1.5", "schedule.peak=log:900:1000"), generations=0, population=4
+    )
+    study = tune("doomed", wish)
+    reasons = [one.outcome.get("reason", "") for one in study.read().individuals]
+    assert all(one.state == TrialState.FAIL for one in study.read().individuals if one.genes[0] >= 1)  # type: ignore[operator]
+    assert any("schedule.momentum_low is 1." in reason and "less than 1" in reason for reason in reasons)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (NonFiniteError("the loss became infinite", "step 3", "lower the rate"), "infinite"),
+        (MemoryError("cannot allocate memory"), "out of memory at batch size 64"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "out of memory"),
+    ],
+)
+def test_a_divergence_and_a_lack_of_memory_are_the_individuals_own(
+    error: Exception, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(individual, "train", fail)
+    study = tune("failing", Wish(population=2, generations=0))
+    assert [one.state for one in study.read().individuals] == [TrialState.FAIL] * 2
+    assert all(words in one.outcome["reason"] for one in study.read().individuals)
+    assert summarise(study)["best"] is None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [StorageError("full"), EnvironmentFault("no GPU"), Interrupted("stopped", "x", "y", 15), RuntimeError("bug")],
+)
+def test_what_is_wrong_with_the_machine_is_no_failure(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(individual, "train", fail)
+    with pytest.raises(type(error)):
+        tune("stopped", Wish(population=2, generations=0))
+    assert [one.state for one in open_study("stopped").read().individuals] == [TrialState.WAITING] * 2
+
+
+def test_network_parts_shapes_and_augmentation_are_genes_too_and_seeds_are_averaged() -> None:
+    genes = ("network.shortcut=choice:A,B", "schedule.shape=choice:cosine,linear", "data.augment.shift=int:0:4")
+    study = tune("parts", tiny(genes=genes, seeds=2, sampler="ga", generations=0, population=2))
+    for one in study.read().individuals:
+        runs = [RunFolder(study.folder / name) for name in one.outcome["runs"]]
+        recipes = [run.facts()["recipe"] for run in runs]
+        assert [recipe["seed"] for recipe in recipes] == [0, 1]
+        for recipe in recipes:
+            found = (recipe["network"]["shortcut"], recipe["schedule"]["shape"], recipe["data"]["augment"]["shift"])
+            assert found == one.genes
+        top1 = [(run.result() or {})["final"]["validation"]["top1"] for run in runs]
+        assert one.fitness == pytest.approx(sum(top1) / 2)
+
+
+def test_a_run_that_is_not_the_individuals_is_never_counted_for_it(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "taken"
+    train("digits", set=[*TINY], out=folder / "trial-0000")
+    with pytest.raises(StorageError, match="not that of the individual") as caught:
+        tune("taken", tiny())
+    assert "schedule.peak 0.2, not" in str(caught.value)
+
+
+def test_a_study_with_other_settings_is_refused_with_the_differences() -> None:
+    begin("mine", "ga-001", population=4)
+    others = {
+        "epochs: 24.0 in the study, 3 asked": Wish("digits", (("epochs", 3),)),
+        "gene schedule.peak: 'log:0.001:3' in the study, 'linear:1e-06:0.01' asked": Wish(space="seed001"),
+        "sampler threshold: 0.5 in the study, 0.4 asked": Wish(rules={"threshold": 0.4}),
+        "sampler name: 'ga-001' in the study, 'tpe' asked": Wish(sampler="tpe"),
+        "population: 4 in the study, 5 asked": Wish(population=5),
+        "generations: 3 in the study, 2 asked": Wish(generations=2),
+        "seed: 0 in the study, 7 asked": Wish(seed=7),
+    }
+    for words, wish in others.items():
+        with pytest.raises(UsageError) as caught:
+            join("mine", wish)
+        found = str(caught.value)
+        assert words.replace(", 3 asked", ", 3") in found.replace(", 3.0 asked", ", 3"), found
+    same = join(
+        "mine", Wish("digits", (("compute.threads", 1), ("data.path", None)), sampler="ga-001", space="default")
+    )
+    assert same.facts["population"] == 4
+    more = join("mine", Wish(generations=5))
+    assert more.facts["generations"] == join("mine", Wish()).facts["generations"] == 5
+
+
+@pytest.mark.parametrize(
+    ("wish", "words"),
+    [
+        (Wish(population=1), "population is 1"),
+        (Wish(set=(("data.validation", 0.0),)), "fitness is read there"),
+        (Wish(set=(("schedule.peak", 0.1),)), "it is a gene as well"),
+        (Wish(seeds=2, pruning="median"), "single trainings"),
+        (Wish(recipe="digit"), "did you mean digits"),
+        (Wish(set=(("epoch", 3),)), "did you mean epochs"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused_before_anything_is_written(wish: Wish, words: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=words):
+        join("never", wish)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_pruning_compares_with_closed_generations_alone() -> None:
+    study = begin("pruned", pruning="median", population=4, generations=1)
+    one = worker(study)
+    assert one.open_next(study.read())
+    first = study.read().individuals
+    for place, individual_ in enumerate(first):
+        assert not one._judge(individual_)(1.0, 0.2 * place), "the first generation has none before it"
+    owner: Any = {"token": "00000000000000aa", "host": "x", "process": 1}
+    for _ in first:
+        trial = study.ledger.claim(owner)
+        assert trial is not None
+        study.ledger.finish(trial, owner["token"], TrialState.COMPLETE, 0.5, {})
+    assert one.open_next(study.read())
+    judge = one._judge(study.read().individuals[-1])
+    assert judge(1.0, 0.29), "behind the median of 0, .2, .4, .6"
+    assert not judge(1.0, 0.31)
+    assert not judge(2.0, 0.0), "no one before it was seen at that epoch"
+
+
+def test_names_are_numbered_and_a_first_study_is_small() -> None:
+    assert free_name() == "tune-1"
+    begin("tune-1")
+    assert free_name() == "tune-2"
+    facts = begin_facts("quick", Wish())
+    assert (facts["recipe"]["network"]["name"], facts["population"], facts["generations"]) == ("resnet-8", 6, 3)
+    assert begin_facts("full", Wish("digits"))["population"] == 10
+
+
+def test_an_unknown_study_cannot_be_shown() -> None:
+    with pytest.raises(UsageError, match="no study is named"):
+        open_study("nothing")
+
+
+def test_evaluations_are_told_apart_from_failures() -> None:
+    study = begin("told", generations=1)
+    events: list[Any] = []
+    worker(study, evaluate, tell=events.append).run()
+    ends = [event for event in events if event["kind"] == "individual" and event["event"] != "begun"]
+    assert {event["event"] for event in ends} == {"complete", "fail"}
+    assert [event["done"] for event in ends] == list(range(1, len(ends) + 1))
+    assert ends[-1]["expected"] == len(ends)
+    assert [event["generation"] for event in events if event["kind"] == "generation"] == [0, 1]
