@@ -16,10 +16,14 @@ from typing import Literal
 import cyclopts
 
 from residual.cli import (
+    card,
     curves,
     data,
     evaluate,
+    explain,
+    export,
     find_lr,
+    importing,
     models,
     predict,
     recipes,
@@ -50,17 +54,21 @@ for verb in (
     train.train,
     evaluate.evaluate,
     predict.predict,
+    explain.explain,
     runs.runs,
     curves.curves,
     report.report,
     tensorboard.tensorboard,
     models.models,
+    export.export,
+    card.card,
     recipes.recipes,
     find_lr.find_lr,
     samples.samples,
     tune.tune,
 ):
     app.command(verb)
+app.command(importing.import_, name="import")
 app.command(data.data)
 app.command(study.study)
 

@@ -18,10 +18,9 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 from urllib.parse import urljoin, urlsplit
 
-from residual.data.published import Form
 from residual.errors import DataError, StorageError, UsageError, log
 from residual.files import TEMPORARY, growing_file
 
@@ -36,6 +35,19 @@ _FORGOTTEN = 600.0  # seconds after which a temporary file that no longer grows 
 Told = Callable[[int], None]
 
 
+class Wanted(Protocol):
+    """What is downloaded. Of a file of which only the first digits of its SHA-256 are known, `size` is the limit."""
+
+    @property
+    def archive(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def sha256(self) -> str: ...
+    @property
+    def url(self) -> str: ...
+
+
 class _Fault(Exception):
     """Why one address did not give the file."""
 
@@ -44,7 +56,7 @@ class _Elsewhere(Exception):
     """The address redirects to another one."""
 
 
-def addresses(form: Form, named: Sequence[str] = ()) -> list[str]:
+def addresses(form: Wanted, named: Sequence[str] = ()) -> list[str]:
     """Where an archive is asked for, in this order: mirrors named, those of RESIDUAL_MIRRORS, the official host.
 
     A mirror is the address of a folder that holds the archive under its official name.
@@ -63,19 +75,32 @@ def addresses(form: Form, named: Sequence[str] = ()) -> list[str]:
     return [f"{base.rstrip('/')}/{form.archive}" for base in bases] + [form.url]
 
 
-def is_right(path: Path, form: Form) -> bool:
+def is_right(path: Path, form: Wanted) -> bool:
     """Whether a file has the size and the SHA-256 of the archive."""
     try:
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode) or status.st_size != form.size:
+        if not stat.S_ISREG(status.st_mode) or not _fits(status.st_size, form):
             return False
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == form.sha256
+            return hashlib.file_digest(file, "sha256").hexdigest().startswith(form.sha256)
     except OSError:
         return False
 
 
-def fetch(form: Form, folder: Path, named: Sequence[str] = (), told: Told = lambda _: None) -> Path:
+def _fits(length: int, form: Wanted) -> bool:
+    return length == form.size if _whole(form) else 0 < length <= form.size
+
+
+def _whole(form: Wanted) -> bool:
+    return len(form.sha256) == 2 * hashlib.sha256().digest_size
+
+
+def _known(form: Wanted) -> str:
+    size = f"{form.size:,} bytes, " if _whole(form) else ""
+    return f"{size}SHA-256 {form.sha256}{'' if _whole(form) else '...'}"
+
+
+def fetch(form: Wanted, folder: Path, named: Sequence[str] = (), told: Told = lambda _: None) -> Path:
     """The archive in `folder`, downloaded unless the right one is there.
 
     Args:
@@ -108,7 +133,7 @@ def fetch(form: Form, folder: Path, named: Sequence[str] = (), told: Told = lamb
     raise DataError(
         f"{form.archive} was not downloaded, {'; '.join(reasons)}",
         target,
-        f"try again, or take {form.url} by other means ({form.size:,} bytes, SHA-256 {form.sha256}) and put it there",
+        f"try again, or take {form.url} by other means ({_known(form)}) and put it there",
     )
 
 
@@ -156,7 +181,7 @@ def check_address(url: str, mirror: str | None = None) -> None:
         raise _Fault(f"a redirect to {host}, which is not a public host")
 
 
-def _follow(url: str, form: Form, target: Path, told: Told) -> None:
+def _follow(url: str, form: Wanted, target: Path, told: Told) -> None:
     """Download from one address, over at most five redirects."""
     mirror = url
     for _ in range(_MOST_REDIRECTS + 1):
@@ -178,7 +203,7 @@ def _follow(url: str, form: Form, target: Path, told: Told) -> None:
 class _Sink:
     """Where the bytes go, counted and hashed; closed for good when the download is given up."""
 
-    def __init__(self, write: Callable[[bytes], None], form: Form) -> None:
+    def __init__(self, write: Callable[[bytes], None], form: Wanted) -> None:
         self._write, self._form = write, form
         self._hash, self._lock, self._closed = hashlib.sha256(), threading.Lock(), False
         self.length = 0
@@ -200,13 +225,13 @@ class _Sink:
             self._closed = True
 
     def check(self) -> None:
-        if self.length != self._form.size:
+        if not _fits(self.length, self._form):
             raise _Fault(f"the connection ended after {self.length:,} of {self._form.size:,} bytes")
-        if self._hash.hexdigest() != self._form.sha256:
+        if not self._hash.hexdigest().startswith(self._form.sha256):
             raise _Fault("other bytes than the published ones, by their SHA-256")
 
 
-def _transfer(url: str, form: Form, sink: _Sink, told: Told) -> None:
+def _transfer(url: str, form: Wanted, sink: _Sink, told: Told) -> None:
     """Let pooch write into the sink, and watch it."""
     from pooch import HTTPDownloader
 
@@ -251,7 +276,7 @@ def _transfer(url: str, form: Form, sink: _Sink, told: Told) -> None:
         raise _reason(errors[0], sink.length)
 
 
-def _judge(response: Any, form: Form) -> None:
+def _judge(response: Any, form: Wanted) -> None:
     """Look at an answer before its body is read."""
     status, headers = response.status_code, response.headers
     fault: Exception | None = None
@@ -261,7 +286,9 @@ def _judge(response: Any, form: Form) -> None:
         fault = _Fault(f"HTTP {status}")
     elif headers.get("content-type", "").partition(";")[0].strip().lower() in ("text/html", "application/xhtml+xml"):
         fault = _Fault("a web page instead of the file")
-    elif (length := headers.get("content-length")) is not None and length != str(form.size):
+    elif (length := headers.get("content-length")) is not None and not (
+        length.isdecimal() and _fits(int(length[:20]), form)
+    ):
         fault = _Fault(f"{length[:20]} bytes are offered, the file has {form.size:,}")
     if fault is not None:
         raise fault

@@ -17,19 +17,24 @@ from residual.data.source import FileSource, Source, expect
 
 Normalisation = Literal["per-pixel-mean", "mean-std"]
 _LARGEST = 1 << 14  # channels, or pixels on a side
+_LEAST = 0.1  # share of an image that the centre may be
 _PART = 1 << 24  # values read at a time, so that the sums need little memory
 _MOST = 10_000  # images of files that are decoded for it
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Geometry and constants: image_size (H, W), channels C, mean_CHW or mean_C11, std_C11, in pixels / 255."""
+    """Geometry and constants: image_size (H, W), channels C, mean_CHW or mean_C11, std_C11, in pixels / 255.
+
+    `crop` is the share of the resized shorter side that the centre keeps: 224 / 256 for most weights of ImageNet.
+    """
 
     image_size: tuple[int, int]
     channels: int
     normalisation: Normalisation
     mean: Tensor
     std: Tensor
+    crop: float = 1.0
 
     def normalise(self, images: Tensor) -> Tensor:
         """float32 NCHW from uint8 NCHW, on the images' device."""
@@ -42,6 +47,7 @@ class Preprocessing:
             "channels": self.channels,
             "normalisation": self.normalisation,
             "resize": "shorter side to the image size, bilinear with antialiasing, then the centre",
+            **({} if self.crop == 1 else {"crop": self.crop}),
         }
 
     def tensors(self) -> dict[str, Tensor]:
@@ -62,7 +68,10 @@ class Preprocessing:
                 raise ValueError(f"{name} is not {' x '.join(map(str, shape))} finite float32 numbers")
         if not (std > 0).all():
             raise ValueError("std is not above 0")
-        return Preprocessing((height, width), channels, normalisation, mean, std)
+        crop = facts.get("crop", 1.0)
+        if type(crop) not in (int, float) or not _LEAST <= crop <= 1:
+            raise ValueError(f"crop is {crop!r:.40}, not a share between {_LEAST} and 1")
+        return Preprocessing((height, width), channels, normalisation, mean, std, float(crop))
 
 
 def measure(source: Source, indices: Tensor, normalisation: Normalisation) -> Preprocessing:

@@ -43,7 +43,7 @@ class Origin(NamedTuple):
 
 @dataclass(frozen=True)
 class Sight:
-    """The images such weights were trained on: side, share of it that the centre keeps, and constants of pixels / 255."""
+    """The images such weights were trained on: side, share that the centre keeps, and constants of pixels / 255."""
 
     image_size: int
     crop: float
@@ -162,7 +162,7 @@ def rename(network: ResidualNetwork, family: Family) -> dict[str, Tensor]:
     """
     reason = family.refusal(network.spec)
     if reason:
-        raise ModelError(f"{family.title} has no such network", network.spec.name, reason)
+        raise ModelError(f"there is no such network in {family.title}", network.spec.name, reason)
     origins = family.origins(network.spec)
     state = {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
     found = {}
@@ -207,7 +207,8 @@ def described(where: object, parts: Mapping[str, Any]) -> NetworkSpec:
     def distance(name: str) -> int:
         entry = NETWORKS[name]
         found = departures(spec, entry.spec().model_copy(update={"classes": spec.classes, "channels": spec.channels}))
-        return len(found) + 2 * ("depths" in found) + 2 * ("unit" in found)
+        plain = "shortcut" in found and "none" in found["shortcut"]
+        return len(found) + 2 * ("depths" in found) + 2 * ("unit" in found) + 2 * plain
 
     return spec.model_copy(update={"name": min(NETWORKS, key=distance)})
 

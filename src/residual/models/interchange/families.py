@@ -76,7 +76,7 @@ def detect(foreign: Foreign, library: Library, where: object) -> tuple[Family, t
     found = [(name, family) for name in libraries for family in LIBRARIES[name] if family.looks_like(shapes)]
     if not found:
         raise ModelError(*_unknown(shapes, library, where))
-    name, family = found[0]
+    family = found[0][1]
     if len(found) > 1 and [n for n, _ in found] != ["torchvision", "timm"]:
         names = " and of ".join(n for n, _ in found)
         raise ModelError(f"the file has names of {names}", where, "name one with --from")

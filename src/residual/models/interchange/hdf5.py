@@ -74,9 +74,7 @@ def read_archive(data: bytes, where: Path) -> Foreign:
         layers = [(str(layer["class_name"]), str(layer["config"]["name"])) for layer in config["config"]["layers"]]
         weights = archive.read("model.weights.h5")
     except (KeyError, TypeError, ValueError, RecursionError, zipfile.BadZipFile, OSError, RuntimeError) as error:
-        raise ModelError(
-            f"the archive's configuration cannot be used: {error!r:.120}", where, "save it again"
-        ) from None
+        raise ModelError(f"its configuration cannot be used: {error!r:.120}", where, "save it again") from None
     return read(weights, where, _groups(layers))
 
 

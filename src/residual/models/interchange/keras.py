@@ -2,8 +2,8 @@
 
 Source: keras.applications.resnet (Keras 3.15). Layers: `conv1_conv, conv1_bn, conv2_block1_0_conv` (shortcut),
 `_1_conv, _1_bn, ..., predictions`; every convolution has a bias, eps is 1.001e-5, a bottleneck has its stride in the
-first 1x1. Kernels are HWIO, matrices (in, out). Its images are BGR, 0..255, less the mean: the first kernel is turned to
-RGB here, and the constants are said for pixels / 255. ResNetV2 puts its stride in the last unit of a stage and pools
+first 1x1. Kernels are HWIO, matrices (in, out). Its images are BGR, 0..255, less the mean: the first kernel is turned
+to RGB here, and the constants are said for pixels / 255. ResNetV2 puts its stride in the last unit of a stage and pools
 its stem with zeros, which no network here does.
 """
 
@@ -22,7 +22,7 @@ from residual.models.networks import outline
 from residual.models.spec import NetworkSpec
 
 EPS: Final = 1.001e-5
-_UNITS: Final = r"conv(?P<stage>\d+)_block(?P<unit>\d+)_(?P<conv>[123])_conv/kernel"
+_UNITS: Final = r"conv(?P<stage>\d{1,5})_block(?P<unit>\d{1,5})_(?P<conv>[123])_conv/kernel"
 
 
 def sight(_: NetworkSpec) -> Sight:
@@ -33,9 +33,9 @@ def sight(_: NetworkSpec) -> Sight:
 def recognise(shapes: Shapes, where: str) -> NetworkSpec:
     if any("_preact_bn/" in name for name in shapes):
         remedy = "it strides in the last unit of a stage and pools its stem with zeros; import ResNet50, 101 or 152"
-        raise ModelError("Keras's ResNetV2 is no network here", where, remedy)
+        raise ModelError("this is Keras's ResNetV2, no network of this program", where, remedy)
     units = {
-        re.sub(r"_block(\d+)_", lambda match: f"_block{int(match[1]) - 1}_", name): _oihw(shape)
+        re.sub(r"_block(\d{1,5})_", lambda match: f"_block{int(match[1]) - 1}_", name): _oihw(shape)
         for name, shape in shapes.items()
         if name.endswith("_conv/kernel") and "_block" in name
     }

@@ -27,7 +27,13 @@ _ADVICE = "export it again with `residual export RUN --to safetensors`"
 def pack(tensors: Mapping[str, Tensor], names: str, description: Mapping[str, Any]) -> bytes:
     """The bytes of a safetensors file with its description; equal contents give equal bytes."""
     text = json.dumps({"format": FORMAT, "names": names, **description}, sort_keys=True, allow_nan=False)
-    return safetensors.torch.save(dict(tensors), metadata={"format": "pt", TEXT: text})
+    data = safetensors.torch.save(dict(tensors), metadata={"format": "pt", TEXT: text})
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])  # the library writes the texts in any order
+    header = {"__metadata__": dict(sorted(header.pop("__metadata__").items())), **header}
+    raw = json.dumps(header, separators=(",", ":")).encode()
+    raw += b" " * (-len(raw) % 8)  # so that the tensors stay aligned
+    return len(raw).to_bytes(8, "little") + raw + data[end:]
 
 
 def description_of(foreign: Foreign, where: object) -> dict[str, Any] | None:

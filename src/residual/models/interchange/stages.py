@@ -33,7 +33,7 @@ def read_stages(shapes: Shapes, pattern: str, where: object, start: int = 0) -> 
                 raise ModelError(f"{name} is no convolution: shape {list(shape)}", where, "take another file")
             place = (int(match["stage"]) - start, int(match["unit"]))
             found.setdefault(place, {})[int(match["conv"])] = shape
-    count = 1 + max(stage for stage, _ in found)
+    count = len({stage for stage, _ in found})
     depths = tuple(sum(stage == number for stage, _ in found) for number in range(count))
     gaps = [f"{s}.{u}" for s, depth in enumerate(depths) for u in range(max(1, depth)) if (s, u) not in found]
     if gaps:

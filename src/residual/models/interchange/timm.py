@@ -3,7 +3,8 @@
 Source: timm.models.resnet and .resnetv2 (its release 1.0.31). In the `d` variants the stem is `conv1.0/.1/.3/.4/.6` and
 `bn1`, and a shortcut `downsample.1` (convolution) `.2` (BN) after average pooling. In `resnetv2` the stem's pooling
 comes before the first unit's normalisation, here after it: the same function as long as none of its scales is
-negative, which is verified. Its basic units carry their raw input past that normalisation, ours the activated one.
+negative, which is verified (in training its statistics are of other maps). Its basic units carry their raw input past
+that normalisation, ours the activated one.
 """
 
 from __future__ import annotations
@@ -99,7 +100,7 @@ D: Final = Family(
 
 def recognise_v2(shapes: Shapes, where: str) -> NetworkSpec:
     """A pre-activation network of bottlenecks with batch normalisation."""
-    pattern = r"stages\.(?P<stage>\d+)\.blocks\.(?P<unit>\d+)\.conv(?P<conv>[123])\.weight"
+    pattern = r"stages\.(?P<stage>\d{1,5})\.blocks\.(?P<unit>\d{1,5})\.conv(?P<conv>[123])\.weight"
     stages = read_stages(shapes, pattern, where)
     if not stages.bottleneck:
         remedy = "its first unit carries its raw input on, ours the activated one"
@@ -137,7 +138,7 @@ def _not_negative(scale: Tensor) -> Tensor:
     return scale
 
 
-_POOLED: Final = Change("moved before the pooling", _not_negative, _not_negative)
+_POOLED: Final = Change("moved before the pooling, where training sees other statistics", _not_negative, _not_negative)
 
 
 def origins_v2(spec: NetworkSpec) -> dict[str, Origin]:

@@ -27,7 +27,7 @@ from residual.models.spec import NetworkSpec
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 RESIZED: Final = 224 / 256
 WIDTHS: Final = (64, 128, 256, 512)
-UNITS: Final = r"layer(?P<stage>\d+)\.(?P<unit>\d+)\.conv(?P<conv>[123])\.weight"
+UNITS: Final = r"layer(?P<stage>\d{1,5})\.(?P<unit>\d{1,5})\.conv(?P<conv>[123])\.weight"
 
 
 def sight(_: NetworkSpec) -> Sight:
@@ -115,7 +115,7 @@ def recognise_vgg(shapes: Shapes, where: str) -> NetworkSpec:
     numbers = sorted(
         int(match[1])
         for name, shape in shapes.items()
-        if (match := re.fullmatch(r"features\.(\d+)\.weight", name)) and len(shape) == 4
+        if (match := re.fullmatch(r"features\.(\d{1,5})\.weight", name)) and len(shape) == 4
     )
     normal = any(re.fullmatch(r"features\.\d+\.running_mean", name) for name in shapes)
     for depths in ((2, 2, 3, 3, 3), (2, 2, 4, 4, 4)):

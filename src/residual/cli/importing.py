@@ -1,0 +1,149 @@
+"""`residual import`."""
+
+from __future__ import annotations
+
+import json as json_
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from residual.cli.text import Whole, printable
+
+if TYPE_CHECKING:
+    from residual.models.interchange.conversion import Report
+
+_NAMES_LIMIT = 1 << 24
+
+
+def import_(
+    weights: str,
+    /,
+    *,
+    to: str,
+    from_: Annotated[
+        Literal["auto", "torchvision", "timm", "keras", "cifar", "safetensors"], Parameter(name="--from")
+    ] = "auto",
+    classes: str | None = None,
+    channels: Whole | None = None,
+    resize: Whole | None = None,
+    part: str | None = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Make a model folder of weights from elsewhere, which evaluate and predict take.
+
+    Nothing in the file is run. Every tensor is accounted for, or the file is refused.
+
+    Parameters
+    ----------
+    weights
+        A .safetensors, .pth, .pt, .th, .pth.tar, .bin, .h5, .weights.h5 or .keras file; or torchvision:resnet50 and
+        the like, which is downloaded and verified.
+    to
+        The model folder to make; it must not exist.
+    from_
+        Whose names the tensors have; auto finds out and says so.
+    classes
+        A text file with the name of a class on each line, in the order of the labels.
+    channels
+        Channels of the images it shall take, if not those it was trained on: the first convolution is adapted.
+    resize
+        The side to which images are resized before the centre is cut, if not what is usual for the library.
+    part
+        Which dictionary of a checkpoint that holds several, as state_dict_ema.
+    json
+        The report as JSON.
+    """
+    from residual.environment import check_versions
+    from residual.errors import UsageError, argument
+
+    check_versions()
+    target = Path(os.path.expanduser(to))
+    if os.path.lexists(target) and (not target.is_dir() or any(target.iterdir())):
+        raise UsageError("something stands there already", target, "name another --to")
+    if channels is not None and not 1 <= channels <= 1024:
+        raise UsageError(f"{channels} is out of range", "--channels", "choose a number between 1 and 1024")
+    names = _read_names(Path(os.path.expanduser(classes))) if classes is not None else None
+
+    from residual.export.imported import classifier_of
+    from residual.models.interchange.families import bring_in
+    from residual.models.interchange.foreign import read_foreign
+    from residual.sealed import write_folder
+
+    path, usual = _file(weights)
+    foreign = read_foreign(path, part)
+    brought = bring_in(foreign, "torchvision" if usual is not None else from_, path, channels)
+    classifier, said = classifier_of(brought, foreign, names, resize if resize is not None else usual)
+    write_folder(
+        target, classifier.pack(), "model", {"step": classifier.provenance["step"], "imported": foreign.sha256}
+    )
+    spec, report = brought.network.spec, brought.report
+    if json:
+        facts = {"folder": str(target), "file": foreign.file, "sha256": foreign.sha256, "form": foreign.form}
+        print(json_.dumps({**facts, "network": spec.model_dump(mode="json"), "report": report.as_dict(), "said": said}))
+        return 0
+    height, width = classifier.preprocessing.image_size
+    _tell(report, said, f"{foreign.file} ({foreign.form}, SHA-256 {foreign.sha256})")
+    print(
+        printable(f"network  {spec.name}, {spec.classes} classes, {spec.channels} channels, {height} x {width} pixels")
+    )
+    print(printable(f"model    {target}"))
+    print(printable(f"next     residual predict {argument(target)} IMAGE_OR_FOLDER"))
+    return 0
+
+
+def _file(weights: str) -> tuple[Path, int | None]:
+    """The file meant; of published weights also the side their images are resized to."""
+    path = Path(os.path.expanduser(weights))
+    library, colon, _ = weights.partition(":")
+    # A drive of Windows is one letter; and a file of that very name is a file.
+    if not colon or len(library) < 2 or {"/", "\\"} & {*library} or os.path.lexists(path):
+        return path, None
+    from residual.data.weights import fetch_weights
+    from residual.models.interchange.published import find_published
+
+    found = find_published(weights)
+    return fetch_weights(found.file), found.resize
+
+
+def _read_names(path: Path) -> list[str]:
+    from residual.errors import UsageError
+    from residual.files import Damaged, read_regular
+
+    try:
+        lines = read_regular(path, _NAMES_LIMIT).decode("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError, Damaged) as error:
+        reason = getattr(error, "strerror", None) or getattr(error, "what", None) or "not UTF-8"
+        raise UsageError(f"the names of the classes cannot be read: {reason}", path, "name a text file") from None
+    names = [line.strip() for line in lines]
+    while names and not names[-1]:
+        names.pop()
+    for fault, found in (("is empty", ""), *((f"is there twice: {n:.40}", n) for n in _twins(names))):
+        if found in names:
+            line = names.index(found) + 1
+            raise UsageError(f"line {line} {fault}", path, "give every class a name of its own")
+    return names
+
+
+def _twins(names: Sequence[str]) -> list[str]:
+    seen: set[str] = set()
+    return [name for name in names if name in seen or seen.add(name)][:1]  # type: ignore[func-returns-value]
+
+
+def _tell(report: Report, said: list[str], file: str) -> None:
+    lines: list[tuple[str, Any]] = [
+        ("file", file),
+        ("names", f"of {report.family}: {len(report.matched)} matched, {len(report.converted)} converted"),
+    ]
+    changes: dict[str, list[str]] = {}
+    for name, how in report.converted:
+        changes.setdefault(how, []).append(name)
+    for how, names in changes.items():
+        lines.append(("changed", f"{how}: {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")))
+    if report.missing:
+        lines.append(("missing", f"{len(report.missing)} counters of batches, set to 0"))
+    lines += [("note", words) for words in (*report.remarks, *said)]
+    for label, words in lines:
+        print(printable(f"{label:<8} {words}"))

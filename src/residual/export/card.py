@@ -1,0 +1,131 @@
+"""The model card of a run: Markdown with a YAML head, as the Hugging Face hub reads it, with measured figures only.
+
+Source of the form: https://huggingface.co/docs/hub/model-cards (`model-index`). JSON is YAML, so every value of the
+head is written as JSON, and nothing in a name can break out of it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, Final
+
+from residual.evaluation.classifier import Classifier
+from residual.files import Facts
+
+MARK: Final = "<!-- written by `residual card` -->"
+_DATASETS: Final = {"cifar-10": ("CIFAR-10", "cifar10"), "cifar-100": ("CIFAR-100", "cifar100")}
+_SHARES: Final = {"top1": "top-1", "top3": "top-3", "top5": "top-5"}
+
+
+def card(classifier: Classifier, name: str, result: Facts | None) -> str:
+    """The text of README.md.
+
+    Args:
+        result: the figures of a finished run, as `result.json` has them; None where nothing was measured.
+    """
+    return "\n".join([*_head(classifier, name, result), "", MARK, "", *_body(classifier, name, result)]) + "\n"
+
+
+def _head(classifier: Classifier, name: str, result: Facts | None) -> Iterator[str]:
+    yield "---"
+    yield 'library_name: "residual"'
+    yield 'pipeline_tag: "image-classification"'
+    yield f"tags: {json.dumps(['image-classification', 'residual', classifier.spec.name])}"
+    if result is not None:
+        title, kind = _dataset(result["data"]["name"])
+        if result["data"]["name"] in _DATASETS:
+            yield f"datasets: {json.dumps([kind])}"
+        yield 'metrics: ["accuracy"]'
+        entries = [
+            {
+                "task": {"type": "image-classification"},
+                "dataset": {"name": title, "type": kind, "split": split},
+                "metrics": [
+                    {"type": "accuracy", "name": words, "value": scores[key]} for key, words in _SHARES.items()
+                ],
+            }
+            for split, scores in result["final"].items()
+        ]
+        yield f"model-index: {json.dumps([{'name': name, 'results': entries}])}"
+    yield "---"
+
+
+def _dataset(name: str) -> tuple[str, str]:
+    return _DATASETS.get(name, (name, name))
+
+
+def _body(classifier: Classifier, name: str, result: Facts | None) -> Iterator[str]:
+    spec, sight = classifier.spec, classifier.preprocessing
+    height, width = sight.image_size
+    parameters = sum(parameter.numel() for parameter in classifier.network.parameters())
+    yield f"# {_plain(name)}"
+    yield ""
+    yield (
+        f"{spec.name}, shortcut {spec.shortcut}, {parameters:,} parameters. It tells {spec.classes} classes apart in "
+        f"images of {height} x {width} pixels and {sight.channels} channels."
+    )
+    yield ""
+    if result is None:
+        yield from _unmeasured(classifier)
+    else:
+        yield from _measured(result)
+    yield ""
+    yield "## Images"
+    yield ""
+    cut = "" if sight.crop == 1 else f"; of the shorter side the centre keeps {sight.crop:.4g}"
+    yield f"Resized: {sight.facts()['resize']}{cut}."
+    yield f"Normalised: {sight.normalisation}, with the constants stored beside the weights."
+    yield ""
+    yield "## Use"
+    yield ""
+    yield "    residual predict FOLDER image.png"
+    yield ""
+    yield "## Classes"
+    yield ""
+    names = [_plain(label) for label in classifier.class_names[:20]]
+    more = f" and {spec.classes - 20:,} more" if spec.classes > 20 else ""
+    yield ", ".join(names) + more + "."
+
+
+def _measured(result: Facts) -> Iterator[str]:
+    protocol, device, machine = result["protocol"], result["device"], result["machine"]
+    title, _ = _dataset(result["data"]["name"])
+    yield "## Figures"
+    yield ""
+    yield f"Of one run, seed {result['seed']}, at its last step, on {_plain(title)}; {protocol['view']} view."
+    yield ""
+    yield "| split | images | top-1 | top-3 | top-5 | loss |"
+    yield "|---|---:|---:|---:|---:|---:|"
+    for split, scores in result["final"].items():
+        shares = " | ".join(f"{100 * scores[key]:.2f} %" for key in _SHARES)
+        yield f"| {split} | {scores['images']:,} | {shares} | {scores['loss']:.4f} |"
+    yield ""
+    yield f"- training: {_plain(protocol['training'])}; selection: {_plain(protocol['selection'])}"
+    watched = "were" if protocol["watched_test"] else "were not"
+    yield f"- the test images {watched} looked at during training"
+    yield f"- recipe {_plain(result['recipe'])}, {result['steps']:,} steps, {result['images_seen']:,} images seen"
+    yield f"- {_plain(_device(device))}, {_plain(machine['processor'])}, {result['seconds']:,.0f} s, {result['date']}"
+    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    yield f"- {_plain(versions)}"
+
+
+def _device(device: Facts) -> str:
+    return str(device.get("name") or device.get("device") or "")
+
+
+def _unmeasured(classifier: Classifier) -> Iterator[str]:
+    yield "## Figures"
+    yield ""
+    yield "None: this model was not trained here, and nothing of it was measured."
+    origin: dict[str, Any] | None = classifier.provenance.get("imported")
+    if origin:
+        yield ""
+        yield f"- from {_plain(origin['file'])}, SHA-256 {_plain(origin['sha256'])}"
+        yield f"- names of {_plain(origin['library'])}"
+
+
+def _plain(text: object) -> str:
+    """Text in which nothing is Markdown or HTML, on one line."""
+    line = " ".join(str(text).split())
+    return "".join(f"\\{letter}" if letter in "\\`*_[]<>|#" else letter for letter in line)

@@ -1,0 +1,131 @@
+"""A classifier from foreign weights: the network, the images it expects, the names of its classes, where it came from.
+
+What a file does not tell is taken from its library's published weights and said; nothing of it is measured here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from residual.data.cifar import CLASS_NAMES, OFFICIAL
+from residual.data.preprocessing import Preprocessing
+from residual.errors import ModelError, UsageError
+from residual.evaluation.classifier import Classifier
+from residual.models.interchange.class_names import imagenet_names
+from residual.models.interchange.conversion import Sight
+from residual.models.interchange.families import Brought
+from residual.models.interchange.foreign import Foreign
+
+ELSEWHERE = "the images its weights were trained on"
+
+
+def classifier_of(
+    brought: Brought, foreign: Foreign, names: Sequence[str] | None = None, resize: int | None = None
+) -> tuple[Classifier, list[str]]:
+    """The classifier, and what was assumed for it, line by line.
+
+    Args:
+        names: of the classes, in the order of their labels, if not those the file or its library is known for.
+        resize: the side to which images are resized before the centre is cut, if not that of the library.
+
+    Raises:
+        ModelError: the file's own description does not fit its network.
+        UsageError: there are not as many names as classes.
+    """
+    said: list[str] = []
+    spec, description = brought.network.spec, brought.description
+    if description is not None:
+        preprocessing = _restored(description, foreign.file)
+    else:
+        assert brought.sight is not None  # one of the two always is
+        preprocessing = _preprocessing(brought.sight)
+        said.append(f"constants: {brought.sight.source}")
+    if resize is not None:
+        side = preprocessing.image_size[0]
+        if not side <= resize <= 10 * side:
+            raise UsageError(f"resize is {resize}", "--resize", f"choose a side between {side} and {10 * side}")
+        preprocessing = replace(preprocessing, crop=side / resize)
+    preprocessing = _with_channels(preprocessing, spec.channels, foreign.file)
+    found, words = _names(brought, names)
+    said.append(words)
+    old = (description or {}).get("provenance", {})
+    provenance = {
+        **old,
+        "run": foreign.file,
+        "step": old.get("step", 0),
+        "data": old.get("data") or _data(found),
+        "imported": {
+            "file": foreign.file,
+            "sha256": foreign.sha256,
+            "form": foreign.form,
+            "library": brought.report.family,
+            "report": brought.report.as_dict(),
+            "assumed": said,
+        },
+    }
+    return Classifier(brought.network, preprocessing, found, provenance), said
+
+
+def _preprocessing(sight: Sight) -> Preprocessing:
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (sight.mean, sight.std))
+    return Preprocessing((sight.image_size,) * 2, len(sight.mean), "mean-std", mean, std, sight.crop)
+
+
+def _restored(description: dict[str, Any], where: str) -> Preprocessing:
+    try:
+        constants = {name: torch.tensor(values) for name, values in description["constants"].items()}
+        names = description["class_names"]
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError("class_names is not a list of names")
+        if type(description["provenance"].get("step", 0)) is not int:
+            raise ValueError("provenance has no step")
+        return Preprocessing.restore(description["preprocessing"], constants)
+    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        remedy = "export it again with `residual export RUN --to safetensors`"
+        raise ModelError(f"the file's description cannot be used: {error!r:.120}", where, remedy) from None
+
+
+def _with_channels(preprocessing: Preprocessing, channels: int, where: str) -> Preprocessing:
+    """The constants for other channels: their mean for one, else repeated in turn."""
+    before = preprocessing.channels
+    if before == channels:
+        return preprocessing
+    if preprocessing.normalisation != "mean-std":
+        raise ModelError("its mean image has other channels", where, f"leave --channels at {before}")
+
+    def turned(values: Tensor) -> Tensor:
+        return values.mean(0, keepdim=True) if channels == 1 else values[torch.arange(channels) % before]
+
+    mean, std = turned(preprocessing.mean), turned(preprocessing.std)
+    return replace(preprocessing, channels=channels, mean=mean, std=std)
+
+
+def _names(brought: Brought, names: Sequence[str] | None) -> tuple[tuple[str, ...], str]:
+    classes = brought.network.spec.classes
+    if names is not None:
+        if len(names) != classes:
+            raise UsageError(f"{len(names)} names for {classes} classes", "--classes", "give one name on each line")
+        return tuple(names), "classes: as given"
+    if brought.description is not None:
+        found = tuple(brought.description["class_names"])
+        if len(found) != classes:
+            what = f"{len(found)} class names for {classes} classes"
+            raise ModelError(what, brought.report.family, "give them with --classes")
+        return found, "classes: from the file"
+    if classes == 1000:
+        return imagenet_names(), "classes: the 1000 of ImageNet in their usual order"
+    if brought.report.family == "cifar" and classes == len(CLASS_NAMES):
+        return CLASS_NAMES, "classes: the ten of CIFAR-10 in their official order"
+    return tuple(f"class {number}" for number in range(classes)), "classes: not known, numbered; --classes names them"
+
+
+def _data(names: tuple[str, ...]) -> dict[str, Any]:
+    """What `evaluate` looks for: CIFAR-10 where the classes are its own, else a folder that must be named."""
+    if names == CLASS_NAMES:
+        return {"name": "cifar-10", "origin": "", "checksums": dict(OFFICIAL)}
+    return {"name": "folder", "origin": ELSEWHERE, "checksums": {}}

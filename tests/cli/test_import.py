@@ -1,0 +1,190 @@
+"""`residual import`, `export` and `card`: files out and in through the command line, and their refusals."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+
+from residual.data.images import decode, read_image
+from residual.evaluation.classifier import Classifier
+from residual.models.interchange import published
+from residual.models.interchange.published import Published
+from tests.data.photographs import photographs
+from tests.models.interchange.broken import OWNED, Evil, saved
+from tests.models.interchange.layouts import Layers, cifar, make_resnet
+
+NAMES = ("cat", "dog", "owl")
+
+
+@pytest.fixture
+def small(here: Path) -> str:
+    """Weights of the CIFAR code for three classes, wrapped as DataParallel saves them."""
+    state = make_resnet((1, 1, 1), (4, 8, 16), False, 3, "cifar")
+    wrapped = {f"module.{name}": tensor for name, tensor in state.items()}
+    (here / "small.th").write_bytes(saved({"state_dict": wrapped, "best_prec1": 91.2}))
+    (here / "names.txt").write_text("\n".join(NAMES) + "\n")
+    return "small.th"
+
+
+def test_foreign_weights_evaluate_and_predict(say, small, here):
+    said = say("import", small, "--to", "net", "--classes", "names.txt")
+    assert said.code == 0, said.err
+    for words in ("cifar", "begin with module.", "taken: state_dict", "left aside: best_prec1", "ImageNet's constants"):
+        assert words in said.out
+    photographs(here / "photos", NAMES, 4)
+    rows = json.loads(say("predict", "net", "photos", "--format", "json", "--top-k", 3).out)
+    state = make_resnet((1, 1, 1), (4, 8, 16), False, 3, "cifar")
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    sight = Classifier.load(here / "net").preprocessing
+    for row in rows[:3]:
+        pixels = read_image(Path(row["file"]), sight)
+        with torch.no_grad():
+            expected = cifar(Layers(state), ((pixels / 255 - mean) / std).unsqueeze(0)).softmax(1)[0]
+        shares = {p["class"]: p["probability"] for p in row["predictions"]}
+        assert [shares[name] for name in NAMES] == pytest.approx(expected.tolist(), rel=1e-4)
+    judged = json.loads(say("evaluate", "net", "--data", "photos", "--json").out)
+    assert (judged["images"], judged["step"]) == (12, 0)
+
+
+def test_where_it_came_from_is_kept(say, small, here):
+    facts = json.loads(say("import", small, "--to", "net", "--classes", "names.txt", "--json").out)
+    digest = hashlib.sha256((here / small).read_bytes()).hexdigest()
+    assert (facts["sha256"], facts["network"]["shortcut"], facts["report"]["missing"]) == (digest, "A-both", [])
+    origin = Classifier.load(here / "net").provenance["imported"]
+    assert (origin["file"], origin["sha256"], origin["library"]) == ("small.th", digest, "cifar")
+    assert origin["report"]["matched"] == facts["report"]["matched"] > 20
+
+
+def test_without_images_of_its_own_it_asks_for_them(say, refused, small):
+    say("import", small, "--to", "net")
+    refused(3, ["evaluate", "net"], "no such folder (the images its weights were trained on)", "--data")
+
+
+def test_resized_to_256_and_cut_to_224(say, here):
+    state = make_resnet((1, 1, 1, 1), (2, 4, 4, 4), False, 1000)
+    safetensors.torch.save_file(state, here / "tv.safetensors")
+    said = say("import", "tv.safetensors", "--to", "net")
+    assert "timm names these tensors alike" in said.out
+    assert "the 1000 of ImageNet" in said.out
+    made = Classifier.load(here / "net")
+    assert (made.class_names[0], made.class_names[999], len(set(made.class_names))) == ("tench", "toilet tissue", 1000)
+    photographs(here / "photos", ["cat"], 1)
+    (file,) = (here / "photos" / "cat").iterdir()
+    whole = decode(file, 3)
+    larger = torch.nn.functional.interpolate(
+        whole[None], (256, 284), mode="bilinear", antialias=True, align_corners=False
+    )[0]
+    assert tuple(whole.shape[1:]) == (36, 40)
+    assert torch.equal(read_image(file, made.preprocessing), larger[:, 16:240, 30:254])
+    say("import", "tv.safetensors", "--to", "other", "--resize", 232, "--channels", 1)
+    other = Classifier.load(here / "other")
+    assert other.preprocessing.crop == pytest.approx(224 / 232)
+    assert other.spec.channels == other.preprocessing.channels == 1
+
+
+def test_evaluate_and_predict_see_the_same_part_of_an_image(say, here):
+    state = make_resnet((1, 1, 1, 1), (2, 4, 4, 4), False, 3)
+    safetensors.torch.save_file(state, here / "tv.safetensors")
+    (here / "names.txt").write_text("\n".join(NAMES))
+    say("import", "tv.safetensors", "--to", "net", "--classes", "names.txt")
+    photographs(here / "photos", NAMES, 2)
+    rows = json.loads(say("predict", "net", "photos", "--format", "json").out)
+    shares = [{p["class"]: p["probability"] for p in row["predictions"]} for row in rows]
+    losses = [-math.log(share[Path(row["file"]).parent.name]) for row, share in zip(rows, shares, strict=True)]
+    judged = json.loads(say("evaluate", "net", "--data", "photos", "--json").out)
+    assert judged["loss"] == pytest.approx(sum(losses) / len(losses), rel=1e-4)
+
+
+def test_by_name_from_the_cache(say, refused, here, monkeypatch):
+    monkeypatch.setenv("RESIDUAL_CACHE", str(here / "cache"))
+    data = saved(make_resnet((1, 1, 1, 1), (2, 4, 4, 4), False, 3))
+    name = f"resnet18-{hashlib.sha256(data).hexdigest()[:8]}.pth"
+    monkeypatch.setitem(published.TORCHVISION, "resnet18", Published(name, 232))
+    (here / "cache" / "weights").mkdir(parents=True)
+    (here / "cache" / "weights" / name).write_bytes(data)
+    said = say("import", "torchvision:resnet18", "--to", "net")
+    assert said.code == 0, said.err
+    assert Classifier.load(here / "net").preprocessing.crop == pytest.approx(224 / 232)
+    refused(2, ["import", "torchvision:resnet51", "--to", "x"], "no weights are named", "resnet50")
+    refused(2, ["import", "caffe:resnet50", "--to", "x"], "no weights are known of 'caffe'")
+
+
+def test_refusals(refused, small, here):
+    (here / "taken").mkdir()
+    (here / "taken" / "file").touch()
+    (here / "two.txt").write_text("cat\ndog\n")
+    (here / "twice.txt").write_text("cat\ndog\ncat\n")
+    (here / "evil.pth").write_bytes(saved({"state_dict": Evil()}))
+    refused(2, ["import", small, "--to", "taken"], "something stands there already (taken)")
+    refused(2, ["import", small, "--to", "x", "--classes", "two.txt"], "2 names for 3 classes")
+    refused(2, ["import", small, "--to", "x", "--classes", "twice.txt"], "is there twice: cat")
+    refused(2, ["import", small, "--to", "x", "--classes", "none.txt"], "cannot be read")
+    refused(2, ["import", small, "--to", "x", "--channels", 0], "--channels")
+    refused(2, ["import", small, "--to", "x", "--resize", 8], "--resize")
+    refused(4, ["import", small, "--to", "x", "--from", "keras"], "has not the names of keras, but of cifar")
+    refused(4, ["import", small, "--to", "x", "--part", "ema"], "no part 'ema'", "choose one of state_dict")
+    refused(4, ["import", "evil.pth", "--to", "x"], "nothing was run: the file asks for")
+    refused(4, ["import", "nothing.pth", "--to", "x"], "no such file (nothing.pth)")
+    assert not os.path.lexists(here / OWNED)
+
+
+# Out, and in again
+
+
+def test_a_run_goes_out_and_comes_back(say, finished):
+    assert say("export", finished, "--to", "safetensors", "--out", "x.safetensors").code == 0
+    assert say("import", "x.safetensors", "--to", "back").code == 0
+    old, new = (json.loads(say("evaluate", place, "--json").out) for place in (finished, "back"))
+    assert {k: old[k] for k in ("loss", "top1", "confusion", "step")} == {
+        k: new[k] for k in ("loss", "top1", "confusion", "step")
+    }
+
+
+def test_exports_are_refused_in_one_line(refused, finished, here):
+    (here / "there.onnx").touch()
+    refused(
+        4, ["export", finished, "--to", "torchvision", "--out", "x.pth"], "torchvision has no network like resnet-8"
+    )
+    refused(2, ["export", finished, "--to", "onnx", "--out", "x.pth"], "must be named .onnx")
+    refused(2, ["export", finished, "--to", "safetensors", "--out", "x.pth"], "must be named .safetensors")
+    refused(2, ["export", finished, "--to", "onnx", "--out", "there.onnx"], "something stands there already")
+    refused(2, ["export", finished, "--to", "timm", "--out", "x.pth", "--prepared"], "--prepared goes with --to onnx")
+    refused(2, ["export", finished, "--to", "onnx", "--out", "x.onnx", "--check", 0], "--check")
+
+
+def test_onnx_through_the_command_line(say, refused, finished, here, monkeypatch):
+    runtime: Any = pytest.importorskip("onnxruntime", reason="needs residual[onnx]")
+    from residual.export import onnx_file
+
+    said = say("export", finished, "--to", "onnx", "--out", "x.onnx", "--prepared", "--check", 50)
+    assert said.code == 0, said.err
+    assert "agrees on 50 images (test images of digits): the same best class for all" in said.out
+    assert "opset 18" in said.out
+    names = {"images", "probabilities"}
+    session = runtime.InferenceSession(str(here / "x.onnx"), providers=["CPUExecutionProvider"])
+    assert {v.name for v in (*session.get_inputs(), *session.get_outputs())} == names
+    monkeypatch.setattr(onnx_file, "TOLERANCE", -1.0)
+    monkeypatch.setattr(onnx_file, "_graph", lambda *_: importlib.import_module("onnx").load(str(here / "x.onnx")))
+    refused(4, ["export", finished, "--to", "onnx", "--out", "y.onnx", "--prepared"], "the graph answers otherwise")
+
+
+def test_the_card_of_a_run(say, refused, finished, here):
+    assert say("card", finished).code == 0
+    text = (here / finished / "README.md").read_text(encoding="utf-8")
+    result = json.loads((here / finished / "result.json").read_text())
+    assert f"{100 * result['final']['test']['top1']:.2f} %" in text
+    assert say("card", finished).code == 0  # its own is replaced
+    (here / "mine.md").write_text("mine")
+    refused(2, ["card", finished, "--out", "mine.md"], "another file stands there (mine.md)")
+    refused(2, ["card", finished / "model"], "sealed")
+    assert say("card", finished / "model", "--out", "model.md").code == 0
+    assert "nothing of it was measured" in (here / "model.md").read_text(encoding="utf-8")

@@ -1,0 +1,78 @@
+"""The model card: its head is YAML with the measured figures, and no name can break out of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from residual.data.preprocessing import Preprocessing
+from residual.evaluation.classifier import Classifier
+from residual.export.card import MARK, card
+from residual.models import NetworkSettings, build, resolve
+
+RESULT: dict[str, Any] = {
+    "data": {"name": "cifar-10"},
+    "final": {"test": {"images": 10_000, "top1": 0.9125, "top3": 0.98, "top5": 0.995, "loss": 0.3, "extra": 1}},
+    "protocol": {"training": "final", "view": "single", "selection": "none", "watched_test": False},
+    "device": {"device": "cpu"},
+    "machine": {"processor": "A processor"},
+    "recipe": "cifar10",
+    "seed": 3,
+    "steps": 64_000,
+    "images_seen": 8_192_000,
+    "seconds": 1234.5,
+    "date": "2026-01-02",
+    "versions": {"torch": "2.13.0"},
+}
+
+
+def classifier(*names: str) -> Classifier:
+    spec = resolve(NetworkSettings(name="resnet-8", widths=(4, 4, 4)), len(names))
+    sight = Preprocessing((32, 32), 3, "mean-std", torch.zeros(3, 1, 1), torch.ones(3, 1, 1), 0.875)
+    return Classifier(build(spec), sight, names, {"step": 1})
+
+
+def head(text: str) -> Any:
+    yaml: Any = pytest.importorskip("yaml", reason="the head is read with PyYAML")
+    before, top, _ = text.split("---\n", 2)
+    assert before == ""
+    return yaml.safe_load(top)
+
+
+def test_the_head_holds_the_figures():
+    text = card(classifier("cat", "dog"), "my run", RESULT)
+    found = head(text)
+    assert found["library_name"] == "residual"
+    assert found["pipeline_tag"] == "image-classification"
+    assert found["datasets"] == ["cifar10"]
+    (entry,) = found["model-index"]
+    (result,) = entry["results"]
+    assert entry["name"] == "my run"
+    assert result["dataset"] == {"name": "CIFAR-10", "type": "cifar10", "split": "test"}
+    assert {m["name"]: m["value"] for m in result["metrics"]} == {"top-1": 0.9125, "top-3": 0.98, "top-5": 0.995}
+    assert "| test | 10,000 | 91.25 % | 98.00 % | 99.50 % | 0.3000 |" in text
+    assert "the test images were not looked at during training" in text
+    assert "the centre keeps 0.875" in text
+    assert MARK in text
+
+
+def test_names_break_out_of_nothing():
+    evil = 'x"\n---\nlicense: mit\n<script>|'
+    text = card(classifier(evil, "dog"), evil, {**RESULT, "data": {"name": evil}, "recipe": evil})
+    found = head(text)
+    assert "license" not in found
+    assert found["model-index"][0]["name"] == evil
+    assert "<script>" not in text.split("---\n", 2)[2]
+    assert text.count("\n---\n") == 1
+
+
+def test_without_figures_it_says_so():
+    made = classifier("cat", "dog")
+    made.provenance["imported"] = {"file": "w.pth", "sha256": "0" * 64, "library": "torchvision"}
+    text = card(made, "brought", None)
+    assert "model-index" not in head(text)
+    assert "nothing of it was measured" in text
+    assert "w.pth" in text
+    assert "%" not in text

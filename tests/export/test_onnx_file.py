@@ -1,0 +1,119 @@
+"""An ONNX file answers as the network does, in another program's runtime, for any number of images."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from residual.data.digits import read_digits
+from residual.data.preprocessing import measure
+from residual.data.source import everything
+from residual.errors import EnvironmentFault, ModelError
+from residual.evaluation.classifier import Classifier
+from residual.export import onnx_file
+from residual.export.onnx_file import OPSET, export_onnx
+from residual.models import NetworkSettings, build, resolve
+
+onnx: Any = pytest.importorskip("onnx", reason="needs residual[onnx]")
+onnxruntime: Any = pytest.importorskip("onnxruntime", reason="needs residual[onnx]")
+
+COUNT = 200
+
+
+@pytest.fixture(scope="module")
+def digits() -> torch.Tensor:
+    return read_digits().train.read(torch.arange(COUNT))
+
+
+def made(seed: int = 1) -> Classifier:
+    train = read_digits().train
+    spec = resolve(NetworkSettings(name="preact-8", widths=(4, 8, 16)), 10, channels=1)
+    network = build(spec, seed)
+    sight = measure(train, everything(train)[:500], "per-pixel-mean")
+    with torch.no_grad():
+        for _ in range(3):
+            network(sight.normalise(train.read(torch.arange(64))))
+    return Classifier(network.eval(), sight, tuple("0123456789"), {"step": 3, "data": {"name": "digits"}})
+
+
+@pytest.fixture(scope="module")
+def prepared(digits: torch.Tensor) -> tuple[Classifier, bytes, Any]:
+    classifier = made()
+    return classifier, *export_onnx(classifier, digits, prepared=True)
+
+
+def run(data: bytes, images: torch.Tensor) -> np.ndarray:
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(None, {"images": images.numpy()})[0])
+
+
+def test_pixels_in_probabilities_out(prepared, digits):
+    classifier, data, found = prepared
+    assert (found.images, found.same) == (COUNT, COUNT)
+    assert found.largest <= 1e-4
+    expected = classifier.probabilities(digits).numpy()
+    for count in (1, 3, COUNT):
+        shares = run(data, digits[:count])
+        assert shares.shape == (count, 10)
+        np.testing.assert_allclose(shares, expected[:count], atol=1e-5)
+    assert expected.std() > 0.001
+
+
+def test_what_the_file_says_of_itself(prepared):
+    classifier, data, _ = prepared
+    model = onnx.load_from_string(data)
+    assert [(o.domain, o.version) for o in model.opset_import if not o.domain] == [("", OPSET)]
+    facts = {entry.key: entry.value for entry in model.metadata_props}
+    assert json.loads(facts["class_names"]) == list("0123456789")
+    assert json.loads(facts["provenance"]) == classifier.provenance
+    assert json.loads(facts["prepared"]) is True
+    (given,), (answer,) = model.graph.input, model.graph.output
+    assert (given.name, answer.name) == ("images", "probabilities")
+    assert given.type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    assert given.type.tensor_type.shape.dim[0].dim_param  # any number
+    assert not any(tensor.external_data for tensor in model.graph.initializer)
+
+
+def test_the_network_alone_gives_logits(digits):
+    classifier = made()
+    data, found = export_onnx(classifier, digits[:20])
+    seen = classifier.preprocessing.normalise(digits[:7])
+    with torch.inference_mode():
+        np.testing.assert_allclose(run(data, seen), classifier.network(seen).numpy(), atol=1e-4)
+    assert found.images == 20
+
+
+def test_another_answer_is_refused(prepared, digits, monkeypatch):
+    _, data, _ = prepared
+    monkeypatch.setattr(onnx_file, "_graph", lambda *_: onnx.load_from_string(data))
+    with pytest.raises(
+        ModelError, match=r"the graph answers otherwise in ONNX Runtime: \d+ of 200 alike, largest difference 0\.\d"
+    ):
+        export_onnx(made(seed=2), digits, prepared=True)
+
+
+def test_too_large_a_network_is_refused_at_once(digits, monkeypatch):
+    monkeypatch.setattr(onnx_file, "_LIMIT", 1000)
+    with pytest.raises(ModelError, match="an ONNX file holds at most 2 GB"):
+        export_onnx(made(), digits)
+
+
+@pytest.mark.parametrize("name", ["onnx", "onnxruntime", "onnxscript"])
+def test_without_the_extra_one_line_says_what_to_install(digits, monkeypatch, name):
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(EnvironmentFault, match=r"pip install 'residual\[onnx\]'"):
+        export_onnx(made(), digits)
+
+
+def test_an_exporter_that_fails_is_one_line(digits, monkeypatch):
+    def fail(*_: object) -> None:
+        raise RuntimeError("many\nlines")
+
+    monkeypatch.setattr(onnx_file, "_graph", fail)
+    with pytest.raises(ModelError, match="cannot be written as ONNX: many lines"):
+        export_onnx(made(), digits)
