@@ -113,7 +113,10 @@ def test_the_page_says_what_the_report_says(data):
     (sums,) = found.table("SHA-256")[1:]
     assert sums == list(*run.data["checksums"].items())
     assert run.command in "".join(found.texts)
-    assert len(found.every("img")) == len(judged.mistakes)
+    assert len(found.every("img")) == 2 * (len(judged.mistakes) + len(judged.examples))  # each with its map
+    error = percent(judged.calibration.error).replace("\u00a0", " ")
+    assert f"lie {error} on average" in found.text().replace("\u00a0", " ")
+    assert found.text().count("answered rightly and most surely") == 1
 
 
 def test_the_same_report_gives_the_same_page(data):
@@ -169,7 +172,7 @@ def test_several_runs_stand_beside_each_other(data):
     assert found.table("Settings whose values")[1:] == [["recipe.seed", "0", "5"]]
     for words in ("Its model is gone.", "this run is damaged: cut", "not finished: step 3 of 12"):
         assert words in found.text()
-    assert sum(attributes.get("class") == "plot" for attributes in found.every("svg")) == 6
+    assert sum(attributes.get("class") == "plot" for attributes in found.every("svg")) == 6 + 1  # and the reliability
 
 
 def test_a_report_without_answers_is_a_page(data):

@@ -15,6 +15,7 @@ from residual.analysis.curves import curves
 from residual.analysis.report import judge, names_of, read_report
 from residual.data.source import MemorySource
 from residual.errors import DataError, ModelError, UsageError
+from residual.evaluation.calibration import calibration
 from residual.evaluation.predictions import Predictions
 from residual.evaluation.use import evaluate_run
 from residual.runs.folder import RunFolder
@@ -64,6 +65,25 @@ def test_mistakes_carry_their_images_and_probabilities(finished):
     for mistake in judged.mistakes:
         assert mistake.loss == pytest.approx(-math.log(mistake.probability_of_truth), rel=1e-6)
         assert mistake.probability >= mistake.probability_of_truth
+
+
+def test_examples_and_mistakes_carry_their_maps(finished):
+    (run,) = read_report([finished]).runs
+    judged = run.judged
+    assert judged is not None
+    assert len(judged.maps) == len(judged.mistakes)
+    assert len(judged.example_maps) == len(judged.examples) == len(judged.example_images) == len(judged.example_titles)
+    assert all(shown.shape == (3, *image.shape[1:]) for shown, image in zip(judged.maps, judged.images, strict=True))
+    worst = [one.number for one in judged.classes]
+    assert [one.number for one in judged.examples] == [k for k in worst if k in {e.number for e in judged.examples}]
+    sheet = evaluate_run(finished.path).sheet
+    shares = sheet.logits.double().softmax(1)
+    for one, title in zip(judged.examples, judged.example_titles, strict=True):
+        right = (sheet.labels == one.number) & (sheet.logits.argmax(1) == one.number)
+        assert right[one.row]
+        assert one.probability == pytest.approx(float(shares[right][:, one.number].max()), rel=1e-5)
+        assert title == f"no. {one.row}"
+    assert judged.calibration.error == pytest.approx(calibration(sheet.logits, sheet.labels).error, abs=1e-6)
 
 
 def test_two_reports_of_a_run_are_the_same(finished):

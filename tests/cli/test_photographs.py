@@ -68,7 +68,6 @@ def test_one_command_makes_a_classifier(say, here, photos):
         "25 training, 3 validation, no test images",
         "data.image_size 32 (the shorter sides of the images have the median 36)",
         "data.channels 3 (none of the images is stored as grey)",
-        "data.augment.pad_crop 4 (a share of 0.125 of 32 pixels)",
         "batch_size 8 (25 training images are fewer than a batch of 32)",
         "there are no test images",
     ):
@@ -77,7 +76,6 @@ def test_one_command_makes_a_classifier(say, here, photos):
     assert facts["settled"] == {
         "data.image_size": 32,
         "data.channels": 3,
-        "data.augment.pad_crop": 4,
         "batch_size": 8,
     }
     assert facts["settled"].keys() <= facts["reasons"].keys()
@@ -294,8 +292,8 @@ def test_places_that_are_no_photographs(refused, say, here, photos):
     refused(3, ["train", "one"], "one class only, 'cat'")
     refused(3, ["train", "PHOTOS/cat"], "14 images, no class folders")
     refused(3, ["train", "photos"], "no folder of photographs was named")
-    refused(3, ["train", "photos", "--data", "photos.zip"], "not a folder", "unpack")
-    refused(2, ["train", "photos.zip"], "not from an archive", "unpack")
+    refused(3, ["train", "photos", "--data", "photos.zip"], "not an archive that is read here", "unpack")
+    refused(2, ["train", "photos.zip"], "read from a folder, a .tar", "unpack")
     refused(2, ["train", "PHOTO"], "no recipe is named 'PHOTO', and no folder")
     refused(3, ["train", "cifar10-fast", "--data", "PHOTOS"], "not cifar-10", "residual train PHOTOS/")
     refused(3, ["train", "digits", "--data", "PHOTOS"], "not digits", "residual train PHOTOS/")

@@ -52,7 +52,7 @@ def test_figures_are_written_as_files(say, finished, monkeypatch):
     monkeypatch.setattr("residual.analysis.report.MOST_MISTAKES", 4)  # a sheet of images takes long to draw
     said = say("report", finished, "--figures", "drawn", "--out", "a.html")
     assert said.code == 0
-    names = ["confusion", "curves-by-epoch", "curves-by-step", "most-wrong"]
+    names = ["confusion", "curves-by-epoch", "curves-by-step", "most-wrong", "reliability"]
     found = sorted((finished.parent / "drawn").iterdir())
     assert [path.name for path in found] == [f"{name}.{kind}" for name in names for kind in ("png", "svg")]
     for path in found:

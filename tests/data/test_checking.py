@@ -6,10 +6,12 @@ import os
 
 import pytest
 
-from residual.data import checking
-from residual.data.checking import check
-from residual.data.images import decode, inspect
-from residual.data.layout import File, scan
+from residual.data import checking, stores
+from residual.data.checking import check as check_store
+from residual.data.encoded import inspect
+from residual.data.images import decode
+from residual.data.places import scan
+from residual.data.stores import File, FolderStore
 from residual.errors import DataError
 from tests.data.photographs import encoded, photographs, picture
 from tests.data.test_images import encoded as encode_array
@@ -37,6 +39,10 @@ def looked(monkeypatch):
 
     monkeypatch.setattr(checking, "look", noted)
     return paths
+
+
+def check(root, files, **options):
+    return check_store(FolderStore(root), files, **options)
 
 
 def files_of(root):
@@ -140,7 +146,7 @@ def test_what_may_not_be_read_today_is_asked_for_again_tomorrow(root, monkeypatc
         raise DataError("cannot read: Permission denied", path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checking, "read_file", refuse)
+        patch.setattr(stores, "read_file", refuse)
         verdicts = check(root, files_of(root))
     assert {v.fault for v in verdicts.values()} == {"cannot read: Permission denied"}
     assert {v.fault for v in check(root, files_of(root)).values()} == {""}

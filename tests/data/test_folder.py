@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from residual.data.concerns import concerns
 from residual.data.datasets import DataSettings, divide, open_dataset
 from residual.data.folder import Wishes, open_folder, open_to_judge
-from residual.data.layout import scan
+from residual.data.places import scan
 from residual.data.source import everything, names
 from residual.data.splits import stratified
 from residual.errors import DataError

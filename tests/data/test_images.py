@@ -15,7 +15,8 @@ import pytest
 import torch
 from PIL import Image
 
-from residual.data.images import PIXEL_LIMIT, decode, find_images, fit, read_image
+from residual.data.encoded import PIXEL_LIMIT
+from residual.data.images import decode, find_images, fit, read_image
 from residual.data.preprocessing import Preprocessing
 from residual.errors import DataError
 

@@ -9,7 +9,7 @@ import unicodedata
 
 import pytest
 
-from residual.data.layout import holds_photographs, scan
+from residual.data.places import holds_photographs, scan
 from residual.errors import DataError
 from tests.data.photographs import divided, encoded, fill, photographs, picture
 

@@ -14,7 +14,7 @@ from residual.data import reading, workers
 from residual.data.augment import AugmentSettings
 from residual.data.batches import Batches
 from residual.data.folder import Wishes, open_folder
-from residual.data.images import decode_bytes, decode_fitted, fit, read_image
+from residual.data.images import decode_bytes, fit, fitted, read_image
 from residual.data.preprocessing import Preprocessing, measure
 from residual.data.source import FileSource, MemorySource, everything
 from residual.errors import DataError
@@ -71,13 +71,13 @@ def test_a_batch_is_the_same_whatever_was_expected(root):
 def test_what_is_expected_is_decoded_before_it_is_asked_for(root, monkeypatch):
     source = opened(root, threads=2)
     begun = []
-    one = decode_fitted
+    one = fitted
 
     def counted(*arguments):
         begun.append(threading.current_thread().name)
         return one(*arguments)
 
-    monkeypatch.setattr(reading, "decode_fitted", counted)
+    monkeypatch.setattr(reading, "fitted", counted)
     numbers = torch.tensor([1, 2, 3, 4, 5])
     source.expect(numbers)
     source.expect(numbers)

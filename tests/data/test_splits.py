@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from residual.data.datasets import DataSettings, divide
 from residual.data.digits import read_digits
 from residual.data.source import Dataset, MemorySource, Subset
-from residual.data.splits import stratified
+from residual.data.splits import divided, grouped, stratified
 
 LABELS = st.lists(st.integers(0, 6), max_size=120).map(lambda values: torch.tensor(values, dtype=torch.int64))
 SHARES = st.one_of(st.floats(0, 1, exclude_max=True), st.sampled_from([0.0, 0.1, 0.2, 0.25, 1 / 3, 0.5, 0.9]))
@@ -80,3 +80,33 @@ def test_a_subset_has_numbers_of_its_own(chosen):
     assert len(subset) == len(chosen)
     assert subset.labels.tolist() == [10 * number for number in chosen]
     assert subset.read(torch.arange(len(chosen)).flip(0)).flatten().tolist() == chosen[::-1]
+
+
+# Groups
+
+GROUPED = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 12)), min_size=1, max_size=80)
+
+
+@given(GROUPED, st.floats(0, 0.5))
+def test_no_group_is_on_both_sides(pairs, share):
+    labels, groups = torch.tensor(pairs).unbind(1)
+    kept, held = grouped(labels, groups, share, "some")
+    assert sorted([*kept.tolist(), *held.tolist()]) == list(range(len(pairs)))
+    assert not set(groups[kept].tolist()) & set(groups[held].tolist())
+    assert set(labels[kept].tolist()) == set(labels.tolist())
+    assert torch.equal(grouped(labels, groups, share, "some")[1], held)
+    target = share * labels.bincount().double()
+    off = (labels[held].bincount(minlength=len(target)) - target).abs().sum()
+    assert off <= target.sum() + 1e-9  # at least as near as holding none
+
+
+def test_small_groups_give_the_share_asked_for():
+    labels, groups = torch.arange(1000) % 5, torch.arange(1000) // 4
+    _, held = grouped(labels, groups, 0.2, "x")
+    assert (labels[held].bincount(minlength=5) - 40).abs().max() <= 4
+    assert not torch.equal(grouped(labels, groups, 0.2, "y")[1], held)
+
+
+def test_without_groups_nothing_is_new():
+    labels = torch.arange(60) % 3
+    assert torch.equal(divided(labels, 0.2, "x")[1], stratified(labels, 0.2, "x", keep=1)[1])

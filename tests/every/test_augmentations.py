@@ -8,8 +8,10 @@ from residual.training.recipes import RECIPES
 
 # A value that changes images, for every field that treats each image by itself; a new field must be given one.
 CHANGING = {"pad_crop": 4, "shift": 2, "mirror": True, "cutout": 5, "erase": 1.0}
-ON_PIXELS = {"trivial": True}
+ON_PIXELS = {"trivial": True, "colour_jitter": 0.4}
 OF_THE_BATCH = {"mixup", "cutmix", "sizes"}  # questioned in tests/data/test_mixing.py and test_resizing.py
+OF_FILES = {"crop_scale", "short_side"}  # in tests/data/test_windows.py
+OF_THE_COLOURS = {"colour_noise"}  # in tests/data/test_colour.py
 HOW = {"mirror_by"}
 CASES = {**{name: {name: value} for name, value in CHANGING.items()}, "all together": CHANGING}
 SHAPES = [(16, 3, 32, 32), (16, 1, 7, 10)]
@@ -24,7 +26,14 @@ def augmented(before, settings, seed=0, epoch=0):
 
 
 def test_every_field_is_asked():
-    assert {*CHANGING, *ON_PIXELS, *OF_THE_BATCH, *HOW} == AugmentSettings.model_fields.keys()
+    assert {
+        *CHANGING,
+        *ON_PIXELS,
+        *OF_THE_BATCH,
+        *OF_FILES,
+        *OF_THE_COLOURS,
+        *HOW,
+    } == AugmentSettings.model_fields.keys()
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

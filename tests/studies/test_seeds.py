@@ -25,18 +25,25 @@ TINY = {
 }
 
 
+def result_of(run):
+    found = run.result()
+    assert found is not None
+    return found
+
+
 def test_mean_and_deviation_are_those_of_the_runs(tmp_path):
     study = study_seeds("digits", [3, 4, 5], set=TINY, out=tmp_path / "study")
-    values = [run.result()["final"]["test"]["top1"] for run in study.runs]
+    values = [result_of(run)["final"]["test"]["top1"] for run in study.runs]
     spread = study.final["test"]["top1"]
     assert spread.values == tuple(values)
     assert spread.mean == pytest.approx(sum(values) / 3)
     assert spread.std == pytest.approx(statistics.stdev(values))
     assert [run.facts()["recipe"]["seed"] for run in study.runs] == [3, 4, 5]
-    assert len({run.result()["final"]["test"]["loss"] for run in study.runs}) == 3
+    assert len({result_of(run)["final"]["test"]["loss"] for run in study.runs}) == 3
     assert json.loads((tmp_path / "study" / "study.json").read_text()) == study.as_dict()
     traced = [curves(run.records()) for run in study.runs]
     found = band(traced, "validation error")
+    assert found is not None
     for place, epoch in enumerate(found.epochs):
         here = [trace.series["validation error"].values[place] for trace in traced]
         assert (found.mean[place], found.std[place]) == pytest.approx((statistics.fmean(here), statistics.stdev(here)))

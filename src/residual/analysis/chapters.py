@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy
 import torch
@@ -28,8 +28,9 @@ from residual.analysis.elements import (
 )
 from residual.analysis.figures import MOST_NAMES, confusion_picture
 from residual.analysis.inline import inline_svg
+from residual.analysis.reliability import reliability_picture
 from residual.analysis.report import Figures, Judged, RunReport
-from residual.analysis.statistics import Mistake
+from residual.evaluation.statistics import Mistake
 from residual.files import Facts
 
 LARGEST_PICTURE = 160
@@ -163,10 +164,49 @@ def mistakes(judged: Judged) -> Html:
     for place, mistake in enumerate(judged.mistakes):
         truth, answer, title = names[mistake.true], names[mistake.predicted], judged.titles[place]
         alternative = f"{judged.split} image {title}: {visible(truth)}, taken for {visible(answer)}"
-        picture = _image(judged.images[place], alternative) if judged.images else _unseen()
+        pictures = [_image(judged.images[place], alternative)] if judged.images else [_unseen()]
+        if judged.maps:
+            pictures.append(_image(judged.maps[place], f"where {visible(answer)} was found in {title}"))
         caption = tag("figcaption", *_words(mistake, truth, answer, title))
-        items.append(tag("li", tag("figure", picture, caption)))
-    return join([tag("p", what), tag("ul", *items, class_="mistakes")])
+        items.append(tag("li", tag("figure", *pictures, caption)))
+    return join([tag("p", what), _of_maps(judged.maps), tag("ul", *items, class_="mistakes")])
+
+
+def _of_maps(maps: Sequence[Tensor]) -> Html:
+    words = "The second picture shows where the network found what speaks for its answer (Grad-CAM on the last stage)."
+    return tag("p", words, class_="caption") if maps else Html("")
+
+
+def examples(judged: Judged) -> Html:
+    """Of each class the image that was answered rightly and most surely, the worst classes first."""
+    names = {one.number: one.name for one in judged.classes}
+    items = []
+    for place, example in enumerate(judged.examples):
+        name, title = names[example.number], judged.example_titles[place]
+        pictures = [_image(judged.example_images[place], f"{judged.split} image {title}: {visible(name)}")]
+        if judged.example_maps:
+            pictures.append(_image(judged.example_maps[place], f"where {visible(name)} was found in {title}"))
+        words = [tag("b", named(name, 24)), join([percent(example.probability, 1), tag("br"), named(title, 24)])]
+        items.append(tag("li", tag("figure", *pictures, tag("figcaption", *words))))
+    shown = len(items)
+    which = "each class" if shown == len(names) else f"{shown} of {len(names)} classes, the worst first,"
+    what = f"Of {which} the {judged.split} image that was answered rightly and most surely."
+    return join([tag("p", what), _of_maps(judged.example_maps), tag("ul", *items, class_="mistakes")])
+
+
+def calibration(judged: Judged, prefix: str) -> Html:
+    """Whether the probabilities mean what they say: the reliability diagram and its one number."""
+    found = judged.calibration
+    right, bins = percent(judged.figures.top1), len(found.bins)
+    error = percent(found.error)
+    words = f"Reliability diagram: expected calibration error {error}"
+    svg = inline_svg(reliability_picture(found, "inline"), f"{prefix}-reliability", words)
+    text = (
+        f"{right} of the answers are right, and between what they claim and what holds lie {error} on average: "
+        f"the expected calibration error over {bins} bins of equal width; {judged.split} images, "
+        f"{judged.figures.protocol}. Answers of good calibration stand on the dashed line."
+    )
+    return tag("div", tag("figure", svg), tag("p", text), class_="two")
 
 
 def _unseen() -> Html:
@@ -268,7 +308,10 @@ def chapters(run: RunReport, prefix: str, heading: Heading) -> list[Html]:
     if run.judged is not None:
         found += [heading("classes", "Classes"), classes_table(run.judged)]
         found += [heading("confusion", "Confusion"), confusion(run.judged, prefix)]
+        found += [heading("calibration", "Calibration"), calibration(run.judged, prefix)]
         found += [heading("mistakes", "Most wrong images"), mistakes(run.judged)]
+        if run.judged.example_images:
+            found += [heading("examples", "Examples"), examples(run.judged)]
     found += [heading("recipe", "Recipe"), recipe(run)]
     found += [heading("environment", "Environment"), environment(run)]
     found += [heading("data", "Data"), data(run)]

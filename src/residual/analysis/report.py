@@ -16,22 +16,27 @@ import torch
 from torch import Tensor
 
 from residual.analysis.curves import Curves, curves
+from residual.analysis.explain import overlays
 from residual.analysis.origins import Setting, settings, without_home
-from residual.analysis.statistics import (
+from residual.data.source import Source
+from residual.errors import DataError, ModelError, UsageError, log
+from residual.evaluation.calibration import Calibration, calibration
+from residual.evaluation.classifier import Classifier
+from residual.evaluation.judged import Split
+from residual.evaluation.predictions import Predictions, answers
+from residual.evaluation.statistics import (
     ClassFigures,
     Confused,
+    Example,
     Mistake,
     class_figures,
     confusion_of,
     confusions,
     mean_figures,
+    surest_right,
     worst_first,
     worst_mistakes,
 )
-from residual.data.source import Source
-from residual.errors import DataError, ModelError, UsageError, log
-from residual.evaluation.judged import Split
-from residual.evaluation.predictions import Predictions, answers
 from residual.files import Damaged, Facts
 from residual.models.counting import count
 from residual.runs.folder import RunFolder
@@ -40,6 +45,7 @@ from residual.runs.summary import compare, summarise
 
 MOST_MISTAKES = 24
 MOST_CONFUSIONS = 14
+MOST_EXAMPLES = 24
 PLAIN = "plain images, single view, weights of this step, float32"
 
 Progress = Callable[[str, int, int], None]
@@ -63,7 +69,8 @@ class Figures:
 @dataclass(frozen=True)
 class Judged:
     """What the model answers to the images of a split. Of each mistake shown, `titles` has the file or the number of
-    the image, and `images` its pixels, uint8 CHW; none where the images are not there."""
+    the image, and `images` its pixels, uint8 CHW; none where the images are not there. So of the examples, which are
+    those of the worst classes. `maps` and `example_maps` show where the network found the answer, uint8 CHW."""
 
     split: Split
     figures: Figures
@@ -76,6 +83,12 @@ class Judged:
     titles: tuple[str, ...]
     images: tuple[Tensor, ...]
     wrong: int
+    calibration: Calibration
+    examples: tuple[Example, ...]
+    example_titles: tuple[str, ...]
+    example_images: tuple[Tensor, ...]
+    maps: tuple[Tensor, ...] = ()
+    example_maps: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -271,6 +284,7 @@ def _answered(
         missing.append(f"{what}: {without_home(str(error))}.")
         return replace(report, missing=tuple(missing))
     judged, absence = judge(found.predictions, found.classifier.class_names, found.source, files)
+    judged = explained(judged, found.classifier)
     if why := found.absence or absence:
         missing.append(f"The most wrong images are named but not shown: {without_home(str(why))}.")
     if found.predictions.step != report.steps:
@@ -302,29 +316,48 @@ def judge(
     classes = class_figures(confusion, names)
     pairs = confusions(confusion)
     mistakes = worst_mistakes(given.logits, given.labels, MOST_MISTAKES)
-    numbers = given.numbers[torch.tensor([m.row for m in mistakes], dtype=torch.int64)]
+    ordered = worst_first(classes)
+    rank = {one.number: place for place, one in enumerate(ordered)}
+    examples = sorted(surest_right(given.logits, given.labels), key=lambda e: rank[e.number])[:MOST_EXAMPLES]
+    rows = [m.row for m in mistakes] + [e.row for e in examples]
+    numbers = given.numbers[torch.tensor(rows, dtype=torch.int64)]
+    titles = [files[row] for row in rows] if files else [f"no. {n}" for n in numbers.tolist()]
     images: tuple[Tensor, ...] = ()
     absence: DataError | None = None
-    if source is not None and mistakes:
+    if source is not None and rows:
         try:
             images = tuple(source.read(numbers))
         except DataError as error:
             absence = error
+    shown = len(mistakes)
     figures = _figures(given.split, PLAIN, given.step, {**given.scores(), "images": len(given.labels)})
     judged = Judged(
         split=given.split,
         figures=figures,
-        classes=tuple(worst_first(classes)),
+        classes=tuple(ordered),
         means=mean_figures(classes),
         confusion=confusion,
         confusions=tuple(pairs[:MOST_CONFUSIONS]),
         taken_for={pair.true: pair for pair in reversed(pairs)},
         mistakes=tuple(mistakes),
-        titles=tuple(files[m.row] for m in mistakes) if files else tuple(f"no. {n}" for n in numbers.tolist()),
-        images=images,
+        titles=tuple(titles[:shown]),
+        images=images[:shown],
         wrong=len(given.labels) - int(confusion.diagonal().sum()),
+        calibration=calibration(given.logits, given.labels),
+        examples=tuple(examples),
+        example_titles=tuple(titles[shown:]),
+        example_images=images[shown:],
     )
     return judged, absence
+
+
+def explained(judged: Judged, classifier: Classifier) -> Judged:
+    """With the maps of what was answered, for the images that are there."""
+    return replace(
+        judged,
+        maps=overlays(classifier, judged.images, [m.predicted for m in judged.mistakes]),
+        example_maps=overlays(classifier, judged.example_images, [e.number for e in judged.examples]),
+    )
 
 
 def _judged_dict(judged: Judged) -> Facts:
@@ -338,6 +371,10 @@ def _judged_dict(judged: Judged) -> Facts:
         "confusions": [asdict(pair) for pair in judged.confusions],
         "wrong": judged.wrong,
         "mistakes": mistakes,
+        "calibration": judged.calibration.as_dict(),
+        "examples": [
+            asdict(one) | {"image": title} for one, title in zip(judged.examples, judged.example_titles, strict=True)
+        ],
     }
 
 

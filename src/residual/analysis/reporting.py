@@ -10,6 +10,7 @@ from pathlib import Path
 from residual.analysis.curves import Against
 from residual.analysis.figures import confusion_picture, draw_curves, draw_predictions
 from residual.analysis.page import page
+from residual.analysis.reliability import reliability_picture
 from residual.analysis.report import Judged, Progress, ReportData, Stated, read_report
 from residual.analysis.style import Kind
 from residual.errors import UsageError
@@ -112,6 +113,9 @@ def _draw_judged(judged: Judged, album: Path, mark: str) -> Iterator[Path]:
     for kind in _KINDS:
         path = album / f"confusion{mark}.{kind}"
         replace_file(path, confusion_picture(judged.confusion.numpy(), names, kind))
+        yield path
+        path = album / f"reliability{mark}.{kind}"
+        replace_file(path, reliability_picture(judged.calibration, kind, "1-crop"))
         yield path
     if not judged.images:
         return

@@ -1,4 +1,4 @@
-"""`residual data list`, `fetch`, `verify` and `show`."""
+"""`residual data list`, `fetch`, `verify` and `show`; `check` and `pack` stand in `data_check`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 import cyclopts
 from cyclopts import Parameter
 
+from residual.cli.data_check import check, pack
 from residual.cli.text import Whole, printable
 
 if TYPE_CHECKING:
@@ -24,7 +25,11 @@ if TYPE_CHECKING:
 
 Many = Annotated[list[str], Parameter(allow_repeating=True, negative=())]
 
-data = cyclopts.App(name="data", help="List data sets, fetch and verify them, and show what a network sees of them.")
+data = cyclopts.App(
+    name="data", help="List data sets, fetch and verify them, check and pack photographs, show what a network sees."
+)
+data.command(check)
+data.command(pack)
 
 
 @data.command(name="list")

@@ -3,28 +3,53 @@
 from __future__ import annotations
 
 import json as json_
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from residual.evaluation.figures import Report
+    from residual.evaluation.intervals import Interval
+    from residual.evaluation.together import Together
+
+Progress = Callable[[str, int, int], None]
+_WORST = 8  # mistakes named in the terminal; --json has more
+
 
 def evaluate(
-    run: str = "last",
-    /,
-    *,
+    *runs: str,
+    protocol: Literal["1-crop", "10-crop", "multi-scale"] | None = None,
+    average: Literal["probabilities", "logits"] | None = None,
     split: Literal["test", "validation", "training"] | None = None,
     data: str | None = None,
     follow_links: bool = False,
-    device: str = "auto",
+    calibrate: bool = False,
+    predictions: str | None = None,
+    from_predictions: Annotated[
+        tuple[str, ...], Parameter(allow_repeating=True, consume_multiple=True, negative=())
+    ] = (),
+    figures: str | None = None,
+    device: str | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
-    """Evaluate a trained network: top-1/3/5, loss, accuracy of each class.
+    """Evaluate a trained network, or several as an ensemble: top-1/3/5 with intervals, classes, calibration.
 
     Parameters
     ----------
-    run
-        A run, a model folder or a checkpoint; without it, the last run.
+    runs
+        Runs, model folders or checkpoints; without any, the last run. Several are judged each for itself, two by two,
+        and together.
+    protocol
+        Which views of an image are looked at: 1-crop (the default) the image as it is; 10-crop corners, centre and
+        mirrors; multi-scale the whole image and its mirror at five sizes.
+    average
+        What is averaged over views and over runs: probabilities (the default) or logits.
     split
         Which images: test, or those a run held out or trained on. Without it, the test images, and where there
         are none, the held-out ones.
@@ -33,42 +58,246 @@ def evaluate(
         images are judged, with class folders of the same names.
     follow_links
         Also read files that links in a folder of photographs lead out to.
+    calibrate
+        Also fit a temperature on the held-out validation images, and say how it changes the figures.
+    predictions
+        Write every answer into this .npz or .safetensors file.
+    from_predictions
+        Judge the answers in such files instead of runs; neither model nor images are needed.
+    figures
+        Also draw the reliability diagram and the confusion as PNG and SVG into this folder.
     device
-        auto, cpu, mps, cuda or cuda:N.
+        auto (the default), cpu, mps, cuda or cuda:N.
     json
         One JSON value instead of tables.
     """
     from residual.environment import check_versions
+    from residual.errors import UsageError
 
+    if from_predictions:
+        given: dict[str, object] = {
+            "a run": runs,
+            "--protocol": protocol,
+            "--split": split,
+            "--data": data,
+            "--device": device,
+        }
+        given |= {"--follow-links": follow_links, "--calibrate": calibrate}
+        if idle := [name for name, value in given.items() if value]:
+            what = f"{' and '.join(idle)} cannot change answers that are read from a file"
+            raise UsageError(what, "--from-predictions", "leave it out, or name the runs instead of the file")
     check_versions()
+    from residual.evaluation.sheets import check_name
+    from residual.evaluation.together import evaluate_together, from_files
+
+    path = Path(predictions).expanduser() if predictions is not None else None
+    if path is not None:
+        check_name(path)
+    album = Path(figures).expanduser() if figures is not None else None
+    if album is not None and album.exists() and not album.is_dir():
+        raise UsageError("this is not a folder", album, "name a folder with --figures")
+    if from_predictions:
+        found = from_files(from_predictions, average)
+    else:
+        with _progress() as progress:
+            found = evaluate_together(
+                runs or ("last",),
+                protocol=protocol or "1-crop",
+                average=average or "probabilities",
+                split=split,
+                data=data,
+                follow_links=follow_links,
+                device=device or "auto",
+                calibrate=calibrate,
+                progress=progress,
+            )
+    if path is not None:
+        found.save(path)
+    drawn = _draw(found, album) if album is not None else []
+    if json:
+        print(json_.dumps(found.as_dict()))
+        return 0
+    _say(found, split)
+    from residual.cli.text import printable
+
+    if path is not None:
+        print(printable(f"predictions  {path}"))
+    if drawn:
+        print(printable(f"figures      {drawn[0].parent}: {len(drawn)} files"))
+    return 0
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """A bar on a terminal, on standard error; elsewhere nothing."""
+    from rich.progress import Progress, TaskID
+
+    from residual.cli.text import printable
+    from residual.training.progress import Output
+
+    console = Output(file=sys.stderr)
+    if not console.is_terminal or console.is_dumb_terminal:
+        yield lambda _place, _done, _all: None
+        return
+    with Progress(console=console, transient=True) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def show(place: str, done: int, total: int) -> None:
+            if place not in tasks:
+                tasks[place] = bar.add_task(printable(f"evaluating {Path(place).name}"), total=total)
+            bar.update(tasks[place], completed=done, total=total)
+
+        yield show
+
+
+def _draw(found: Together, album: Path) -> list[Path]:
+    from residual.analysis.reliability import draw_reports
+
+    return draw_reports(found.reports, album)
+
+
+def _name(report: Report) -> str:
+    place = report.place
+    return "the last run" if place == "last" else Path(place).name or place
+
+
+def _say(found: Together, split: str | None) -> None:
+    from residual.cli.text import printable
+    from residual.cli.words import console
+
+    facts = found.members[0].sheet.facts
+    out = console()
+    dataset = facts["origin"] if facts["dataset"] == "folder" else facts["dataset"]
+    steps = ", ".join(f"{_name(one)} at step {one.step:,}" for one in found.members)
+    times = f"{sum(one.sheet.facts['seconds'] for one in found.members):.1f} s"
+    print(printable(f"{steps} on {dataset}, {facts['protocol']}, {facts['device']}, {times}"))
+    print(printable(f"protocol  {facts['words']}"))
+    if found.ensemble is not None:
+        print(f"ensemble  average of the {found.ensemble.sheet.facts['average']} of {len(found.members)}")
+    out.print(_tops(found))
+    out.print(_others(found))
+    if found.pairs:
+        out.print(_pairs(found))
+    if split is None and facts["split"] != "test":
+        print(f"there are no test images: these are the {facts['split']} images")
+    shown = found.reports[-1]
+    out.print(_classes(shown))
+    if shown.mistakes:
+        out.print(_mistakes(shown))
+
+
+def _table(title: str, columns: dict[str, bool], rows: Sequence[tuple[str, ...]]) -> Table:
+    """Columns by name, those with True at the right edge."""
     from rich.table import Table
     from rich.text import Text
 
     from residual.cli.text import printable
-    from residual.cli.words import console, percent, scores_table
-    from residual.evaluation.use import evaluate_run
 
-    report = evaluate_run(run, split=split, data=data, device=device, follow_links=follow_links)
-    value = report.as_dict()
-    if json:
-        print(json_.dumps(value))
-        return 0
-    name = Path(run).name if run != "last" else "the last run"
-    dataset = report.origin if report.dataset == "folder" else report.dataset
-    title = f"{name} at step {report.step:,} on {dataset}, single view, {report.device}, {report.seconds:.1f} s"
-    console().print(scores_table(title, [(report.split, value)]))
-    if split is None and report.split != "test":
-        print(f"there are no test images: these are the {report.split} images")
-    table = Table(title="by class")
-    for column in ("class", "images", "top-1", "most often taken for"):
-        table.add_column(column, justify="left" if column in ("class", "most often taken for") else "right")
-    for row, label in enumerate(report.class_names):
-        counts = report.evaluation.confusion[row]
-        wrong = counts.clone()
-        wrong[row] = 0
+    table = Table(title=Text(printable(title)), title_justify="left")
+    for column, right in columns.items():
+        table.add_column(column, justify="right" if right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    return table
+
+
+def _between(interval: Interval) -> str:
+    return f"{100 * interval[0]:.2f} to {100 * interval[1]:.2f}"
+
+
+def _tops(found: Together) -> Table:
+    from residual.cli.words import percent
+    from residual.evaluation.intervals import WILSON
+
+    rows = []
+    for one in found.reports:
+        for top in one.tops:
+            if top.k > 1 and top.k >= len(one.class_names):
+                continue  # every answer is among the first k, which says nothing
+            counts = (f"{top.hits:,}", f"{top.images:,}")
+            shares = (percent(top.accuracy), _between(top.interval), percent(top.error), _between(top.error_interval))
+            rows.append((_name(one), one.split, f"top-{top.k}", *counts, *shares))
+    columns = {"": False, "split": False, "among the first": False, "right": True, "images": True, "accuracy": True}
+    columns |= {"95 % interval": True, "error": True, "its 95 % interval": True}
+    return _table(f"{found.members[0].sheet.facts['protocol']}; intervals: {WILSON}", columns, rows)
+
+
+def _others(found: Together) -> Table:
+    from residual.cli.words import percent
+
+    rows = []
+    for one in found.reports:
+        means = [percent(one.means[name]) for name in ("recall", "precision", "f1")]
+        cells = [_name(one), f"{one.evaluation.scores['loss']:.4f}", *means, percent(one.calibration.error)]
+        if one.calibrated is not None:
+            fitted = one.calibrated.temperature
+            cells += [f"{fitted.value:.3f}", f"{fitted.images:,}"]
+            cells += [f"{one.calibrated.loss:.4f}", percent(one.calibrated.calibration.error)]
+        elif any(other.calibrated is not None for other in found.reports):
+            cells += [""] * 4
+        rows.append(tuple(cells))
+    columns = {"": False, "loss": True, "balanced accuracy": True, "mean precision": True, "mean F1": True, "ECE": True}
+    if len(rows[0]) > len(columns):
+        columns |= {"temperature": True, "fitted on": True, "loss with it": True, "ECE with it": True}
+    bins = len(found.members[0].calibration.bins)
+    protocol = found.members[0].sheet.facts["protocol"]
+    return _table(f"{protocol}; means over classes; ECE: {bins} bins of equal width", columns, rows)
+
+
+def _pairs(found: Together) -> Table:
+    from residual.evaluation.intervals import AGRESTI_MIN
+
+    names = {one.place: _name(one) for one in found.members}
+    rows = [
+        (
+            names[pair.first],
+            names[pair.second],
+            *(f"{count:,}" for count in (pair.both, pair.only_first, pair.only_second, pair.neither)),
+            f"{100 * pair.difference:+.2f}",
+            _between(pair.interval),
+            f"{pair.exact:.3g}",
+            f"{pair.mid_p:.3g}",
+        )
+        for pair in found.pairs
+    ]
+    columns = {"first": False, "second": False, "both right": True, "only first": True, "only second": True}
+    columns |= {"neither": True, "second less first, points": True, "95 % interval": True}
+    columns |= {"exact p": True, "mid-p": True}
+    title = f"{found.members[0].sheet.facts['protocol']}; McNemar, two-sided; interval: {AGRESTI_MIN}"
+    return _table(title + ("; p not corrected for many pairs" if len(rows) > 1 else ""), columns, rows)
+
+
+def _classes(one: Report) -> Table:
+    from residual.cli.words import percent
+
+    rows = []
+    for k, figures in enumerate(one.classes):
+        wrong = one.evaluation.confusion[k].clone()
+        wrong[k] = 0
         most = int(wrong.argmax())
-        confused = f"{report.class_names[most]} ({int(wrong[most])})" if int(wrong[most]) else ""
-        cells = (label, str(int(counts.sum())), percent(value["classes"][label]), confused)
-        table.add_row(*(Text(printable(cell)) for cell in cells))
-    console().print(table)
-    return 0
+        confused = f"{one.class_names[most]} ({int(wrong[most])})" if int(wrong[most]) else ""
+        shares = [percent(share) for share in (figures.recall, figures.precision, figures.f1)]
+        rows.append((figures.name, f"{figures.images:,}", *shares, confused))
+    columns = {"class": False, "images": True, "top-1 (recall)": True, "precision": True, "F1": True}
+    title = f"by class: {_name(one)}, {one.sheet.facts['protocol']}"
+    return _table(title, columns | {"most often taken for": False}, rows)
+
+
+def _mistakes(one: Report) -> Table:
+    from residual.cli.words import percent
+
+    names = one.class_names
+    rows = [
+        (
+            one.sheet.images[wrong.row],
+            names[wrong.true],
+            names[wrong.predicted],
+            percent(wrong.probability),
+            percent(wrong.probability_of_truth),
+            f"{wrong.loss:.2f}",
+        )
+        for wrong in one.mistakes[:_WORST]
+    ]
+    columns = {"image": False, "truth": False, "taken for": False, "probability": True, "of the truth": True}
+    title = f"most wrong: {_name(one)}, {one.sheet.facts['protocol']}; of highest loss first"
+    return _table(title, columns | {"loss": True}, rows)

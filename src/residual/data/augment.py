@@ -4,14 +4,14 @@ One table of draws per kind and epoch: row i belongs to sample i, whatever batch
 it. `on_pixels` works on uint8 NCHW, `augment` on float NCHW after normalisation, so that a border or a
 hole of zeros is the mean pixel (He et al. 2015, section 4.2: 4 pixels padded on each side, a 32x32 crop
 of the padded image or its mirror). What joins two images stands in `mixing`, the sides of progressive
-resizing in `resizing`.
+resizing in `resizing`, crops of photographs in `windows`, colours in `colour`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import torch
 from pydantic import BaseModel, Field, model_validator
@@ -19,9 +19,12 @@ from torch import Generator, Tensor
 from torch.nn.functional import pad
 
 from residual.chance import stream
-from residual.data import erasing, trivial
+from residual.data import colour, erasing, trivial, windows
 from residual.data.mixing import Alpha
 from residual.data.resizing import Stages, check_stages
+
+Share = Annotated[float, Field(gt=0, le=1)]
+Side = Annotated[int, Field(ge=8, le=8192)]
 
 
 class AugmentSettings(BaseModel, frozen=True, extra="forbid"):
@@ -40,12 +43,32 @@ class AugmentSettings(BaseModel, frozen=True, extra="forbid"):
     erase: float = Field(0.0, ge=0, le=1, description="share of images with a rectangle erased (Zhong et al. 2017)")
     mixup: Alpha = Field(0.0, description="alpha of mixup (Zhang et al. 2018); 0 is none")
     cutmix: Alpha = Field(0.0, description="alpha of CutMix (Yun et al. 2019); with mixup too, each half of the time")
+    crop_scale: tuple[Share, Share] | None = Field(
+        None, description="of photographs: a random crop of this share of the area, resized (Szegedy et al. 2015)"
+    )
+    short_side: tuple[Side, Side] | None = Field(
+        None, description="of photographs: shorter side drawn from this range, then a random crop (He et al. 2015, 3.4)"
+    )
+    colour_noise: float = Field(
+        0.0,
+        ge=0,
+        le=10,
+        description="noise along the principal colours, .1 in Krizhevsky et al. 2012 and He et al. 2015",
+    )
+    colour_jitter: float = Field(
+        0.0, ge=0, lt=1, description="brightness, contrast and saturation by up to this share (Howard 2013)"
+    )
     sizes: Stages = Field((), description="progressive resizing: [share of the run, side in pixels], then full size")
 
     @model_validator(mode="after")
     def _parts_fit(self) -> AugmentSettings:
         if self.mirror_by == "turns" and not self.mirror:
             raise ValueError("mirror_by is 'turns' and mirror is false; set mirror to true")
+        for name, pair in (("crop_scale", self.crop_scale), ("short_side", self.short_side)):
+            if pair is not None and pair[0] > pair[1]:
+                raise ValueError(f"{name} has {pair[0]:g} before {pair[1]:g}; give the smaller one first")
+        if self.crop_scale is not None and self.short_side is not None:
+            raise ValueError("crop_scale and short_side are both given; a photograph is cropped in one way, choose one")
         check_stages(self.sizes)
         return self
 
@@ -87,6 +110,9 @@ def choose(count: int, settings: AugmentSettings, seed: int, epoch: int) -> Draw
         "trivial": (settings.trivial, trivial.choose),
         "cutout": (settings.cutout, _uniform(2)),
         "erase": (settings.erase, _uniform(erasing.COLUMNS)),
+        "window": (settings.crop_scale or settings.short_side, _uniform(windows.COLUMNS)),
+        "colour_noise": (settings.colour_noise, lambda n, g: colour.draw_noise(n, g, settings.colour_noise)),
+        "colour_jitter": (settings.colour_jitter, lambda n, g: colour.draw_jitter(n, g, settings.colour_jitter)),
     }
     tables = {
         kind: draw(count, stream(seed, "augment", kind, epoch)) for kind, (wanted, draw) in kinds.items() if wanted
@@ -114,7 +140,18 @@ def flip(images: Tensor, mirrored: Tensor) -> Tensor:
 
 def on_pixels(pixels: Tensor, draws: Draws, settings: AugmentSettings) -> Tensor:
     """uint8 NCHW after what is done to pixels."""
-    return trivial.apply(pixels, draws.tables["trivial"]) if settings.trivial else pixels
+    if settings.trivial:
+        pixels = trivial.apply(pixels, draws.tables["trivial"])
+    return colour.jitter(pixels, draws.tables["colour_jitter"]) if settings.colour_jitter else pixels
+
+
+def crops(draws: Draws, settings: AugmentSettings) -> windows.Crops | None:
+    """The crops that are cut out of photographs while they are decoded; None where they are read whole."""
+    if settings.crop_scale is not None:
+        return windows.Crops("area", *settings.crop_scale, draws.tables["window"])
+    if settings.short_side is not None:
+        return windows.Crops("side", *settings.short_side, draws.tables["window"])
+    return None
 
 
 ORDER: Final[tuple[tuple[str, Callable[[Tensor, Tensor, AugmentSettings], Tensor]], ...]] = (

@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 
 from residual.chance import stream
-from residual.data.augment import AugmentSettings, Draws, augment, choose, on_pixels
+from residual.data.augment import AugmentSettings, Draws, augment, choose, crops, on_pixels
+from residual.data.colour import add_noise, principal_colours
 from residual.data.mixing import choose as choose_mixes
 from residual.data.mixing import mix
 from residual.data.preprocessing import Preprocessing
 from residual.data.resizing import shrink, side_at
-from residual.data.source import FileSource, Source
+from residual.data.source import CroppingSource, FileSource, Source
 from residual.errors import DataError, UsageError
 
 
@@ -53,6 +54,21 @@ def check_batch_size(images: int, batch_size: int) -> None:
         )
 
 
+def check_crops(source: Source, image_size: tuple[int, int], settings: AugmentSettings) -> None:
+    """Refuse crops of photographs where there are none, or from sides that do not hold them.
+
+    Raises:
+        UsageError: with the setting.
+    """
+    name = "crop_scale" if settings.crop_scale else "short_side" if settings.short_side else None
+    if name is not None and not isinstance(source, CroppingSource):
+        what = f"{name} crops photographs while they are decoded, and these images are no files"
+        raise UsageError(what, f"data.augment.{name}", "use data.augment.pad_crop")
+    if settings.short_side is not None and settings.short_side[0] < max(image_size):
+        what = f"a shorter side of {settings.short_side[0]} pixels holds no crop of {max(image_size)}"
+        raise UsageError(what, "data.augment.short_side", f"begin at {max(image_size)}, or set a smaller image_size")
+
+
 def steps_of(epochs: float, images: int, batch_size: int) -> int:
     """The number of steps after which `epochs` passes over the images are whole; 1.1 means eleven tenths exactly."""
     return max(1, math.ceil(Fraction(str(epochs)) * images / batch_size))
@@ -81,11 +97,14 @@ class Batches:
 
         Raises:
             DataError: fewer images than one batch.
+            UsageError: crops that these images cannot give.
         """
         check_batch_size(len(indices), batch_size)
+        check_crops(source, preprocessing.image_size, settings)
         self.source, self.indices, self.preprocessing, self.settings = source, indices, preprocessing, settings
         self.batch_size, self.seed, self.device = batch_size, seed, device or torch.device("cpu")
         self.total = total
+        self.colours = principal_colours(source, indices) if settings.colour_noise else None
         # Two epochs, since a batch may span the border between them.
         self.order = lru_cache(maxsize=2)(self._order)
         self.draws = lru_cache(maxsize=2)(self._draws)
@@ -129,15 +148,30 @@ class Batches:
     def expect(self, step: int, rank: int = 0, world: int = 1) -> None:
         """Let a source that decodes files begin with a later step; that step's batch stays what it is."""
         if isinstance(self.source, FileSource):
-            self.source.expect(self.samples(step, rank, world))
+            samples, windows = self.samples(step, rank, world), crops(self._drawn(step, rank, world), self.settings)
+            if windows is None:
+                self.source.expect(samples)
+            elif isinstance(self.source, CroppingSource):
+                self.source.expect(samples, windows)
+
+    def _drawn(self, step: int, rank: int, world: int) -> Draws:
+        return Draws.joined([self.draws(epoch).rows(rows) for epoch, rows in self.places(step, rank, world)])
+
+    def _read(self, samples: Tensor, draws: Draws) -> Tensor:
+        windows = crops(draws, self.settings)
+        if windows is not None and isinstance(self.source, CroppingSource):
+            return self.source.read_cropped(samples, windows)
+        return self.source.read(samples)
 
     def batch_at(self, step: int, rank: int = 0, world: int = 1) -> Batch:
         """The batch of one rank at one step, on the device."""
-        places = self.places(step, rank, world)
-        draws = Draws.joined([self.draws(epoch).rows(rows) for epoch, rows in places])
+        draws = self._drawn(step, rank, world)
         samples = self.samples(step, rank, world)
-        pixels = on_pixels(self.source.read(samples).to(self.device), draws, self.settings)
-        images = augment(self.preprocessing.normalise(pixels), draws, self.settings)
+        pixels = on_pixels(self._read(samples, draws).to(self.device), draws, self.settings)
+        images = self.preprocessing.normalise(pixels)
+        if self.colours is not None:
+            images = add_noise(images, draws.tables["colour_noise"], self.colours, self.preprocessing.std)
+        images = augment(images, draws, self.settings)
         images = shrink(images, side_at(self.settings.sizes, step, self.total))
         labels = self.source.labels.index_select(0, samples).to(self.device)
         if not (self.settings.mixup or self.settings.cutmix):

@@ -13,13 +13,13 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import PIL
 
 from residual.data.cache import cache_folder
-from residual.data.images import Look, inspect, read_file
-from residual.data.layout import File, shown
+from residual.data.encoded import Look, Picture, inspect
+from residual.data.stores import Changed, File, Store, shown
 from residual.data.workers import workers
 from residual.errors import DataError, ResidualError, log
 from residual.files import Damaged, canonical, digest, read_regular, replace_file
@@ -42,17 +42,28 @@ class Verdict(NamedTuple):
     fault: str
 
 
+@runtime_checkable
+class KnowingStore(Store, Protocol):
+    """A store that knows what its images are, and holds their pixels decoded."""
+
+    def verdict(self, file: File) -> Verdict: ...
+
+    def picture(self, file: File) -> Picture: ...
+
+
 def nothing() -> None:
     """What is done between two files where nobody asks for anything."""
 
 
-def look(root: Path, file: File) -> Verdict:
+def look(store: Store, file: File) -> Verdict:
     """Read and decode one file.
 
     Raises:
-        DataError: it is gone or was changed since the folder was scanned.
+        Changed: it is gone or was changed since the folder was scanned.
     """
-    data = _read(root, file)
+    if isinstance(store, KnowingStore):
+        return store.verdict(file)
+    data = _read(store, file)
     if isinstance(data, str):
         return Verdict(file.size, file.changed, "", 0, 0, False, data)
     found, fault = Look(0, 0, False), ""
@@ -63,34 +74,28 @@ def look(root: Path, file: File) -> Verdict:
     return Verdict(file.size, file.changed, hashlib.sha256(data).hexdigest(), *found, fault)
 
 
-def _read(root: Path, file: File) -> bytes | str:
+def _read(store: Store, file: File) -> bytes | str:
     """The bytes of a file, or in words why it cannot be read.
 
     Raises:
-        DataError: it is gone or was changed since the folder was scanned.
+        Changed: it is gone or was changed since the folder was scanned.
     """
-    path = root / file.path
     try:
-        status = os.stat(path)
-        data = read_file(path) if (status.st_size, status.st_mtime_ns) == file[1:] else b""
-    except FileNotFoundError:
-        raise changed("the file is gone since the folder was scanned", path) from None
+        still = store.still(file)
+        data = store.read(file) if still else b""
+    except Changed:
+        raise
     except OSError as error:
         return f"cannot read: {error.strerror}"
     except DataError as error:
         return error.what
-    if (status.st_size, status.st_mtime_ns) != file[1:] or len(data) != file.size:
-        raise changed("the file was changed since the folder was scanned", path)
+    if not still or len(data) != file.size:
+        raise Changed("the file was changed since the folder was scanned", store.say(file.path))
     return data
 
 
-def changed(what: str, path: Path) -> DataError:
-    """The error for a data set that did not hold still."""
-    return DataError(what, shown(str(path)), "leave the images alone while they are in use")
-
-
 def check(
-    root: Path, files: Sequence[File], threads: int = 0, heed: Callable[[], None] = nothing
+    store: Store, files: Sequence[File], threads: int = 0, heed: Callable[[], None] = nothing
 ) -> dict[str, Verdict]:
     """What every file is, by path.
 
@@ -98,7 +103,9 @@ def check(
         threads: how many files are read at a time; 0 is automatic.
         heed: called now and then; may raise to stop. What was found until then is kept.
     """
-    known = _Kept(root)
+    if isinstance(store, KnowingStore):
+        return {file.path: store.verdict(file) for file in files}
+    known = _Kept(store.place)
     found = {file.path: verdict for file in files if (verdict := known.get(file)) is not None}
     new = [file for file in files if file.path not in found]
     if len(new) >= _MANY:
@@ -109,7 +116,7 @@ def check(
         for start in range(0, len(new), _CHUNK):
             heed()
             part = new[start : start + _CHUNK]
-            verdicts = workers(threads).map(lambda file: look(root, file), part)
+            verdicts = workers(threads).map(lambda file: look(store, file), part)
             fresh.update(zip((file.path for file in part), verdicts, strict=True))
             if time.monotonic() - said > 30:
                 said = time.monotonic()

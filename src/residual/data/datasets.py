@@ -22,10 +22,10 @@ from residual.data.checking import nothing
 from residual.data.cifar100 import CIFAR100
 from residual.data.digits import read_digits
 from residual.data.folder import Wishes, open_folder
-from residual.data.layout import holds_photographs
+from residual.data.places import holds_photographs
 from residual.data.preprocessing import Normalisation
 from residual.data.source import Dataset, everything
-from residual.data.splits import stratified
+from residual.data.splits import divided, stratified
 from residual.errors import DataError, argument
 
 Name = Literal["digits", "cifar-10", "cifar-100", "folder"]
@@ -46,6 +46,7 @@ class DataSettings(BaseModel, frozen=True, extra="forbid"):
     test: float = Field(0.0, ge=0, le=0.5, description="share of each class set aside for the test")
     quarantine: float = Field(0.01, ge=0, le=0.5, description="share of training files that may be unusable")
     follow_links: bool = Field(False, description="follow links that lead out of the folder")
+    group: str | None = Field(None, description="of a table: images with the same value here stay on one side")
     threads: int = Field(0, ge=0, le=256, description="threads that decode images; 0 is automatic")
     pad_share: float = Field(0.0, ge=0, le=0.5, description="augment.pad_crop as a share of the side, where it is 0")
     augment: AugmentSettings = AugmentSettings()
@@ -65,7 +66,7 @@ class DataSettings(BaseModel, frozen=True, extra="forbid"):
             raise ValueError("only cifar-100 has coarse labels, leave it out")
         return value
 
-    @field_validator("image_size", "channels", "test", "quarantine", "follow_links")
+    @field_validator("image_size", "channels", "test", "quarantine", "follow_links", "group")
     @classmethod
     def _only_for_folders(cls, value: Any, info: ValidationInfo) -> Any:
         untouched = value == cls.model_fields[str(info.field_name)].default
@@ -178,13 +179,13 @@ def recognise(path: Path) -> DataSettings:
     for name, family in FAMILIES.items():
         if published.recognised(path, family.forms) is not None:
             return DataSettings.model_validate({"dataset": name, "path": str(path)})
-    if path.is_dir():
+    if path.is_dir() or holds_photographs(path):
         return DataSettings.model_validate({"dataset": "folder", "path": str(path)})
     archives = [form.archive for family in FAMILIES.values() for form in family.forms]
     raise DataError(
         "no data set is recognised here",
         path,
-        f"name a folder, or an archive under its official name, as {', '.join(archives)}",
+        f"name a folder, a .tar, .tar.gz, .csv or .tsv of photographs, or an official {', '.join(archives)}",
     )
 
 
@@ -205,5 +206,9 @@ def divide(dataset: Dataset, settings: DataSettings) -> Division:
         used, _ = stratified(labels, share, f"{dataset.name}-limit")
     if dataset.validation is not None:
         return Division(used, everything(dataset.validation))
-    kept, held = stratified(labels[used], settings.validation, f"{dataset.name}-validation", keep=1)
+    groups = None if dataset.groups is None else dataset.groups[used]
+    kept, held = divided(labels[used], settings.validation, f"{dataset.name}-validation", groups)
+    if settings.validation and groups is not None and not len(held):
+        what = f"no group is small enough to hold a share of {settings.validation:g} of the images out"
+        raise DataError(what, dataset.origin, "give a split column, or raise data.validation")
     return Division(used[kept], used[held])

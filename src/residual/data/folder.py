@@ -1,4 +1,4 @@
-"""A folder of photographs as a data set; `layout` says which folders are accepted.
+"""Photographs as a data set; `places` says which folders, archives, tables and packs are accepted.
 
 Which images are judged: those of val/ as they are, else a stratified share of the training images, the same for
 every seed. There is a test set where test/ is, or where a share of a folder without parts is set aside for it
@@ -14,7 +14,7 @@ import hashlib
 import statistics
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,10 +22,12 @@ import torch
 from torch import Tensor
 
 from residual.data.checking import Verdict, check, nothing
-from residual.data.layout import EXPECTED, Bad, Class, File, Layout, Part, scan, shown, some
+from residual.data.layout import EXPECTED, Bad, Class, Layout, Part, some
+from residual.data.places import scan
 from residual.data.reading import FolderSource
 from residual.data.source import Dataset
-from residual.data.splits import stratified
+from residual.data.splits import divided
+from residual.data.stores import File, shown
 from residual.errors import DataError, log
 
 STEP, LARGEST = 32, 224  # image sizes chosen by themselves are multiples of one and at most the other
@@ -41,6 +43,7 @@ class Wishes:
     quarantine: float = 0.01
     follow_links: bool = False
     threads: int = 0
+    group: str | None = None
 
 
 @dataclass
@@ -77,40 +80,92 @@ def open_folder(
         DataError: laid out otherwise, too few classes, classes that differ between the parts, or too many files
             that cannot be used; names what was found.
     """
-    layout = layout or scan(root, wishes.follow_links)
+    layout = layout or scan(root, wishes.follow_links, group=wishes.group, heed=heed)
     names = class_names(layout)
-    sound = _sound(layout, names, wishes.threads, wishes.quarantine, heed)
+    sound = sift(layout, names, wishes.threads, wishes.quarantine, heed)
     trained = sound.parts.get("train") or sound.parts["all"]
     empty = _Files()
     tested, held = sound.parts.get("test", empty), sound.parts.get("validation")
-    words = ", ".join(f"{part}/" for part in sound.parts) if "all" not in sound.parts else "class folders"
+    groups = _Groups(layout, sound)
+    words = layout.words or (
+        ", ".join(f"{part}/" for part in sound.parts) if "all" not in sound.parts else "class folders"
+    )
     if wishes.test:
         if "all" not in sound.parts:
             what = "data.test sets images aside in a folder without parts; this one has " + words
             raise DataError(what, root, "leave data.test out, or name a folder of class folders")
-        kept, aside = stratified(torch.tensor(trained.labels), wishes.test, "folder-test", keep=1)
+        labels = torch.tensor(trained.labels)
+        kept, aside = divided(labels, wishes.test, "folder-test", groups.of(trained))
         trained, tested = trained.some(kept), trained.some(aside)
     size, channels, chosen, reasons = _geometry(trained, wishes)
 
     def source(part: _Files) -> FolderSource:
         labels = torch.tensor(part.labels, dtype=torch.int64)
-        return FolderSource(root, part.files, part.verdicts, labels, channels, (size, size), wishes.threads)
+        return FolderSource(layout.store, part.files, part.verdicts, labels, channels, (size, size), wishes.threads)
 
     return Dataset(
         name="folder",
         train=source(trained),
         test=source(tested),
         validation=None if held is None else source(held),
-        class_names=names,
+        class_names=tuple(layout.titles.get(name, name) for name in names),
         channels=channels,
         image_size=(size, size),
-        checksums={"images": manifest(sound.parts)},
+        checksums=_checksums(layout, sound),
         origin=str(root.absolute()),
         chosen=chosen,
         reasons=reasons,
         left_out=sound.left_out,
-        facts={"layout": words, "test_share": wishes.test, "follow_links": wishes.follow_links},
+        facts={
+            "layout": words,
+            "test_share": wishes.test,
+            "follow_links": wishes.follow_links,
+            **({"group": wishes.group} if wishes.group is not None else {}),
+        },
+        groups=groups.of(trained),
     )
+
+
+class _Groups:
+    """Which images belong together, as numbers; an image of no group is one of its own.
+
+    Raises:
+        DataError: a group stands on both sides of a division that the data bring with them.
+    """
+
+    def __init__(self, layout: Layout, sound: Sound) -> None:
+        self.named = layout.groups
+        place: dict[str, Part] = {}
+        for part, held in sound.parts.items():
+            for file in held.files:
+                group = self.named.get(file.path)
+                if group is not None and place.setdefault(group, part) != part:
+                    what = f"the group {group!r} has images in the {place[group]} part and in the {part} part"
+                    raise DataError(what, layout.root, "put every group on one side, or leave the group column out")
+
+    def of(self, part: _Files) -> Tensor | None:
+        """int64 N, or None where there are no groups."""
+        if not self.named:
+            return None
+        numbers: dict[tuple[bool, str], int] = {}
+        for file in part.files:
+            group = self.named.get(file.path)
+            numbers.setdefault((group is not None, group or file.path), len(numbers))
+        keys = [(file.path in self.named, self.named.get(file.path) or file.path) for file in part.files]
+        return torch.tensor([numbers[key] for key in keys], dtype=torch.int64)
+
+
+def _checksums(layout: Layout, sound: Sound) -> dict[str, str]:
+    """Of the images, and of the labels where these do not follow from the paths."""
+    found = {"images": manifest(sound.parts)}
+    if layout.words:
+        lines = sorted(
+            f"{unicodedata.normalize('NFC', shown(file.path))}\0{part}\0{sound.class_names[label]}\n"
+            for part, held in sound.parts.items()
+            for file, label in zip(held.files, held.labels, strict=True)
+        )
+        found["labels"] = hashlib.sha256("".join(lines).encode()).hexdigest()
+    return found
 
 
 def class_names(layout: Layout) -> tuple[str, ...]:
@@ -123,6 +178,8 @@ def class_names(layout: Layout) -> tuple[str, ...]:
         found = " and ".join(f"{part}/" for part in layout.parts)
         raise DataError(f"there is {found} and no train/", layout.root, EXPECTED)
     names = sorted(layout.parts["train"] if "train" in layout.parts else layout.parts["all"])
+    if all(name.isascii() and name.isdigit() for name in names):
+        names.sort(key=int)
     if len(names) < 2:
         raise DataError(*_one_class(layout, names))
     for part, classes in layout.parts.items():
@@ -149,12 +206,12 @@ def _one_class(layout: Layout, names: list[str]) -> tuple[str, object, str]:
     return f"{what}: there is nothing to tell it from", layout.root, f"add a second class; {EXPECTED}"
 
 
-def _sound(
+def sift(
     layout: Layout, names: Sequence[str], threads: int, share: float | None, heed: Callable[[], None] = nothing
 ) -> Sound:
     """The files that can be used, each read and decoded once; `share` of a training part may be left out."""
     files = [file for classes in layout.parts.values() for held in classes.values() for file in held.files]
-    verdicts = check(layout.root, files, threads, heed)
+    verdicts = check(layout.store, files, threads, heed)
     parts: dict[Part, _Files] = {}
     left_out: dict[str, str] = {}
     for part, classes in layout.parts.items():
@@ -239,6 +296,8 @@ def open_to_judge(layout: Layout, names: Sequence[str], wishes: Wishes) -> dict[
     root = layout.root
     known = [unicodedata.normalize("NFC", name) for name in names]
     found = {name for classes in layout.parts.values() for name in classes}
+    meant = {name: layout.titles[name] if layout.titles.get(name) in known else name for name in found}
+    found = set(meant.values())
     extra, missing = sorted(found - set(known)), [name for name in known if name not in found]
     if extra:
         words = f" and lacks {some(missing)}" if missing else ""
@@ -247,9 +306,11 @@ def open_to_judge(layout: Layout, names: Sequence[str], wishes: Wishes) -> dict[
     if missing:
         log.warning("%d of %d classes have no images here (%s): %s", len(missing), len(known), root, some(missing))
     size, channels = wishes.image_size or LARGEST, wishes.channels or 3
+    parts = {part: {meant[name]: held for name, held in classes.items()} for part, classes in layout.parts.items()}
+    layout = replace(layout, parts=parts)
     return {
         part: FolderSource(
-            root,
+            layout.store,
             held.files,
             held.verdicts,
             torch.tensor(held.labels, dtype=torch.int64),
@@ -257,5 +318,5 @@ def open_to_judge(layout: Layout, names: Sequence[str], wishes: Wishes) -> dict[
             (size, size),
             wishes.threads,
         )
-        for part, held in _sound(layout, known, wishes.threads, None).parts.items()
+        for part, held in sift(layout, known, wishes.threads, None).parts.items()
     }

@@ -1,46 +1,26 @@
-"""Anyone's image files, for training and prediction: decoded by content, never by name.
+"""Anyone's image files as tensors, for training and prediction: `encoded` says which are opened, and by which rules.
 
-The allow-list is PNG, JPEG and WebP; everything else Pillow could open is refused before decoding.
-Documented rules: EXIF orientation is applied; transparency is laid on black; palettes, CMYK and
-16-bit greys become 8-bit RGB or grey; of an animation the first frame is taken. A JPEG of at least twice
-the size asked for is decoded at a half, a quarter or an eighth of its size, never below the size asked for.
+Geometry: the shorter side is resized to the size of the model (bilinear, antialiased), then the centre cut; or, in
+training, a crop drawn by `windows` is cut out and resized. A JPEG of at least twice the size asked for is decoded
+at a half, a quarter or an eighth of its size, never below the size asked for.
 """
 
 from __future__ import annotations
 
-import io
-import struct
-import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from math import ceil
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, UnidentifiedImageError
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from residual.data.encoded import PIXEL_LIMIT, SUFFIXES, Encoded, Picture, opened, read_file
 from residual.data.preprocessing import Preprocessing
+from residual.data.windows import Window
 from residual.errors import DataError
-from residual.files import Damaged, read_regular
-
-FORMATS = ("PNG", "JPEG", "WEBP")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-PIXEL_LIMIT = 100_000_000
-FILE_LIMIT = 1 << 28
-_T = Image.Transpose
-# EXIF orientation -> what brings the image upright (EXIF 2.32, section 4.6.4, tag 0x0112).
-_UPRIGHT = {
-    2: _T.FLIP_LEFT_RIGHT,
-    3: _T.ROTATE_180,
-    4: _T.FLIP_TOP_BOTTOM,
-    5: _T.TRANSPOSE,
-    6: _T.ROTATE_270,
-    7: _T.TRANSVERSE,
-    8: _T.ROTATE_90,
-}
 
 
 def find_images(places: Iterable[Path]) -> list[Path]:
@@ -65,44 +45,6 @@ def find_images(places: Iterable[Path]) -> list[Path]:
     return found
 
 
-class Look(NamedTuple):
-    """What an image file is, without its pixels: width and height as stored, and whether it is stored as grey."""
-
-    width: int
-    height: int
-    grey: bool
-
-
-def read_file(path: Path) -> bytes:
-    """The bytes of a regular file of at most 256 MiB.
-
-    Raises:
-        DataError: it cannot be read.
-    """
-    try:
-        return read_regular(path, FILE_LIMIT)
-    except Damaged as error:
-        raise DataError(error.what, path, "name a PNG, JPEG or WebP file") from None
-    except OSError as error:
-        raise DataError(f"cannot read: {error.strerror}", path, "check the file and its permissions") from None
-
-
-@contextmanager
-def _opened(data: bytes, where: object) -> Iterator[Image.Image]:
-    """An image of one of the allowed formats and sizes; whatever decoding raises becomes a `DataError`."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of odd EXIF; documented above: bad EXIF is ignored
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                if image.width * image.height > PIXEL_LIMIT:
-                    raise DataError(f"{image.width} x {image.height} pixels are too many", where, "make it smaller")
-                yield image
-    except UnidentifiedImageError:
-        raise DataError("not a PNG, JPEG or WebP image", where, "replace or remove it") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, MemoryError) as error:
-        raise DataError(f"not a readable PNG, JPEG or WebP image: {error}", where, "replace or remove it") from None
-
-
 def decode(path: Path, channels: int) -> Tensor:
     """uint8 CHW of an image file in its own size, C = 1 (grey) or 3 (RGB).
 
@@ -122,49 +64,24 @@ def decode_bytes(data: bytes, channels: int, where: object, side: int | None = N
     Raises:
         DataError: not one of the allowed formats, damaged, or more than 100 million pixels.
     """
-    with _opened(data, where) as image:
-        if side is not None:
-            image.draft(None, (side, side))  # other formats than JPEG take no notice
-        image.load()
-        return _to_tensor(_oriented(image), channels)
+    with opened(data, where) as image:
+        return to_tensor(Encoded(image).array(channels, None if side is None else (side, side)))
 
 
-def inspect(data: bytes, where: object) -> Look:
-    """What an encoded image is; its pixels are decoded, a JPEG's at an eighth, so that damage is found.
-
-    Raises:
-        DataError: as `decode_bytes`.
-    """
-    with _opened(data, where) as image:
-        found = Look(image.width, image.height, image.mode in ("1", "L", "LA") or image.mode.startswith("I"))
-        image.draft(None, (1, 1))
-        image.load()
-        return found
-
-
-def _oriented(image: Image.Image) -> Image.Image:
-    """The image upright; EXIF that cannot be read counts as none, since the pixels themselves are sound."""
-    try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except (SyntaxError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, OSError, struct.error):
-        return image
-    turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
-    return image if turn is None else image.transpose(turn)
-
-
-def _to_tensor(image: Image.Image, channels: int) -> Tensor:
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
-    if image.mode.startswith("I"):
-        image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
-    pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+def to_tensor(pixels: NDArray[np.uint8]) -> Tensor:
+    """uint8 CHW of uint8 HWC."""
     # numpy turns the axes: torch would start threads of its own in every thread that decodes.
-    return torch.from_numpy(np.atleast_3d(pixels).transpose(2, 0, 1).copy(order="C"))
+    return torch.from_numpy(pixels.transpose(2, 0, 1).copy(order="C"))
 
 
-def fit(image: Tensor, size: tuple[int, int], where: object = "") -> Tensor:
-    """uint8 CHW brought to (H, W): the shorter side resized (bilinear, antialiased), then the centre cut.
+def _resized(image: Tensor, size: tuple[int, int]) -> Tensor:
+    if tuple(image.shape[1:]) == size:
+        return image
+    return interpolate(image.unsqueeze(0), size=size, mode="bilinear", antialias=True, align_corners=False)[0]
+
+
+def cover(image: Tensor, size: tuple[int, int], where: object = "") -> Tensor:
+    """uint8 CHW resized (bilinear, antialiased) in its own proportions, as small as covers (H, W).
 
     Raises:
         DataError: so narrow an image that it would have to grow beyond 100 million pixels.
@@ -180,14 +97,50 @@ def fit(image: Tensor, size: tuple[int, int], where: object = "") -> Tensor:
             where,
             "cut it nearer to a square",
         )
-    resized = interpolate(image.unsqueeze(0), size=grown, mode="bilinear", antialias=True, align_corners=False)[0]
-    top, left = (grown[0] - height) // 2, (grown[1] - width) // 2
-    return resized[:, top : top + height, left : left + width]
+    return _resized(image, grown)
 
 
-def decode_fitted(data: bytes, channels: int, size: tuple[int, int], where: object) -> Tensor:
-    """uint8 CHW of an encoded image brought to (H, W): what training, evaluation and prediction all see."""
-    return fit(decode_bytes(data, channels, where, max(size)), size, where)
+def fit(image: Tensor, size: tuple[int, int], where: object = "") -> Tensor:
+    """uint8 CHW brought to (H, W): the shorter side resized as by `cover`, then the centre cut."""
+    covering = cover(image, size, where)
+    top, left = (covering.shape[1] - size[0]) // 2, (covering.shape[2] - size[1]) // 2
+    return covering[:, top : top + size[0], left : left + size[1]]
+
+
+def covering(picture: Picture, channels: int, size: tuple[int, int], where: object) -> Tensor:
+    """uint8 CHW of a picture whole, as small as covers (H, W)."""
+    return cover(to_tensor(picture.array(channels, (max(size), max(size)))), size, where)
+
+
+def fitted(picture: Picture, channels: int, size: tuple[int, int], where: object, crop: float = 1.0) -> Tensor:
+    """uint8 CHW of a picture brought to (H, W): what evaluation, prediction and plain training all see.
+
+    With `crop` below 1 it is made to cover (H, W) / crop, of which the centre keeps that share.
+    """
+    if crop == 1:
+        return fit(covering(picture, channels, size, where), size)
+    (height, width), larger = size, (round(size[0] / crop), round(size[1] / crop))
+    whole = covering(picture, channels, larger, where)
+    top, left = (whole.shape[1] - height) // 2, (whole.shape[2] - width) // 2
+    return whole[:, top : top + height, left : left + width]
+
+
+def cropped(picture: Picture, channels: int, size: tuple[int, int], window: Window) -> Tensor:
+    """uint8 CHW of a crop of a picture, cut out and then resized to (H, W)."""
+    (width, height), (high, wide) = picture.size, size
+    left, top, across, down = window.box(width, height, size)
+    # The whole may be decoded so much smaller that the crop still has the pixels that are needed of it.
+    pixels = picture.array(channels, (ceil(width * wide / across), ceil(height * high / down)))
+    rows, columns = pixels.shape[0] / height, pixels.shape[1] / width
+    up, aside = round(top * rows), round(left * columns)
+    cut = pixels[up : max(up + 1, round((top + down) * rows)), aside : max(aside + 1, round((left + across) * columns))]
+    return _resized(to_tensor(cut), size)
+
+
+def decode_fitted(data: bytes, channels: int, size: tuple[int, int], where: object, crop: float = 1.0) -> Tensor:
+    """uint8 CHW of an encoded image brought to (H, W), as `fitted`."""
+    with opened(data, where) as image:
+        return fitted(Encoded(image), channels, size, where, crop)
 
 
 def read_image(path: Path, preprocessing: Preprocessing) -> Tensor:
@@ -196,4 +149,5 @@ def read_image(path: Path, preprocessing: Preprocessing) -> Tensor:
     Raises:
         DataError: the file cannot be read or is no image.
     """
-    return decode_fitted(read_file(path), preprocessing.channels, preprocessing.image_size, path)
+    sight = preprocessing
+    return decode_fitted(read_file(path), sight.channels, sight.image_size, path, sight.crop)

@@ -1,24 +1,25 @@
-"""What lies in a folder of photographs: class folders, alone or under train/, val/ and test/.
+"""What lies in a folder or an archive of photographs: class folders, alone or under train/, val/ and test/.
 
 Accepted are FOLDER/CLASS/IMAGES, and FOLDER/train/CLASS/IMAGES with val/ (valid/, validation/) and test/ beside
 train/ where they exist. Folders inside a class folder count to it. A class is named as its folder, in Unicode's
 composed form (NFC), so that the same folder has the same classes on every system. Hidden names are passed over.
-Nothing is opened here: only names, kinds, sizes and times are read.
+Nothing is opened here: only names, kinds, sizes and times are read. `places` knows the other layouts.
 """
 
 from __future__ import annotations
 
-import os
 import stat
 import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from residual.data.images import SUFFIXES
+from residual.data.encoded import SUFFIXES
+from residual.data.stores import File, Store, shown
+from residual.data.trees import Entry, Fault, Tree, composed, join, stop
 from residual.errors import DataError, log
 
 Part = Literal["train", "validation", "test", "all"]
@@ -30,15 +31,6 @@ PARTS: dict[str, Part] = {
 EXPECTED = "expected is FOLDER/CLASS/IMAGES, or FOLDER/train/CLASS/IMAGES with val/ and test/ beside train/"
 OTHER_IMAGES = (".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".psd", ".raw", ".dng", ".svg")
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".xz", ".7z", ".rar")
-_JUNK = {"__MACOSX"}
-
-
-class File(NamedTuple):
-    """A regular file: its path below the root with `/` between the names, its size, its time of change in ns."""
-
-    path: str
-    size: int
-    changed: int
 
 
 class Bad(NamedTuple):
@@ -58,15 +50,23 @@ class Class:
 
 @dataclass(frozen=True)
 class Layout:
-    """The classes of every part, by name; `all` stands for a folder that is not divided into parts."""
+    """The classes of every part, by name; `all` stands for a place that is not divided into parts.
 
-    root: Path
+    `titles` says how a person calls a class, where that is not its name; `words` names the layout where it is none
+    of class folders; then labels do not follow from paths. `groups` names the group of an image by its path: what
+    was photographed together stays on one side of a division.
+    """
+
+    store: Store
     parts: dict[Part, dict[str, Class]]
+    titles: Mapping[str, str] = field(default_factory=dict)
+    words: str = ""
+    groups: Mapping[str, str] = field(default_factory=dict)
 
-
-def shown(path: str) -> str:
-    """A path as text: bytes that are not UTF-8 are written out."""
-    return path.encode(errors="backslashreplace").decode()
+    @property
+    def root(self) -> Path:
+        """What a person named."""
+        return self.store.place
 
 
 def some(names: list[str]) -> str:
@@ -75,98 +75,51 @@ def some(names: list[str]) -> str:
     return f"{few} and {len(names) - 5:,} more" if len(names) > 5 else few
 
 
-class _Entry(NamedTuple):
-    name: str
-    mode: int  # of what a link leads to; 0 where it leads nowhere
-    size: int
-    changed: int
-    real: str
-
-    @property
-    def is_folder(self) -> bool:
-        return stat.S_ISDIR(self.mode)
-
-    @property
-    def is_image(self) -> bool:
-        return not self.is_folder and self.name.lower().endswith(SUFFIXES)
-
-
 class _Scanner:
-    def __init__(self, root: Path, follow_links: bool) -> None:
-        self.root, self.follow_links = root, follow_links
-        self.real = os.path.realpath(root)
+    def __init__(self, tree: Tree, fault: Fault) -> None:
+        self.tree, self.fault = tree, fault
+        self.root = tree.store.place
         self.unused: Counter[str] = Counter()
 
-    def list(self, path: str, real: str, chain: tuple[str, ...]) -> Iterator[_Entry]:
-        """What lies in a folder, by name. `chain` holds the real places of the folder and those around it."""
-        try:
-            with os.scandir(self.root / path) as entries:
-                found = sorted(entries, key=lambda e: (_composed(e.name), e.name))
-        except OSError as error:
-            raise DataError(f"cannot read the folder: {error.strerror}", self._say(path), "make it readable") from None
-        for entry in found:
-            if not entry.name.startswith(".") and entry.name not in _JUNK:
-                yield self._look(entry, _join(path, entry.name), os.path.join(real, entry.name), chain)
-
-    def _look(self, entry: os.DirEntry[str], path: str, real: str, chain: tuple[str, ...]) -> _Entry:
-        try:
-            if not _is_link(entry):
-                status = entry.stat(follow_symlinks=False)
-                return _Entry(entry.name, status.st_mode, status.st_size, status.st_mtime_ns, real)
-            real = os.path.realpath(self.root / path)
-            status = os.stat(self.root / path)
-        except FileNotFoundError:
-            return _Entry(entry.name, 0, 0, 0, real)
-        except OSError as error:
-            remedy = "remove the link" if entry.is_symlink() else "make it readable"
-            raise DataError(f"cannot be looked at: {error.strerror}", self._say(path), remedy) from None
-        if stat.S_ISDIR(status.st_mode) and real in chain:
-            raise DataError("a link leads back to a folder it lies in", self._say(path), "remove the link")
-        inside = real == self.real or real.startswith(self.real.rstrip(os.sep) + os.sep)
-        if not inside and not self.follow_links:
-            raise DataError(
-                f"a link leads out of the folder, to {shown(real)}",
-                self._say(path),
-                "remove it, or allow such links with --follow-links",
-            )
-        return _Entry(entry.name, status.st_mode, status.st_size, status.st_mtime_ns, real)
+    def entries(self, path: str, real: str, chain: tuple[str, ...]) -> list[Entry]:
+        return [*self.tree.list(path, real, chain, self.fault)]
 
     def gather(self, path: str, real: str, chain: tuple[str, ...], found: Class) -> Class:
         """All images below a class folder."""
-        for entry in self.list(path, real, chain):
-            place = _join(path, entry.name)
+        for entry in self.entries(path, real, chain):
+            place = join(path, entry.name)
             if entry.is_folder:
                 self.gather(place, entry.real, (*chain, entry.real), found)
             elif not entry.is_image:
                 self.unused[Path(entry.name).suffix.lower()] += 1
             elif stat.S_ISREG(entry.mode):
-                found.files.append(File(place, entry.size, entry.changed))
+                found.files.append(File(self.tree.top + place, entry.size, entry.changed))
             else:
-                found.bad.append(Bad(place, "not a regular file" if entry.mode else "a link that leads nowhere"))
+                found.bad.append(
+                    Bad(self.tree.top + place, "not a regular file" if entry.mode else "a link that leads nowhere")
+                )
         return found
 
     def classes(self, path: str, real: str, chain: tuple[str, ...]) -> dict[str, Class]:
         """The class folders in a folder."""
         found: dict[str, Class] = {}
         loose = 0
-        for entry in self.list(path, real, chain):
+        for entry in self.entries(path, real, chain):
             if not entry.is_folder:
                 loose += entry.is_image
                 continue
-            place, name = _join(path, entry.name), _composed(entry.name)
+            place, name = join(path, entry.name), composed(entry.name)
             self._check_name(name, place)
             if name in found:
-                raise DataError(
-                    f"two folders are named {name!r}, spelt once composed and once decomposed in Unicode",
-                    self._say(path),
-                    "rename one of them, or put them together",
-                )
+                what = f"two folders are named {name!r}, spelt once composed and once decomposed in Unicode"
+                self.fault(DataError(what, self._say(path), "rename one of them, or put them together"))
+                continue
             found[name] = self.gather(place, entry.real, (*chain, entry.real), Class())
         empty = [name for name, held in found.items() if not held.files and not held.bad]
         if empty and len(empty) < len(found):
             what = f"{len(empty)} class folders hold no image" if len(empty) > 1 else "a class folder holds no image"
             kinds = f"of the kinds read here ({', '.join(SUFFIXES)})"
-            raise DataError(f"{what} {kinds}: {some(empty)}", self._say(path), "fill or remove it")
+            self.fault(DataError(f"{what} {kinds}: {some(empty)}", self._say(path), "fill or remove it"))
         if loose and found:
             log.warning("not used: %d images that lie in no class folder (%s)", loose, self._say(path))
         _warn_of_case(list(found), self._say(path))
@@ -179,46 +132,45 @@ class _Scanner:
         }
         for fault, found in faults.items():
             if found:
-                raise DataError(f"the name of a class folder {fault}", repr(shown(place)), "rename the folder")
+                what = f"the name of a class folder {fault}"
+                self.fault(DataError(what, repr(shown(place)), "rename the folder"))
 
     def _say(self, path: str) -> str:
-        return shown(os.path.join(self.root, path) if path else str(self.root))
+        return self.tree.store.say(path) if path else shown(str(self.root))
 
 
-def scan(root: Path, follow_links: bool = False) -> Layout:
-    """The classes and files of a folder of photographs.
+def scan_tree(tree: Tree, fault: Fault = stop) -> Layout:
+    """The classes and files of class folders.
+
+    Args:
+        fault: told of what is wrong with some folder or link, which is then passed over; raises to stop.
 
     Raises:
         DataError: the folder is laid out otherwise; says what was found and which layouts are accepted.
     """
-    if not root.is_dir():
-        advice = "unpack it and name the folder" if root.suffix.lower() in ARCHIVES else f"name a folder; {EXPECTED}"
-        raise DataError("not a folder", root, advice)
-    scanner = _Scanner(root, follow_links)
-    chain = (scanner.real,)
-    top = list(scanner.list("", scanner.real, chain))
+    scanner = _Scanner(tree, fault)
+    chain = (tree.real,)
+    top = scanner.entries("", tree.real, chain)
     parts = _parts(scanner, top, chain)
     if not parts:
-        parts = {"all": scanner.classes("", scanner.real, chain)}
+        parts = {"all": scanner.classes("", tree.real, chain)}
     if not any(held.files or held.bad for classes in parts.values() for held in classes.values()):
-        raise DataError(_what_is_there(scanner, top), root, _advice(scanner, top, chain))
+        raise DataError(_what_is_there(scanner, top), scanner.root, _advice(scanner, top, chain))
     _warn_of_unused(scanner)
-    return Layout(root, parts)
+    return Layout(tree.store, parts)
 
 
-def holds_photographs(place: Path) -> bool:
-    """Whether there are folders with images in them, one or two levels deep; looks no further than the first."""
-    try:
-        found = (path for depth in ("*/*", "*/*/*") for path in place.glob(depth))
-        return place.is_dir() and any(path.name.lower().endswith(SUFFIXES) for path in found)
-    except (OSError, ValueError):
-        return False
+def part_of(tree: Tree, name: str, fault: Fault = stop) -> dict[str, Class]:
+    """The class folders in one folder of a tree."""
+    scanner = _Scanner(tree, fault)
+    (entry,) = (entry for entry in scanner.entries("", tree.real, (tree.real,)) if entry.name == name)
+    return scanner.classes(name, entry.real, (tree.real, entry.real))
 
 
-def _parts(scanner: _Scanner, top: list[_Entry], chain: tuple[str, ...]) -> dict[Part, dict[str, Class]]:
+def _parts(scanner: _Scanner, top: list[Entry], chain: tuple[str, ...]) -> dict[Part, dict[str, Class]]:
     """The parts of a folder that has any, training first; a folder of that name that is a class is none."""
     folders = [entry for entry in top if entry.is_folder]
-    named: dict[Part, list[_Entry]] = {}
+    named: dict[Part, list[Entry]] = {}
     for entry in folders:
         part = PARTS.get(entry.name.lower())
         if part is not None and not _is_class(scanner, entry, chain):
@@ -243,13 +195,13 @@ def _parts(scanner: _Scanner, top: list[_Entry], chain: tuple[str, ...]) -> dict
     return found
 
 
-def _is_class(scanner: _Scanner, folder: _Entry, chain: tuple[str, ...]) -> bool:
+def _is_class(scanner: _Scanner, folder: Entry, chain: tuple[str, ...]) -> bool:
     """Whether images lie in the folder itself and no folders beside them."""
-    inside = list(scanner.list(folder.name, folder.real, (*chain, folder.real)))
+    inside = list(scanner.entries(folder.name, folder.real, (*chain, folder.real)))
     return any(entry.is_image for entry in inside) and not any(entry.is_folder for entry in inside)
 
 
-def _what_is_there(scanner: _Scanner, top: list[_Entry]) -> str:
+def _what_is_there(scanner: _Scanner, top: list[Entry]) -> str:
     folders = [entry.name for entry in top if entry.is_folder]
     images = sum(entry.is_image for entry in top)
     others = [entry.name for entry in top if not entry.is_folder and not entry.is_image]
@@ -263,7 +215,7 @@ def _what_is_there(scanner: _Scanner, top: list[_Entry]) -> str:
     return "no classes here: found " + ", ".join(word for word in words if word)
 
 
-def _advice(scanner: _Scanner, top: list[_Entry], chain: tuple[str, ...]) -> str:
+def _advice(scanner: _Scanner, top: list[Entry], chain: tuple[str, ...]) -> str:
     if scanner.unused.keys() & set(OTHER_IMAGES):
         return f"convert the images to PNG, JPEG or WebP; {EXPECTED}"
     if any(entry.name.lower().endswith(ARCHIVES) for entry in top):
@@ -288,16 +240,3 @@ def _warn_of_case(names: list[str], where: str) -> None:
             if sys.platform in ("win32", "darwin"):
                 raise DataError(what, where, "rename one of them: this system takes them for the same folder")
             log.warning("%s (%s): other systems take them for one folder", what, where)
-
-
-def _composed(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
-
-
-def _join(path: str, name: str) -> str:
-    return f"{path}/{name}" if path else name
-
-
-def _is_link(entry: os.DirEntry[str]) -> bool:
-    junction = getattr(entry, "is_junction", None)  # Windows, from Python 3.12
-    return entry.is_symlink() or (junction is not None and junction())

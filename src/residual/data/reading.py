@@ -1,27 +1,28 @@
 """A source whose images are files, decoded by threads as they are asked for: nothing needs to fit in memory.
 
-`read` answers for uint8 NCHW of one size, the pixels `predict` would see; `expect` lets the threads begin with
-images that will be asked for soon. What comes back depends on the numbers alone: not on the count of threads,
-nor on what was expected.
+`read` answers for uint8 NCHW of one size, the pixels `predict` would see, `read_cropped` for crops drawn before
+decoding; `expect` lets the threads begin with images that will be asked for soon. What comes back depends on the
+numbers and the draws alone: not on the count of threads, nor on what was expected.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from residual.data.checking import Verdict, changed
-from residual.data.images import decode_fitted, read_file
-from residual.data.layout import File, shown
+from residual.data.checking import KnowingStore, Verdict
+from residual.data.encoded import Encoded, Picture, opened
+from residual.data.images import covering, cropped, fitted
+from residual.data.stores import Changed, File, Store, shown
+from residual.data.windows import Crops
 from residual.data.workers import workers
-from residual.errors import DataError
 from residual.files import digest
 
 _TASK = 4  # images a thread takes at a time
@@ -51,7 +52,7 @@ class _Request:
 
 @dataclass(frozen=True)
 class FolderSource:
-    """Image files below `root` as a source.
+    """Image files of a folder, an archive or a pack as a source.
 
     Args:
         files: in the order of the labels.
@@ -59,15 +60,17 @@ class FolderSource:
         labels: int64 N.
         image_size: (H, W) that all are brought to.
         threads: how many decode at a time; 0 is automatic.
+        crop: the share of an image that the centre keeps, as a model's preprocessing has it.
     """
 
-    root: Path
+    store: Store
     files: Sequence[File]
     verdicts: Sequence[Verdict]
     labels: Tensor
     channels: int
     image_size: tuple[int, int]
     threads: int = 0
+    crop: float = 1.0
     _expected: dict[bytes, _Request] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -79,16 +82,30 @@ class FolderSource:
         Raises:
             DataError: one of them is gone, was replaced, or cannot be decoded; names it.
         """
-        request = self._expected.pop(_key(indices), None) or self._begin(indices)
+        request = self._expected.pop(_key(indices, None), None) or self._begin(indices, None)
         return request.result()
 
-    def expect(self, indices: Tensor) -> None:
-        """Begin with images that `read` will be asked for, in this very order; errors wait until then."""
-        key = _key(indices)
+    def read_cropped(self, indices: Tensor, crops: Crops) -> Tensor:
+        """uint8 NCHW of these crops of the files with these numbers; refused as by `read`."""
+        request = self._expected.pop(_key(indices, crops), None) or self._begin(indices, crops)
+        return request.result()
+
+    def expect(self, indices: Tensor, crops: Crops | None = None) -> None:
+        """Begin with images that will be asked for, in this very order; errors wait until then."""
+        key = _key(indices, crops)
         if key not in self._expected:
             while len(self._expected) >= _AHEAD:
                 self._expected.pop(next(iter(self._expected))).cancel()
-            self._expected[key] = self._begin(indices)
+            self._expected[key] = self._begin(indices, crops)
+
+    def read_sized(self, indices: Tensor, size: tuple[int, int]) -> list[Tensor]:
+        """uint8 CHW of each file whole, as small as covers (H, W); refused as by `read`."""
+
+        def one(number: int) -> Tensor:
+            with self._picture(number) as (picture, where):
+                return covering(picture, self.channels, size, where)
+
+        return list(workers(self.threads).map(one, self._numbers(indices)))
 
     def names(self, indices: Tensor) -> list[str]:
         """The paths below the root, as text."""
@@ -98,34 +115,46 @@ class FolderSource:
         """The SHA-256 of each file."""
         return [self.verdicts[number].sha256 for number in indices.tolist()]
 
-    def _begin(self, indices: Tensor) -> _Request:
-        numbers = indices.tolist()
+    def _numbers(self, indices: Tensor) -> list[int]:
+        numbers: list[int] = indices.tolist()
         if any(not 0 <= number < len(self) for number in numbers):
             raise IndexError(f"no image has such a number; there are {len(self)}")
+        return numbers
+
+    def _begin(self, indices: Tensor, crops: Crops | None) -> _Request:
+        numbers = self._numbers(indices)
         pixels = np.empty((len(numbers), self.channels, *self.image_size), np.uint8)
         pool = workers(self.threads)
-        tasks = [
-            pool.submit(self._fill, pixels[start : start + _TASK], numbers[start : start + _TASK])
-            for start in range(0, len(numbers), _TASK)
-        ]
-        return _Request(pixels, tasks)
 
-    def _fill(self, pixels: NDArray[np.uint8], numbers: list[int]) -> None:
-        for place, number in enumerate(numbers):
-            pixels[place] = self._one(number).numpy()
+        def fill(start: int) -> Callable[[], None]:
+            def task() -> None:
+                for place in range(start, min(start + _TASK, len(numbers))):
+                    pixels[place] = self._one(numbers[place], crops, place).numpy()
 
-    def _one(self, number: int) -> Tensor:
-        path = self.root / self.files[number].path
-        try:
-            data = read_file(path)
-        except DataError as error:
-            if not path.exists():
-                raise changed("the file is gone since the folder was scanned", path) from None
-            raise DataError(error.what, shown(str(path)), "make it readable, then go on with --resume") from None
+            return task
+
+        return _Request(pixels, [pool.submit(fill(start)) for start in range(0, len(numbers), _TASK)])
+
+    def _one(self, number: int, crops: Crops | None, place: int) -> Tensor:
+        with self._picture(number) as (picture, where):
+            if crops is None:
+                return fitted(picture, self.channels, self.image_size, where, self.crop)
+            return cropped(picture, self.channels, self.image_size, crops[place])
+
+    @contextmanager
+    def _picture(self, number: int) -> Iterator[tuple[Picture, str]]:
+        """An image, the one that was checked, and what it is called in an error."""
+        file, store = self.files[number], self.store
+        where = store.say(file.path)
+        if isinstance(store, KnowingStore):
+            yield store.picture(file), where
+            return
+        data = store.read(file)
         if digest(data) != self.verdicts[number].sha256:
-            raise changed("the file was changed since it was checked", path)
-        return decode_fitted(data, self.channels, self.image_size, shown(str(path)))
+            raise Changed("the file was changed since it was checked", where)
+        with opened(data, where) as image:
+            yield Encoded(image), where
 
 
-def _key(indices: Tensor) -> bytes:
-    return indices.numpy().tobytes()
+def _key(indices: Tensor, crops: Crops | None) -> bytes:
+    return indices.numpy().tobytes() + (b"" if crops is None else crops.key)

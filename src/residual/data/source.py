@@ -13,6 +13,8 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from residual.data.windows import Crops
+
 
 class Source(Protocol):
     """Images that can be had by number, in any order."""
@@ -43,6 +45,26 @@ class FileSource(Source, Protocol):
 
     def digests(self, indices: Tensor) -> list[str]:
         """The SHA-256 of each file."""
+        ...
+
+
+@runtime_checkable
+class CroppingSource(FileSource, Protocol):
+    """A source of files that decodes no more of an image than a crop needs."""
+
+    def expect(self, indices: Tensor, crops: Crops | None = None) -> None: ...
+
+    def read_cropped(self, indices: Tensor, crops: Crops) -> Tensor:
+        """uint8 NCHW of one crop of each image; raises `DataError` as `read`."""
+        ...
+
+
+@runtime_checkable
+class SizedSource(Source, Protocol):
+    """A source whose images have more to show than `read` gives: they can be had in other sizes, nothing cut off."""
+
+    def read_sized(self, indices: Tensor, size: tuple[int, int]) -> list[Tensor]:
+        """uint8 CHW of each image in its own proportions, as small as covers (H, W); raises `DataError` as `read`."""
         ...
 
 
@@ -85,7 +107,7 @@ class Dataset:
     `test` has no images where there is no test set. `validation` is None where validation images are drawn
     from the training images. `chosen` holds settings that were left open and follow from the images, by path,
     `reasons` why; `left_out` the files that cannot be used, each with the reason; `facts` what else a run shall
-    remember of it.
+    remember of it. `groups` (int64 N) numbers the training images that belong together: a division separates none.
     """
 
     name: str
@@ -101,6 +123,7 @@ class Dataset:
     reasons: Mapping[str, str] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    groups: Tensor | None = None
 
     @property
     def held(self) -> Source:

@@ -39,3 +39,33 @@ def stratified(labels: Tensor, share: float, name: str, keep: int = 0) -> tuple[
         order = torch.randperm(len(members), generator=stream(0, "split", name, label))
         held[members[order[:places]]] = True
     return torch.nonzero(~held).flatten(), torch.nonzero(held).flatten()
+
+
+def divided(labels: Tensor, share: float, name: str, groups: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """As `stratified` with an image of every class kept; where images have groups, each is on one side as a whole."""
+    return stratified(labels, share, name, keep=1) if groups is None else grouped(labels, groups, share, name)
+
+
+def grouped(labels: Tensor, groups: Tensor, share: float, name: str) -> tuple[Tensor, Tensor]:
+    """Divide the numbers 0..N-1 into (kept, held), each sorted; no group is on both sides.
+
+    Groups are taken in a drawn order, the largest first among them; one is held if that brings the numbers held of
+    the classes nearer to `share` of each (sum of absolute differences) and leaves every class an image.
+
+    Args:
+        labels, groups: int64 N.
+    """
+    names, member = groups.unique(return_inverse=True)
+    classes, label = labels.unique(return_inverse=True)
+    table = torch.zeros(len(names), len(classes), dtype=torch.int64)
+    table.index_put_((member, label), torch.ones(len(labels), dtype=torch.int64), accumulate=True)
+    target, room = share * table.sum(0).double(), table.sum(0) - 1
+    order = torch.randperm(len(names), generator=stream(0, "split", name, "groups"))
+    order = order[table[order].sum(1).argsort(descending=True, stable=True)]
+    taken, held = torch.zeros(len(classes), dtype=torch.int64), torch.zeros(len(names), dtype=torch.bool)
+    for group in order.tolist():
+        more = taken + table[group]
+        if (more <= room).all() and (more - target).abs().sum() < (taken - target).abs().sum():
+            taken, held[group] = more, True
+    chosen = held[member]
+    return torch.nonzero(~chosen).flatten(), torch.nonzero(chosen).flatten()

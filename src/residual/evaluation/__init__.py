@@ -1,1 +1,1 @@
-"""Figures of a network on images: counts, single view. Below training, which calls it."""
+"""Figures of networks on images: protocols, ensembles, statistics. Below training, which calls it."""

@@ -6,7 +6,8 @@ Of another folder every image counts, and its class folders are matched to the n
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,8 +16,10 @@ from torch import Tensor
 
 from residual.data.datasets import DataSettings, open_dataset
 from residual.data.folder import Wishes, open_folder, open_to_judge
-from residual.data.layout import Layout, holds_photographs, scan
+from residual.data.layout import Layout
+from residual.data.places import holds_photographs, scan
 from residual.data.source import Dataset, Source, everything
+from residual.data.tables import is_table
 from residual.errors import DataError, UsageError
 from residual.evaluation.classifier import Classifier
 from residual.runs.folder import find_run
@@ -95,7 +98,11 @@ def _origin(facts: dict[str, Any]) -> str | None:
 def _scan(folder: Path, facts: dict[str, Any], follow_links: bool) -> Layout:
     if not os.path.lexists(folder):
         raise DataError("no such folder", folder, "name the folder of photographs with --data")
-    return scan(folder, follow_links or bool(facts.get("follow_links")))
+    links, group = follow_links or bool(facts.get("follow_links")), facts.get("group")
+    if group is not None and is_table(folder):
+        with suppress(DataError):  # another table need not have that column
+            return scan(folder, links, group=group)
+    return scan(folder, links)
 
 
 def _wishes(classifier: Classifier, follow_links: bool) -> Wishes:
@@ -107,6 +114,7 @@ def _wishes(classifier: Classifier, follow_links: bool) -> Wishes:
         test=float(facts.get("test_share", 0.0)),
         quarantine=1.0,
         follow_links=follow_links or bool(facts.get("follow_links")),
+        group=facts.get("group"),
     )
 
 
@@ -137,6 +145,7 @@ def _own(dataset: Dataset, place: str | os.PathLike[str] | None, split: Split | 
 def _other(classifier: Classifier, layout: Layout, split: Split | None) -> Judged:
     """All images of a part of another folder; a folder without parts is taken as a test set."""
     parts = open_to_judge(layout, classifier.class_names, _wishes(classifier, False))
+    parts = {part: replace(source, crop=classifier.preprocessing.crop) for part, source in parts.items()}
     named: dict[Split, Source | None] = {
         "test": parts.get("test", parts.get("all")),
         "validation": parts.get("validation"),

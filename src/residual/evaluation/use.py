@@ -6,61 +6,24 @@ A *place* is a run (path, name under `runs/`, or `last`), a model folder, or one
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from residual.data.images import find_images, read_image
 from residual.device import choose_device, mind_fork
 from residual.errors import DataError, ModelError, ResidualError, UsageError, argument, log
+from residual.evaluation.answering import answer_sheet
 from residual.evaluation.classifier import DESCRIPTION, Classifier
-from residual.evaluation.evaluate import BATCH, Evaluation, evaluate
+from residual.evaluation.figures import Report, report
 from residual.evaluation.judged import Split, select
+from residual.evaluation.protocols import Average, Protocol
 from residual.runs.folder import find_run
 
 _BATCH = 64
-_PIXELS = BATCH * 64 * 64  # in one batch: larger images are taken fewer at a time
-
-
-@dataclass(frozen=True)
-class Report:
-    """An evaluation with what it must be quoted beside."""
-
-    place: str
-    step: int
-    dataset: str
-    origin: str
-    split: Split
-    evaluation: Evaluation
-    class_names: tuple[str, ...]
-    device: str
-    seconds: float
-
-    def as_dict(self) -> dict[str, Any]:
-        """Ready for JSON: figures, accuracy of each class, confusion (rows true, columns predicted)."""
-        confusion = self.evaluation.confusion
-        counts = confusion.sum(1).tolist()
-        hits = confusion.diagonal().tolist()
-        shares = [hit / count if count else None for hit, count in zip(hits, counts, strict=True)]
-        return {
-            "place": self.place,
-            "step": self.step,
-            "dataset": self.dataset,
-            "origin": self.origin,
-            "split": self.split,
-            "protocol": "single view",
-            "images": self.evaluation.images,
-            **self.evaluation.scores,
-            "classes": dict(zip(self.class_names, shares, strict=True)),
-            "confusion": confusion.tolist(),
-            "device": self.device,
-            "seconds": round(self.seconds, 2),
-        }
 
 
 @dataclass(frozen=True)
@@ -102,9 +65,11 @@ def evaluate_run(
     data: str | None = None,
     follow_links: bool = False,
     device: str = "auto",
-    progress: Callable[[int], None] = lambda _: None,
+    protocol: Protocol = "1-crop",
+    average: Average = "probabilities",
+    progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> Report:
-    """Top-1/3/5, loss, per-class accuracy and confusion of a trained network, single view.
+    """Top-1/3/5, loss, figures of the classes, calibration and confusion of a trained network.
 
     Args:
         place: a run, model folder or checkpoint; the last run unless given.
@@ -112,37 +77,18 @@ def evaluate_run(
             and where there are none, the held-out ones.
         data: where the images are, if not where they were at training; or another folder of photographs.
         follow_links: also read files that links in a folder of photographs lead out to.
+        protocol: which views of an image are looked at.
+        average: what of the views is averaged.
+        progress: told how many images of how many are done.
     """
-    began = time.monotonic()
     mind_fork()
     classifier = load(place)
     judged = select(classifier, place, split, data, follow_links)
     chosen = choose_device(device)
-    # The stubs of torch do not know `memory_format` here.
-    network = classifier.network.to(torch.device(chosen), memory_format=torch.channels_last)  # type: ignore[call-overload]
-    on = torch.device(chosen)
-    height, width = classifier.preprocessing.image_size
-    evaluation = evaluate(
-        network,
-        judged.source,
-        judged.indices,
-        classifier.preprocessing,
-        on,
-        batch_size=max(1, min(BATCH, _PIXELS // (height * width))),
-        progress=progress,
+    sheet = answer_sheet(
+        classifier, judged, place, protocol=protocol, average=average, device=chosen, progress=progress
     )
-    assert evaluation is not None  # nothing halts it
-    return Report(
-        place=str(place or "last"),
-        step=classifier.provenance["step"],
-        dataset=judged.dataset,
-        origin=judged.origin,
-        split=judged.split,
-        evaluation=evaluation,
-        class_names=classifier.class_names,
-        device=chosen,
-        seconds=time.monotonic() - began,
-    )
+    return report(sheet)
 
 
 def predict(

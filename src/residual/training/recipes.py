@@ -7,6 +7,7 @@ from pathlib import Path
 
 from residual.data.augment import AugmentSettings
 from residual.data.datasets import DataSettings
+from residual.data.places import names_photographs
 from residual.errors import UsageError, nearest
 from residual.models import NetworkSettings
 from residual.training.optimiser import OptimiserSettings
@@ -123,11 +124,12 @@ RECIPES: dict[str, Recipe] = {
         name=PHOTOS,
         source=(
             "Ours, for a folder of photographs: one cycle after Smith 2018, label smoothing after Szegedy et al. 2016, "
-            "mirror images and a random crop of the image padded by an eighth of its side."
+            "mirror images, and crops of 35 to 100 % of the area after Szegedy et al. 2015: theirs begin at 8 %, which "
+            "suits long training on a million images; for short training on few we judge 35 % to be better, unmeasured."
         ),
         batch_size=32,
         epochs=30,
-        data=DataSettings(dataset="folder", pad_share=0.125, augment=AugmentSettings(mirror=True)),
+        data=DataSettings(dataset="folder", augment=AugmentSettings(mirror=True, crop_scale=(0.35, 1.0))),
         network=NetworkSettings(name="resnet-18"),
         optimiser=OptimiserSettings(momentum=0.9, nesterov=True, weight_decay=5e-4),
         schedule=OneCycle(peak=0.02, end_divisor=1e4),
@@ -138,12 +140,8 @@ RECIPES: dict[str, Recipe] = {
 
 
 def _photographs(name: str) -> Recipe | None:
-    """The recipe for photographs in a folder of that name; None where the name means something else."""
-    ends = name.endswith(("/", os.sep))
-    try:
-        if not ends and (not name or Path(name).suffix.lower() == ".toml" or not Path(name).expanduser().is_dir()):
-            return None
-    except (OSError, RuntimeError, ValueError):
+    """The recipe for photographs in a folder, archive, table or pack; None where the name means something else."""
+    if not names_photographs(name):
         return None
     recipe = RECIPES[PHOTOS]
     return recipe.model_copy(update={"data": recipe.data.model_copy(update={"path": name})})
@@ -162,8 +160,9 @@ def find_recipe(name: str) -> Recipe:
     suffix = Path(name).suffix.lower()
     if suffix in (".yaml", ".yml", ".json"):
         raise UsageError("recipes are TOML files", name[:200], "`residual recipes digits` prints one to start from")
-    if suffix in (".zip", ".tar", ".gz", ".tgz"):
-        raise UsageError("photographs are read from a folder, not from an archive", name[:200], "unpack it first")
+    if suffix in (".zip", ".tar", ".gz", ".tgz", ".csv", ".tsv"):
+        what = "no photographs here: they are read from a folder, a .tar, .tar.gz, .csv or .tsv"
+        raise UsageError(what, name[:200], "check the name, or unpack the archive and name the folder")
     if suffix == ".toml" or "/" in name or "\\" in name:
         return read_recipe(Path(os.path.expanduser(name)))
     what = f"no recipe is named {name[:80]!r}, and no folder"

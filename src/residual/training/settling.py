@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+from residual.data.batches import check_crops
 from residual.data.source import Dataset, FileSource
 from residual.errors import ModelError
 from residual.files import Facts
@@ -24,6 +25,7 @@ def settle(recipe: Recipe, dataset: Dataset, images: int, asked: Collection[str]
         images: how many are trained on.
         asked: the settings that were given by hand; these stay as they are.
     """
+    check_crops(dataset.train, dataset.image_size, recipe.data.augment)
     chosen, reasons = dict(dataset.chosen), dict(dataset.reasons)
     share, side = recipe.data.pad_share, min(dataset.image_size)
     if share and not recipe.data.augment.pad_crop:

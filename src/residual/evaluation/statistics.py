@@ -54,6 +54,15 @@ class Mistake:
     loss: float
 
 
+@dataclass(frozen=True)
+class Example:
+    """The image of a class that was answered rightly and most surely; `row` is its place among the predictions."""
+
+    row: int
+    number: int
+    probability: float
+
+
 def share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
@@ -116,3 +125,16 @@ def worst_mistakes(logits_NK: Tensor, labels_N: Tensor, most: int) -> list[Mista
         )
         for row in wrong[order[:most]].tolist()
     ]
+
+
+def surest_right(logits_NK: Tensor, labels_N: Tensor) -> list[Example]:
+    """For each class, in their order, the right answer of highest probability; none of a class without any."""
+    shares = logits_NK.double().softmax(1)
+    right = logits_NK.argmax(1) == labels_N
+    found = []
+    for number in range(logits_NK.shape[1]):
+        rows = (right & (labels_N == number)).nonzero().squeeze(1)
+        if len(rows):
+            row = int(rows[shares[rows, number].argmax()])
+            found.append(Example(row, number, float(shares[row, number])))
+    return found

@@ -13,11 +13,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from residual.analysis.statistics import (
+from residual.evaluation.statistics import (
     class_figures,
     confusion_of,
     confusions,
     mean_figures,
+    surest_right,
     worst_first,
     worst_mistakes,
 )
@@ -108,3 +109,10 @@ def test_a_loss_that_is_no_number_is_the_worst():
     found = worst_mistakes(logits, torch.tensor([0, 1, 0]), 5)
     assert [mistake.row for mistake in found] == [1, 0]
     assert math.isnan(found[0].loss)
+
+
+def test_the_surest_right_answer_of_each_class():
+    logits = torch.tensor([[2.0, 0.0, 0.0], [3.0, 0.0, 0.0], [9.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 5.0]])
+    found = surest_right(logits, torch.tensor([0, 0, 1, 1, 1]))
+    assert [(one.row, one.number) for one in found] == [(1, 0), (3, 1)]
+    assert found[0].probability == pytest.approx(math.exp(3) / (math.exp(3) + 2))

@@ -1,0 +1,230 @@
+"""`residual data check` and `pack`."""
+
+from __future__ import annotations
+
+import json as json_
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from residual.cli.text import Whole, printable
+
+if TYPE_CHECKING:
+    from residual.data.inspection import Inspection
+
+Told = Callable[[int, int], None]
+_SHOWN = 20  # classes that are listed
+
+
+def check(
+    photos: str,
+    /,
+    *,
+    json: Annotated[bool, Parameter(negative=())] = False,
+    csv: str | None = None,
+    follow_links: bool = False,
+    group: str | None = None,
+    processes: Whole = 0,
+) -> int:
+    """Decode every file of a place of photographs and say what is damaged, odd, doubled or uneven; changes nothing.
+
+    The files are decoded in processes of their own, with limits of time and memory. Ends with 3 where a file or a
+    folder cannot be used.
+
+    Parameters
+    ----------
+    photos
+        A folder, archive (.tar, .tar.gz) or table (.csv, .tsv) of photographs.
+    json
+        JSON instead of tables, with all files of every finding.
+    csv
+        A file to write a row for each image to; must not lie among the images.
+    follow_links
+        Also read files that links lead out to.
+    group
+        The column of a table that says which images belong together.
+    processes
+        How many decode at a time; without it, one for each processor.
+    """
+    from residual.data.inspection import csv_rows, inspect_place
+    from residual.errors import UsageError
+    from residual.files import replace_file
+
+    if not 0 <= processes <= 256:
+        raise UsageError(f"processes is {processes}", "--processes", "choose a number between 1 and 256")
+    place = _place(photos)
+    target = _beside(place, csv) if csv is not None else None
+    with _progress("decoded") as told:
+        found = inspect_place(place, follow_links=follow_links, group=group, processes=processes, told=told)
+    if target is not None:
+        import csv as csv_
+        import io
+
+        text = io.StringIO()
+        csv_.writer(text, lineterminator="\n").writerows(csv_rows(found))
+        replace_file(target, text.getvalue().encode())
+    if json:
+        print(json_.dumps(found.as_dict()))
+    else:
+        _print(found)
+    return 0 if found.sound else 3
+
+
+def _place(name: str) -> Path:
+    from residual.errors import DataError
+
+    place = Path(os.path.expanduser(name))
+    if not os.path.lexists(place):
+        raise DataError("no such folder or file", name[:200], "check the path")
+    return place
+
+
+def _beside(place: Path, name: str) -> Path:
+    """Where a file is written to: not among the images, and no folder."""
+    from residual.errors import UsageError
+
+    target = Path(os.path.expanduser(name))
+    if target.is_dir():
+        raise UsageError("a folder stands there", name, "name a file")
+    if place.is_dir() and Path(os.path.realpath(target)).is_relative_to(os.path.realpath(place)):
+        raise UsageError("the file would lie among the images", name, "name a file elsewhere")
+    if target.exists() and os.path.realpath(target) == os.path.realpath(place):
+        raise UsageError("that is the table of the images itself", name, "name another file")
+    return target
+
+
+def _print(found: Inspection) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from residual.cli.words import console
+    from residual.data.inspection import summary
+
+    out = console()
+    usable = sum(not row["fault"] for row in found.files)
+    print(printable(f"{found.place}: {found.layout}, {len(found.files):,} images, {usable:,} usable"))
+    if sizes := found.sizes:
+        side, formats = sizes["shorter_side"], ", ".join(f"{n:,} {form}" for form, n in sizes["formats"].items())
+        print(f"shorter side {side['least']:,} to {side['most']:,} pixels, median {side['median']:,}; {formats}")
+        for name in ("smallest", "largest"):
+            one = sizes[name]
+            print(printable(f"{name:<8} {one['width']:,} x {one['height']:,}  {one['path']}"))
+    table = Table(title="classes", title_justify="left")
+    parts = list(found.classes)
+    names = sorted({name for counts in found.classes.values() for name in counts})
+    for column in ("class", *parts):
+        table.add_column(column, justify="left" if column == "class" else "right", overflow="fold")
+    # Of many classes the extremes are of interest.
+    shown = sorted(names, key=lambda n: (sum(c.get(n, 0) for c in found.classes.values()), n))
+    listed = names if len(names) <= _SHOWN else [*shown[: _SHOWN // 2], *shown[-_SHOWN // 2 :]]
+    for name in listed:
+        table.add_row(Text(printable(name)), *(f"{found.classes[part].get(name, 0):,}" for part in parts))
+    table.add_section()
+    total = f"{len(names):,} classes" + (", the smallest and largest shown" if len(listed) < len(names) else "")
+    table.add_row(total, *(f"{sum(found.classes[part].values()):,}" for part in parts))
+    out.print(table)
+    if not found.findings:
+        print("nothing is wrong with them")
+        return
+    table = Table(title="found", title_justify="left")
+    for column in ("", "what", "count", "where", "meaning"):
+        table.add_column(column, justify="right" if column == "count" else "left", overflow="fold")
+    for one in found.findings:
+        cells = (one.weight, one.what, f"{len(one.files):,}", summary(one), one.meaning)
+        table.add_row(*(Text(printable(cell)) for cell in cells))
+    out.print(table)
+
+
+def pack(
+    photos: str,
+    out: str,
+    /,
+    *,
+    short_side: Whole = 256,
+    follow_links: bool = False,
+    group: str | None = None,
+    quarantine: float = 0.01,
+    threads: Whole = 0,
+) -> int:
+    """Decode photographs once into one file that `residual train` reads like a folder, only faster.
+
+    Parameters
+    ----------
+    photos
+        A folder, archive or table of photographs.
+    out
+        The pack to write; nothing may stand there.
+    short_side
+        Larger images are brought to this shorter side in pixels, none is enlarged; 0 keeps every image as it is.
+    follow_links
+        Also read files that links lead out to.
+    group
+        The column of a table that says which images belong together.
+    quarantine
+        The share of training images that may be unusable; they are left out and listed in the pack.
+    threads
+        How many decode at a time; without it, one for each processor.
+    """
+    from residual.environment import check_versions
+
+    check_versions()
+    from residual.data.folder import Wishes
+    from residual.data.packing import pack as make
+    from residual.errors import UsageError, argument
+
+    ranges = {
+        "--short-side": (short_side, 0, 8192),
+        "--quarantine": (quarantine, 0, 0.5),
+        "--threads": (threads, 0, 256),
+    }
+    for flag, (value, least, most) in ranges.items():
+        if not least <= value <= most:
+            raise UsageError(f"{flag.lstrip('-')} is {value}", flag, f"choose a number between {least} and {most}")
+    place = _place(photos)
+    target = _beside(place, out)
+    wishes = Wishes(quarantine=quarantine, follow_links=follow_links, threads=threads, group=group)
+    with _progress("packed") as told:
+        made = make(place, target, short_side, wishes, told=told)
+    resized = f"{made.resized:,} brought to a shorter side of {short_side}" if made.resized else "none resized"
+    print(printable(f"{made.path}: {made.images:,} images, {made.bytes:,} bytes, {resized}"))
+    print(printable(f"next     residual train {argument(made.path)}"))
+    return 0
+
+
+@contextmanager
+def _progress(word: str) -> Iterator[Told]:
+    """A bar with rate and time left on a terminal; elsewhere a line every ten seconds."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from residual.training.progress import Output
+
+    output = Output(stderr=True)
+    if output.is_terminal:
+        rate = TextColumn("{task.fields[rate]}")
+        with Progress(BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn(), console=output) as bar:
+            task = bar.add_task(word, total=None, rate="")
+            start = time.monotonic()
+
+            def draw(done: int, total: int) -> None:
+                speed = done / max(1e-9, time.monotonic() - start)
+                bar.update(task, completed=done, total=total, rate=f"{speed:,.0f} images/s")
+
+            yield draw
+        return
+    began = said = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        nonlocal said
+        if time.monotonic() - said >= 10 and done < total:
+            said = time.monotonic()
+            rate = done / (said - began)
+            line = f"{word} {done:,} of {total:,}, {rate:,.0f} images/s, {(total - done) / rate:.0f} s left"
+            print(line, file=sys.stderr, flush=True)
+
+    yield tell

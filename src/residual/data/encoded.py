@@ -1,0 +1,160 @@
+"""An encoded image file through Pillow: the allow-list, limits and rules that everyone who opens one obeys.
+
+PNG, JPEG and WebP are opened, by content and never by name; everything else Pillow could open is refused before
+decoding. EXIF orientation is applied; transparency is laid on black; palettes, CMYK and 16-bit greys become 8-bit
+RGB or grey; of an animation the first frame is taken. Needs no torch, so a process that only decodes starts quickly.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from residual.errors import DataError
+from residual.files import Damaged, read_regular
+
+FORMATS = ("PNG", "JPEG", "WEBP")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+PIXEL_LIMIT = 100_000_000
+FILE_LIMIT = 1 << 28
+_T = Image.Transpose
+# EXIF orientation -> what brings the image upright (EXIF 2.32, section 4.6.4, tag 0x0112).
+_UPRIGHT = {
+    2: _T.FLIP_LEFT_RIGHT,
+    3: _T.ROTATE_180,
+    4: _T.FLIP_TOP_BOTTOM,
+    5: _T.TRANSPOSE,
+    6: _T.ROTATE_270,
+    7: _T.TRANSVERSE,
+    8: _T.ROTATE_90,
+}
+_SIDEWAYS = (5, 6, 7, 8)  # orientations that exchange width and height
+
+
+class Look(NamedTuple):
+    """What an image file is, without its pixels: width and height as stored, and whether it is stored as grey."""
+
+    width: int
+    height: int
+    grey: bool
+
+
+class Picture(Protocol):
+    """An image whose pixels can be had in its own size or, where that is quicker, in a smaller one."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height), upright."""
+        ...
+
+    def array(self, channels: int, least: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+        """uint8 HWC of the whole, upright, of its own size or of at least `least` (width, height)."""
+        ...
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a regular file of at most 256 MiB.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        return read_regular(path, FILE_LIMIT)
+    except Damaged as error:
+        raise DataError(error.what, path, "name a PNG, JPEG or WebP file") from None
+    except OSError as error:
+        raise DataError(f"cannot read: {error.strerror}", path, "check the file and its permissions") from None
+
+
+@contextmanager
+def opened(data: bytes, where: object) -> Iterator[Image.Image]:
+    """An image of one of the allowed formats and sizes; whatever decoding raises becomes a `DataError`."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of odd EXIF; documented above: bad EXIF is ignored
+            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+                if image.width * image.height > PIXEL_LIMIT:
+                    raise DataError(f"{image.width} x {image.height} pixels are too many", where, "make it smaller")
+                yield image
+    except UnidentifiedImageError:
+        raise DataError("not a PNG, JPEG or WebP image", where, "replace or remove it") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, MemoryError) as error:
+        raise DataError(f"not a readable PNG, JPEG or WebP image: {error}", where, "replace or remove it") from None
+
+
+def inspect(data: bytes, where: object) -> Look:
+    """What an encoded image is; its pixels are decoded, a JPEG's at an eighth, so that damage is found.
+
+    Raises:
+        DataError: as `opened`.
+    """
+    with opened(data, where) as image:
+        found = Look(image.width, image.height, is_grey(image))
+        image.draft(None, (1, 1))
+        image.load()
+        return found
+
+
+def is_grey(image: Image.Image) -> bool:
+    return image.mode in ("1", "L", "LA") or image.mode.startswith("I")
+
+
+def orientation(image: Image.Image) -> int:
+    """EXIF orientation 1-8; EXIF that cannot be read counts as none, since the pixels themselves are sound."""
+    try:
+        found = image.getexif().get(ExifTags.Base.Orientation)
+    except (SyntaxError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, OSError, struct.error):
+        return 1
+    return found if isinstance(found, int) and found in _UPRIGHT else 1
+
+
+def upright(image: Image.Image) -> Image.Image:
+    turn = _UPRIGHT.get(orientation(image))
+    return image if turn is None else image.transpose(turn)
+
+
+def to_array(image: Image.Image, channels: int) -> NDArray[np.uint8]:
+    """uint8 HWC of a decoded image, C = 1 (grey) or 3 (RGB)."""
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+    return np.atleast_3d(np.asarray(image.convert("L" if channels == 1 else "RGB")))
+
+
+class Encoded:
+    """An opened image whose pixels are decoded when the size that is needed of it is known."""
+
+    def __init__(self, image: Image.Image) -> None:
+        self.image = image
+        if image.format != "JPEG" and image.format != "MPO":
+            image.load()  # a PNG may tell its orientation after its pixels
+        self.sideways = orientation(image) in _SIDEWAYS
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height), upright."""
+        width, height = self.image.size
+        return (height, width) if self.sideways else (width, height)
+
+    def array(self, channels: int, least: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+        """uint8 HWC, upright.
+
+        Args:
+            least: the (width, height) that are needed of the whole; a JPEG of at least twice that size is decoded
+                at a half, a quarter or an eighth of its own, never below.
+        """
+        if least is not None:
+            self.image.draft(None, least[::-1] if self.sideways else least)  # other formats take no notice
+        self.image.load()
+        return to_array(upright(self.image), channels)

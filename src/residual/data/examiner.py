@@ -1,0 +1,139 @@
+"""A process that decodes files for `examination`, one at a time, under a limit of memory; it needs no torch.
+
+`python -m residual.data.examiner BYTES` reads a JSON line with file, offset and size, and answers with a JSON line
+of what it found. Whatever a file does to it, its parent lives on and starts another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from residual.data.encoded import FILE_LIMIT, is_grey, opened, orientation, read_file, to_array, upright
+from residual.errors import DataError
+
+_SUFFIXES = {"PNG": (".png",), "JPEG": (".jpg", ".jpeg"), "WEBP": (".webp",)}
+_FLAT = 2.0  # grey levels of deviation below which there is nothing to compare
+_KINDS = (
+    (b"GIF8", "a GIF image"), (b"BM", "a BMP image"), (b"II*\0", "a TIFF image"), (b"MM\0*", "a TIFF image"),
+    (b"8BPS", "a Photoshop file"), (b"%PDF", "a PDF file"), (b"%!PS", "a PostScript file"),
+    (b"SIMPLE  =", "a FITS file"),
+    (b"\0\0\0\x0cjP", "a JPEG 2000 image"), (b"PK\3\4", "a zip archive"), (b"\x1f\x8b", "a gzip archive"),
+)  # fmt: skip
+
+
+def examine(name: str, data: bytes) -> dict[str, Any]:
+    """Everything `residual data check` tells of one file; `fault` where it cannot be used."""
+    found: dict[str, Any] = {"sha256": hashlib.sha256(data).hexdigest(), "fault": ""}
+    if not data:
+        return found | {"fault": "the file is empty", "kind": "empty"}
+    try:
+        with opened(data, name) as image:
+            form = "JPEG" if image.format == "MPO" else str(image.format)
+            found |= {
+                "format": form,
+                "mode": image.mode,
+                "width": image.width,
+                "height": image.height,
+                "grey": is_grey(image),
+                "cmyk": image.mode == "CMYK",
+                "palette": image.mode in ("P", "PA"),
+                "deep": image.mode.startswith("I") or (form == "PNG" and data[24:25] == b"\x10"),
+                "alpha": image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info,
+                "frames": getattr(image, "n_frames", 1) if image.format in ("PNG", "WEBP") else 1,
+                "misnamed": not name.lower().endswith(_SUFFIXES.get(form, ())),
+            }
+            image.load()
+            found["orientation"] = orientation(image)
+            found |= _hashes(image)
+    except DataError as error:
+        return found | {"fault": error.what, "kind": _kind(error.what)} | _really(error.what, data)
+    return found
+
+
+def _kind(what: str) -> str:
+    if "not a PNG, JPEG or WebP image" in what:
+        return "wrong format"
+    if "pixels are too many" in what or "bytes where at most" in what or "decompression bomb" in what.lower():
+        return "too large"
+    return "truncated" if "truncat" in what.lower() or "cut" in what else "corrupt"
+
+
+def _really(what: str, data: bytes) -> dict[str, str]:
+    """What a file of another format is."""
+    if "not a PNG, JPEG or WebP image" not in what:
+        return {}
+    start = data[:512].lstrip().lower()
+    really = next((kind for mark, kind in _KINDS if data.startswith(mark)), "")
+    if start.startswith((b"<!doctype html", b"<html", b"<head")):
+        really = "an HTML page"
+    elif b"<svg" in start:
+        really = "an SVG image"
+    elif data[4:8] == b"ftyp":
+        really = "an HEIC or AVIF image"
+    return {"fault": f"{what}, but {really}"} if really else {}
+
+
+def _hashes(image: Image.Image) -> dict[str, Any]:
+    """Two difference hashes of 64 bits: whether each of 8 x 8 cells is brighter than the one beside it, and below it.
+
+    An image made smaller, encoded anew or slightly changed keeps nearly all of these bits (Krawetz 2013).
+    """
+    grey = Image.fromarray(to_array(upright(image), 1)[..., 0])
+    across = np.asarray(grey.resize((9, 8), Image.Resampling.BOX, reducing_gap=2.0)).astype(np.int16)
+    down = np.asarray(grey.resize((8, 9), Image.Resampling.BOX, reducing_gap=2.0)).astype(np.int16)
+    bits = (np.diff(across, axis=1) > 0, np.diff(down, axis=0) > 0)
+    return {
+        "across": np.packbits(bits[0]).tobytes().hex(),
+        "down": np.packbits(bits[1]).tobytes().hex(),
+        "flat": bool(across.std() < _FLAT),
+    }
+
+
+def _bytes(path: Path, offset: int, size: int | None) -> bytes:
+    if size is None:
+        return read_file(path)
+    if size > FILE_LIMIT:
+        raise DataError(f"{size:,} bytes where at most {FILE_LIMIT:,} are expected", path)
+    with open(path, "rb") as stream:
+        stream.seek(offset)
+        return stream.read(size)
+
+
+def _limit(memory: int) -> None:
+    try:
+        import resource
+    except ImportError:  # Windows has no such limits
+        return
+    for kind, amount in ((resource.RLIMIT_AS, memory), (resource.RLIMIT_CORE, 0)):
+        with suppress(ValueError, OSError):
+            resource.setrlimit(kind, (amount, amount))
+
+
+def main() -> None:
+    _limit(int(sys.argv[1]))
+    answers = io.TextIOWrapper(sys.stdout.buffer, encoding="ascii", write_through=True)
+    answers.write("{}\n")  # ready: what it takes to start is no file's fault
+    for line in sys.stdin.buffer:
+        asked = json.loads(line)
+        try:
+            found = examine(asked["name"], _bytes(Path(asked["file"]), asked["offset"], asked["size"]))
+        except MemoryError:
+            found = {"fault": "decoding needs more memory than is allowed", "kind": "too large", "sha256": ""}
+        except DataError as error:
+            found = {"fault": error.what, "kind": _kind(error.what) if "bytes where" in error.what else "unreadable"}
+        except OSError as error:
+            found = {"fault": f"cannot read: {error.strerror}", "kind": "unreadable"}
+        answers.write(json.dumps(found) + "\n")
+
+
+if __name__ == "__main__":
+    main()

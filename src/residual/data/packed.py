@@ -1,0 +1,193 @@
+"""A pack: photographs decoded once, brought to a stated shorter side, in one file that is mapped into memory.
+
+    8 bytes   RESIDPK1
+    ...       the pixels of every image, uint8 HWC, C = 1 (stored as grey) or 3, one after the other
+    ...       the index: 8 bytes length, facts as JSON, then a safetensors table (offset, height, width, channels,
+              label, part, group, and sha256 of the pixels, a row for each image)
+    56 bytes  offset and length of the index (little-endian), its SHA-256, RESIDPK1 again
+
+The file is written whole or not at all. The index is verified when the pack is opened, the pixels of an image when
+they are first read. `packing` writes it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from residual.data.checking import Verdict
+from residual.data.encoded import PIXEL_LIMIT
+from residual.data.layout import Class, Layout, Part
+from residual.data.stores import Changed, File, shown
+from residual.errors import DataError
+from residual.files import digest
+
+MAGIC = b"RESIDPK1"
+FORMAT = 1
+PARTS: tuple[Part, ...] = ("all", "train", "validation", "test")
+COLUMNS = ("offset", "height", "width", "channels", "label", "part", "group", "sha256")
+_FOOTER = struct.Struct("<QQ32s8s")
+_LARGEST_INDEX = 1 << 32
+_ADVICE = "make the pack again with `residual data pack`"
+
+
+def is_pack(path: Path) -> bool:
+    """Whether a file begins as a pack does."""
+    with open(path, "rb") as stream:
+        return stream.read(len(MAGIC)) == MAGIC
+
+
+def index_bytes(facts: Mapping[str, Any], table: dict[str, Tensor]) -> bytes:
+    head = json.dumps(facts, ensure_ascii=True, allow_nan=False).encode()
+    return struct.pack("<Q", len(head)) + head + safetensors.torch.save(table)
+
+
+def footer(offset: int, index: bytes) -> bytes:
+    return _FOOTER.pack(offset, len(index), bytes.fromhex(digest(index)), MAGIC)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """An image of a pack; its pixels are those of the file, copied by whoever keeps them."""
+
+    pixels: NDArray[np.uint8]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height)."""
+        return self.pixels.shape[1], self.pixels.shape[0]
+
+    def array(self, channels: int, least: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+        """uint8 HWC, in its own size always."""
+        if self.pixels.shape[2] == channels:
+            return self.pixels
+        if channels == 3:
+            return np.broadcast_to(self.pixels, (*self.pixels.shape[:2], 3))
+        return np.asarray(Image.fromarray(np.ascontiguousarray(self.pixels)).convert("L"))[..., None]
+
+
+@dataclass(frozen=True)
+class PackStore:
+    """The images of a pack by name."""
+
+    place: Path
+    facts: Mapping[str, Any]
+    table: Mapping[str, Tensor]
+    numbers: Mapping[str, int]
+    _read: set[int] = field(default_factory=set, repr=False, compare=False)
+
+    @cached_property
+    def _map(self) -> NDArray[np.uint8]:
+        return np.memmap(self.place, np.uint8, mode="r")
+
+    def verdict(self, file: File) -> Verdict:
+        number = self.numbers[file.path]
+        height, width, channels = self._shape(number)
+        sha256 = bytes(self.table["sha256"][number].tolist()).hex()
+        return Verdict(file.size, file.changed, sha256, width, height, channels == 1, "")
+
+    def picture(self, file: File) -> Packed:
+        number = self.numbers[file.path]
+        start, shape = int(self.table["offset"][number]), self._shape(number)
+        pixels = self._map[start : start + shape[0] * shape[1] * shape[2]]
+        if number not in self._read:
+            if digest(pixels.data) != self.verdict(file).sha256:  # type: ignore[arg-type]  # hashlib takes any buffer
+                raise Changed("the pixels are not those that were packed", self.say(file.path))
+            self._read.add(number)
+        return Packed(pixels.reshape(shape))
+
+    def read(self, file: File) -> bytes:
+        return self.picture(file).pixels.tobytes()
+
+    def still(self, file: File) -> bool:
+        return True
+
+    def say(self, path: str) -> str:
+        return shown(f"{self.place}: {path}")
+
+    def _shape(self, number: int) -> tuple[int, int, int]:
+        height, width, channels = (int(self.table[name][number]) for name in ("height", "width", "channels"))
+        return height, width, channels
+
+    def layout(self) -> Layout:
+        """The images by part and class, in the order in which they were packed."""
+        names, paths = self.facts["class_names"], self.facts["paths"]
+        rows = zip(
+            paths, *(self.table[n].tolist() for n in ("label", "part", "height", "width", "channels")), strict=True
+        )
+        found: dict[Part, dict[str, Class]] = {}
+        for path, label, part, height, width, channels in rows:
+            held = found.setdefault(PARTS[part], {}).setdefault(names[label], Class())
+            held.files.append(File(path, height * width * channels, 0))
+        groups = self.facts["groups"]
+        belong = {p: groups[g] for p, g in zip(paths, self.table["group"].tolist(), strict=True) if g >= 0}
+        return Layout(self, found, self.facts["titles"], "pack", belong)
+
+
+def open_pack(path: Path) -> PackStore:
+    """The images of a pack, its index verified.
+
+    Raises:
+        DataError: it is cut, altered, or of a newer format.
+    """
+    try:
+        size = os.stat(path).st_size
+        with open(path, "rb") as stream:
+            stream.seek(max(0, size - _FOOTER.size))
+            tail = stream.read(_FOOTER.size)
+            offset, length, sha256, magic = _FOOTER.unpack(tail) if len(tail) == _FOOTER.size else (0, 0, b"", b"")
+            if magic != MAGIC or offset + length + _FOOTER.size != size or length > _LARGEST_INDEX:
+                raise DataError("the pack is cut or lengthened", path, _ADVICE)
+            stream.seek(offset)
+            index = stream.read(length)
+    except OSError as error:
+        raise DataError(f"cannot read: {error.strerror}", path, "make it readable") from None
+    if digest(index) != sha256.hex():
+        raise DataError("the index of the pack is damaged", path, _ADVICE)
+    try:
+        (head,) = struct.unpack_from("<Q", index)
+        facts = json.loads(index[8 : 8 + head])
+        if facts.get("format", 0) > FORMAT:
+            what = f"format {facts['format']} of a pack is newer than this program"
+            raise DataError(what, path, f"it was written by residual {facts.get('written_by')}; install that release")
+        table = safetensors.torch.load(index[8 + head :])
+        _check(facts, table, offset)
+    except (ValueError, KeyError, TypeError, AttributeError, struct.error, safetensors.SafetensorError, RecursionError):
+        raise DataError("the index of the pack is not what this program writes", path, _ADVICE) from None
+    return PackStore(path, facts, table, {name: number for number, name in enumerate(facts["paths"])})
+
+
+def _check(facts: dict[str, Any], table: dict[str, Tensor], end: int) -> None:
+    """Raise ValueError unless every row lies in the file and means something."""
+    count, classes = len(facts["paths"]), len(facts["class_names"])
+    if len(set(facts["paths"])) != count or not all(isinstance(p, str) for p in facts["paths"] + facts["class_names"]):
+        raise ValueError
+    if set(table) != set(COLUMNS) or any(len(table[name]) != count for name in COLUMNS) or not count:
+        raise ValueError
+    area = table["height"].long() * table["width"].long()
+    last = table["offset"] + area * table["channels"].long()
+    sound = (
+        (table["height"] > 0) & (table["width"] > 0) & (area <= PIXEL_LIMIT)
+        & ((table["channels"] == 1) | (table["channels"] == 3))
+        & (table["offset"] >= len(MAGIC)) & (last <= end)
+        & (table["label"] >= 0) & (table["label"] < classes)
+        & (table["part"] >= 0) & (table["part"] < len(PARTS))
+        & (table["group"] >= -1) & (table["group"] < max(1, len(facts["groups"])))
+    )  # fmt: skip
+    if not bool(sound.all()) or table["sha256"].shape != (count, 32) or table["sha256"].dtype != torch.uint8:
+        raise ValueError
+    if not isinstance(facts["titles"], dict):
+        raise TypeError

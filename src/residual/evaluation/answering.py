@@ -1,0 +1,162 @@
+"""A network's answers to images under a protocol: logits_NK float32, on the CPU, in the order of the indices.
+
+A batch holds about as many pixels at every size. Images of files are decoded for each size anew, from the file
+itself; those held in memory are resized as files are.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from residual.data.source import FileSource, SizedSource, Source, expect, names
+from residual.errors import UsageError
+from residual.evaluation.classifier import Classifier
+from residual.evaluation.evaluate import BATCH
+from residual.evaluation.judged import Judged
+from residual.evaluation.protocols import Average, Frame, Plan, Protocol, choose, combine, ready
+from residual.evaluation.sheets import Sheet
+from residual.files import canonical, digest
+
+PIXELS = BATCH * 64 * 64
+"""In one batch: larger images are taken fewer at a time."""
+
+
+def plan_for(classifier: Classifier, source: Source, protocol: Protocol, average: Average) -> Plan:
+    """The views of these images that a protocol asks of this network.
+
+    Raises:
+        UsageError: the network cannot be applied to images of other sizes.
+    """
+    if protocol == "multi-scale" and classifier.spec.head != "average":
+        what = f"the hidden layers of {classifier.spec.name} read maps of one size"
+        raise UsageError(what, "--protocol", "multi-scale needs a network that averages its maps; choose 10-crop")
+    sight = classifier.preprocessing
+    return choose(protocol, sight.image_size, isinstance(source, SizedSource), average, sight.crop)
+
+
+def batch_size(height: int, width: int) -> int:
+    """How many images of that size are taken at a time."""
+    return max(1, min(BATCH, PIXELS // (height * width)))
+
+
+@torch.inference_mode()
+def answer(
+    classifier: Classifier,
+    source: Source,
+    indices: Tensor,
+    plan: Plan,
+    device: torch.device,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Tensor:
+    """The logits of the images named by `indices` (int64 N), their views combined as the plan says.
+
+    Args:
+        progress: told of every batch how many images it had.
+    """
+    # The stubs of torch do not know `memory_format` here.
+    network = classifier.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.eval()
+    sizes = [frame.size or classifier.preprocessing.image_size for frame, _ in plan.frames]
+    parts = indices.split(min(batch_size(*size) for size in sizes))
+    found: list[Tensor] = []
+    for number, part in enumerate(parts):
+        answers: list[Tensor] = []
+        for frame, views in plan.frames:
+            of_frame = [torch.empty(len(part), classifier.spec.classes) for _ in views]
+            for rows, pixels in _groups(source, part, frame):
+                if frame.size is None:
+                    for following in parts[number + 1 : number + 2]:
+                        expect(source, following)
+                on_device = pixels.to(device)
+                for logits, view in zip(of_frame, views, strict=True):
+                    images = ready(on_device, frame, view, classifier.preprocessing)
+                    images = images.contiguous(memory_format=torch.channels_last)
+                    logits[rows] = network(images).float().cpu()
+            answers += of_frame
+        found.append(combine(answers, plan.average))
+        progress(len(part))
+    return torch.cat(found) if found else torch.empty(0, classifier.spec.classes)
+
+
+def _groups(source: Source, indices: Tensor, frame: Frame) -> Iterator[tuple[Tensor, Tensor]]:
+    """(rows, uint8 NCHW) of images of one size each; all rows are named once."""
+    if frame.size is None:
+        yield torch.arange(len(indices)), source.read(indices)
+    elif isinstance(source, SizedSource):
+        images = source.read_sized(indices, frame.size)
+        by_shape: dict[tuple[int, ...], list[int]] = {}
+        for row, image in enumerate(images):
+            by_shape.setdefault(tuple(image.shape), []).append(row)
+        for (_, height, width), rows in by_shape.items():
+            for some in torch.tensor(rows).split(batch_size(height, width)):
+                yield some, torch.stack([images[row] for row in some.tolist()])
+    else:
+        pixels = source.read(indices)
+        if tuple(pixels.shape[2:]) != frame.size:
+            pixels = interpolate(pixels, size=frame.size, mode="bilinear", antialias=True, align_corners=False)
+        yield torch.arange(len(indices)), pixels
+
+
+def answer_sheet(
+    classifier: Classifier,
+    judged: Judged,
+    place: str | os.PathLike[str] | None,
+    *,
+    protocol: Protocol,
+    average: Average,
+    device: str,
+    progress: Callable[[int, int], None] = lambda _done, _all: None,
+) -> Sheet:
+    """The answers to the images meant, with all that a figure made of them must be quoted beside.
+
+    Args:
+        place: what the classifier is called.
+        progress: told how many images of how many are done.
+    """
+    began = time.monotonic()
+    source, indices = judged.source, judged.indices
+    plan = plan_for(classifier, source, protocol, average)
+    done = 0
+
+    def tell(images: int) -> None:
+        nonlocal done
+        done += images
+        progress(done, len(indices))
+
+    progress(0, len(indices))
+    logits = answer(classifier, source, indices, plan, torch.device(device), tell)
+    facts = {
+        "place": str(place or "last"),
+        "step": int(classifier.provenance["step"]),
+        "dataset": judged.dataset,
+        "origin": judged.origin,
+        "split": judged.split,
+        "protocol": plan.protocol,
+        "words": plan.words,
+        "views": plan.views,
+        "average": plan.average,
+        "device": device,
+        "seconds": time.monotonic() - began,
+        "identity": _identity(classifier, judged),
+        "temperature": None,
+    }
+    labels = source.labels.index_select(0, indices)
+    return Sheet(logits, labels, tuple(names(source, indices)), classifier.class_names, facts)
+
+
+def _identity(classifier: Classifier, judged: Judged) -> str:
+    """Which images these are, in whatever order: the files by name and content, or numbers in files of a data set."""
+    source, indices = judged.source, judged.indices
+    if isinstance(source, FileSource):
+        files = zip(source.names(indices), source.digests(indices), strict=True)
+        return digest(canonical(sorted(map(list, files))))
+    facts = classifier.provenance["data"]
+    # The names of classes are no part of it: coarse and fine labels are of the same images.
+    split = "test" if judged.split == "test" else "training"
+    return digest(canonical([facts["checksums"], split, sorted(indices.tolist())]))

@@ -1,0 +1,192 @@
+"""Several classifiers judged together: each for itself, their ensemble, and every two of them against each other.
+
+The members answer the same images under the same protocol; what was computed anew and what was read from a file of
+predictions is judged alike.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from residual.device import choose_device, mind_fork
+from residual.errors import ResidualError, UsageError, log
+from residual.evaluation.answering import answer_sheet
+from residual.evaluation.calibration import fit_temperature
+from residual.evaluation.classifier import DESCRIPTION, Classifier
+from residual.evaluation.figures import Report, report
+from residual.evaluation.intervals import Paired, compare
+from residual.evaluation.judged import Judged, Split, select
+from residual.evaluation.protocols import Average, Protocol
+from residual.evaluation.scores import rank_of_truth
+from residual.evaluation.sheets import Sheet, align, ensemble, read, save
+from residual.evaluation.use import load
+from residual.files import Facts
+from residual.runs.folder import find_run
+
+Place = str | os.PathLike[str]
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Together:
+    """One report for each member, in their order; of several, that of the ensemble and the comparison of each pair."""
+
+    members: tuple[Report, ...]
+    ensemble: Report | None
+    pairs: tuple[Paired, ...]
+
+    @property
+    def reports(self) -> tuple[Report, ...]:
+        return self.members if self.ensemble is None else (*self.members, self.ensemble)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Ready for JSON; of a single member its report alone."""
+        if self.ensemble is None:
+            return self.members[0].as_dict()
+        return {
+            "members": [member.as_dict() for member in self.members],
+            "ensemble": self.ensemble.as_dict(),
+            "paired": [pair.as_dict() for pair in self.pairs],
+        }
+
+    def save(self, path: Path) -> None:
+        """Write the answers into a file that `from_files` reads; see `sheets`."""
+        facts = None if self.ensemble is None else self.ensemble.sheet.facts
+        told = None if facts is None else {name: facts[name] for name in ("average", "temperature")}
+        save(path, [member.sheet for member in self.members], told)
+
+
+def evaluate_together(
+    places: Sequence[Place],
+    *,
+    protocol: Protocol = "1-crop",
+    average: Average = "probabilities",
+    split: Split | None = None,
+    data: str | None = None,
+    follow_links: bool = False,
+    device: str = "auto",
+    calibrate: bool = False,
+    progress: Progress = lambda _place, _done, _all: None,
+) -> Together:
+    """Let runs, models or checkpoints answer the same images; several are an ensemble too.
+
+    Args:
+        protocol: which views of an image are looked at.
+        average: what is averaged over views, and over members.
+        split, data, follow_links, device: as for one run.
+        calibrate: also fit a temperature on the validation images of each, and on those all share for the ensemble.
+        progress: told the place, and how many of its images of how many are done.
+
+    Raises:
+        UsageError: a place is named twice, or the members do not tell the same classes of the same images apart.
+    """
+    mind_fork()
+    _refuse_twice(places)
+    chosen = choose_device(device)
+    sheets: list[Sheet] = []
+    held: list[Sheet] = []
+    for place in places:
+        classifier = load(place)
+        judged = select(classifier, place, split, data, follow_links)
+        other = _held_out(classifier, place, judged, data, follow_links) if calibrate else None
+
+        def answers(of: Judged, place: Place = place, classifier: Classifier = classifier) -> Sheet:
+            def tell(done: int, total: int) -> None:
+                progress(str(place), done, total)
+
+            return answer_sheet(classifier, of, place, protocol=protocol, average=average, device=chosen, progress=tell)
+
+        sheets.append(answers(judged))
+        align([sheets[0], sheets[-1]])  # refused before the next one is computed
+        if other is not None:
+            held.append(answers(other))
+            sheets[-1] = _with_temperature(sheets[-1], held[-1])
+    return _judge(align(sheets), average, lambda found: _shared_temperature(found, held, average))
+
+
+def from_files(paths: Sequence[Place], average: Average | None = None) -> Together:
+    """The same from files of predictions, without the models and without the images.
+
+    Args:
+        average: of the members; as each ensemble was made unless given, else of probabilities.
+
+    Raises:
+        DataError: not such a file.  UsageError: the files are not of the same images, classes and protocol.
+    """
+    sheets: list[Sheet] = []
+    known: list[Facts] = []
+    for path in paths:
+        found, facts = read(Path(path).expanduser())
+        sheets += found
+        known.append(facts)
+    made = sheets[0].facts["average"]
+    if len(sheets) == 1 and average not in (None, made) and sheets[0].facts["views"] > 1:
+        what = f"its {sheets[0].facts['views']} views were averaged as {made}, and nothing else is left of them"
+        raise UsageError(what, paths[0], f"leave --average out, or evaluate again with --average {average}")
+    alone = known[0] if len(known) == 1 else {}
+    chosen: Average = average or ("logits" if alone.get("average") == "logits" else "probabilities")
+
+    def recall(found: Sheet) -> Sheet:
+        return _with(found, alone.get("temperature")) if alone.get("average") == chosen else found
+
+    return _judge(align(sheets), chosen, recall)
+
+
+def _judge(sheets: list[Sheet], average: Average, finish: Callable[[Sheet], Sheet]) -> Together:
+    members = tuple(report(sheet) for sheet in sheets)
+    if len(sheets) == 1:
+        return Together(members, None, ())
+    right = [rank_of_truth(sheet.logits, sheet.labels) == 0 for sheet in sheets]
+    pairs = [
+        compare(sheets[i].place, right[i], sheets[j].place, right[j]) for i, j in combinations(range(len(sheets)), 2)
+    ]
+    return Together(members, report(finish(ensemble(sheets, average))), tuple(pairs))
+
+
+def _refuse_twice(places: Sequence[Place]) -> None:
+    seen = set()
+    for place in places if len(places) > 1 else ():
+        text = os.path.expanduser(place)
+        is_model = os.path.exists(os.path.join(text, DESCRIPTION))
+        where = os.path.realpath(text if is_model else find_run(os.fspath(text)).path)
+        if where in seen:
+            raise UsageError("a run is named twice", place, "name it once: with itself it is no ensemble")
+        seen.add(where)
+
+
+def _held_out(classifier: Classifier, place: Place, judged: Judged, data: str | None, follow_links: bool) -> Judged:
+    """The validation images that a temperature is fitted on."""
+    if judged.split == "validation":
+        what = "these are the validation images, on which a temperature is fitted and never judged"
+        raise UsageError(what, "--calibrate", "choose --split test, or leave --calibrate out")
+    return select(classifier, place, "validation", data, follow_links)
+
+
+def _with_temperature(sheet: Sheet, held: Sheet) -> Sheet:
+    found = fit_temperature(held.logits, held.labels)
+    if found is None:
+        why = "all its validation images are answered rightly, or no better than by chance"
+        log.warning("no temperature is best for %s: %s", sheet.place, why)
+        return sheet
+    return _with(sheet, {"value": found.value, "images": found.images})
+
+
+def _with(sheet: Sheet, temperature: Facts | None) -> Sheet:
+    return replace(sheet, facts={**sheet.facts, "temperature": temperature})
+
+
+def _shared_temperature(found: Sheet, held: list[Sheet], average: Average) -> Sheet:
+    """The ensemble with the temperature of its own answers to the validation images, where all held out the same."""
+    if not held:
+        return found
+    try:
+        same = align(held)
+    except ResidualError:
+        log.warning("the ensemble is not calibrated: its members held out different validation images")
+        return found
+    return _with_temperature(found, ensemble(same, average))
