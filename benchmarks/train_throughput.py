@@ -1,11 +1,11 @@
-"""Images per second of `residual train` beside those of the usual loop, in one process, turn by turn.
+"""Images per second of `residual train` beside those of the usual loop, in one run, turn by turn.
 
 Ours is a real run from its beginning: recipe, run folder, session, loop; the clock is read where the loop tells its
 listener of a step, so a timed step holds all that a step does: batch, augmentation, forward, loss, backward, the test
 for values that are not finite, the update, the running sums, the listener. No evaluation and no checkpoint falls into
 the timed steps. Theirs is `usual_loop`, with as many workers as were quickest. Both have the same network, batches of
-128 and all threads of torch. After each stretch of ours one of theirs follows, inside the listener's call; each
-begins with steps that are not timed, and the first pair is thrown away.
+128 and all threads of torch; theirs works in a process of its own. After each stretch of ours one of theirs follows,
+while the listener's call waits; each begins with steps that are not timed, and the first pair is thrown away.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from unittest import mock
 
 import torch
 
-from benchmarks.usual_loop import UsualImages, UsualLoop
+from benchmarks.usual_loop import UsualImages, UsualProcess
 from campaigns.running import write_result
 from residual.data.datasets import DataSettings, open_dataset
 from residual.data.source import Dataset, MemorySource, everything
 from residual.errors import DataError
 from residual.files import Facts
-from residual.models import NetworkSpec, build
+from residual.models import NetworkSpec
 from residual.runs.folder import RunFolder
 from residual.training import train as training
 from residual.training.progress import Lines
@@ -82,16 +82,10 @@ class Turns(Lines):
         super().began(plan)
         facts = RunFolder(Path(plan["run"])).facts()
         self.chosen, spec = facts["chosen"], NetworkSpec.model_validate(facts["network"])
-        device = torch.device(self.chosen["device"])
-        best: UsualLoop | None = None
+        self.usual = UsualProcess(spec, self.images, self.chosen["device"])
         for workers in self.workers:
-            loop = UsualLoop(build(spec, 0), self.images, device, workers)
-            self.tried[workers] = loop.rate(max(1, self.steps // 2), self.warm)
-            if best is None or self.tried[workers] > self.tried[best.workers]:
-                best = loop
-        if best is None:
-            raise ValueError("no number of workers to try")
-        self.loop = best
+            self.tried[workers] = self.usual.rate(workers, max(1, self.steps // 2), self.warm)
+        self.best = max(self.tried, key=self.tried.__getitem__)
 
     def stepped(self, step: int, images: int) -> None:
         super().stepped(step, images)
@@ -100,7 +94,7 @@ class Turns(Lines):
             self.start = time.perf_counter()
         elif place == 0:
             self.ours.append(self.steps * images / (time.perf_counter() - self.start))
-            self.theirs.append(self.loop.rate(self.steps, self.warm))
+            self.theirs.append(self.usual.rate(self.best, self.steps, self.warm))
             if len(self.ours) > self.rounds:
                 raise Enough
 
@@ -120,11 +114,13 @@ def compare(network: str, dataset: Dataset, rounds: int, steps: int, warm: int, 
             training.train("cifar10-paper", set=changes, out=Path(folder) / "run", listener=turns)
         except Enough:
             pass
+        finally:
+            turns.usual.end()
     ours, theirs = turns.ours[1:], turns.theirs[1:]
     pairs = [a / b for a, b in zip(ours, theirs, strict=True)]
     return {
         "ours": spread(ours),
-        "theirs": {**spread(theirs), "workers": turns.loop.workers, "tried": turns.tried},
+        "theirs": {**spread(theirs), "workers": turns.best, "tried": turns.tried},
         "ratio": {**spread(pairs), "of medians": statistics.median(ours) / statistics.median(theirs)},
         "compute": turns.chosen,
     }

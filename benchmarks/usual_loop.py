@@ -7,14 +7,18 @@ images_NHWC uint8, pixels 0-255; batches are float32 NCHW.
 
 from __future__ import annotations
 
+import multiprocessing
 import time
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 
 import numpy
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
+
+from residual.models import NetworkSpec, build
 
 _MEAN, _STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
@@ -80,3 +84,37 @@ class UsualLoop:
         for _ in range(steps):
             self._step()
         return (self.seen - before) / (time.perf_counter() - start)
+
+
+class UsualProcess:
+    """The usual loop in a process of its own, as a script has it: nothing that ours sets up helps or hinders it."""
+
+    def __init__(self, spec: NetworkSpec, images: UsualImages, device: str) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, far = context.Pipe()
+        # No daemon: its DataLoader has processes of its own.
+        self._process = context.Process(target=_serve, args=(far, spec.model_dump_json(), images, device))
+        self._process.start()
+        far.close()
+
+    def rate(self, workers: int, steps: int, warm: int) -> float:
+        """Images per second; each number of workers has its own network and goes on where it stopped."""
+        self._pipe.send((workers, steps, warm))
+        return float(self._pipe.recv())
+
+    def end(self) -> None:
+        self._pipe.close()
+        self._process.join(60)
+
+
+def _serve(pipe: Connection, spec: str, images: UsualImages, device: str) -> None:
+    loops: dict[int, UsualLoop] = {}
+    while True:
+        try:
+            workers, steps, warm = pipe.recv()
+        except EOFError:
+            return
+        if workers not in loops:
+            network = build(NetworkSpec.model_validate_json(spec), 0)
+            loops[workers] = UsualLoop(network, images, torch.device(device), workers)
+        pipe.send(loops[workers].rate(steps, warm))

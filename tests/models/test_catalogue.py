@@ -67,6 +67,7 @@ def test_every_override_reaches_the_spec():
         "downsampling": "max-pool",
         "head": "vgg",
         "classifier_initialisation": "zero",
+        "norm_group": 4,
     }
     assert set(chosen) == set(NetworkSettings.model_fields) - {"name"}
     spec = resolve(NetworkSettings(name="ResNet20", **chosen), classes=100, channels=1)
