@@ -98,7 +98,9 @@ def _open_cifar(path: Path | None, settings: DataSettings) -> Dataset:
         "checksums": {name: value for form in family.forms for name, value in form.files.items()},
         "labels": settings.labels,
     }
-    return cached(settings.dataset, stamp, lambda: cifar.read(family, place, settings.labels))
+    found = cached(settings.dataset, stamp, lambda: cifar.read(family, place, settings.labels))
+    # The copy may have been made through another name of the same place, such as a link that is gone since.
+    return replace(found, origin=str(place.absolute()))
 
 
 def _place_of_cifar(path: Path | None, settings: DataSettings) -> Path:
