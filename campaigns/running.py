@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime
 import json
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from residual.environment import machine, versions
 from residual.files import Facts, canonical, digest, readable, replace_file
 from residual.runs.folder import RunFolder
 from residual.runs.records import timeless
+from residual.studies.seeds import Spread
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"
@@ -136,5 +136,4 @@ def trained(run: Path, arguments: Sequence[str], data: str) -> Facts:
 
 def spread(values: Sequence[float]) -> Facts:
     """Mean and sample standard deviation, and the values."""
-    deviation = statistics.stdev(values) if len(values) > 1 else None
-    return {"mean": statistics.fmean(values), "std": deviation, "values": list(values)}
+    return Spread.of(values).as_dict()

@@ -54,6 +54,22 @@ def test_what_is_no_answer_is_said(here, say):
     assert "rate " not in said.out
 
 
+def test_a_run_keeps_its_network_and_its_images_and_a_recipe_keeps_its_name(here, say):
+    train("digits", set={"network.name": "resnet-8", "steps": 2, "compute.threads": 1}, out=here / "runs" / "digits")
+    for change in ("network.name=resnet-20", "data.validation=0.3"):
+        said = say("find-lr", "runs/digits", "--set", change)
+        assert (said.code, "a run keeps its own" in said.err) == (2, True), said.err
+    steps = ["--start", "0.001", "--stop", "1", "--steps", 10, "--json"]
+    assert json.loads(say("find-lr", "digits", *TINY, *steps).out)["step"] == 0
+    assert json.loads(say("find-lr", "runs/digits", *steps).out)["step"] == 2
+
+
+def test_accumulation_counts(here, say):
+    arguments = ["find-lr", "digits", *TINY, "--start", "0.01", "--stop", "1", "--steps", 10, "--json"]
+    whole, parts = (json.loads(say(*arguments, *more).out) for more in ([], ["--set", "optimiser.accumulate=4"]))
+    assert whole["losses"][0] != parts["losses"][0]  # batch normalisation sees 16 images and not 64
+
+
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [

@@ -54,7 +54,7 @@ def test_a_second_question_is_answered_from_the_folder(run, monkeypatch):
     def never(*_):
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(predictions, "_logits", never)
+    monkeypatch.setattr(predictions, "answer", never)
     second = answers(run, "test").predictions
     assert torch.equal(first.logits, second.logits)
     assert torch.equal(first.labels, second.labels)

@@ -44,6 +44,7 @@ PARTS: dict[str, dict[str, Any]] = {
         "data.augment.trivial": True,
     },
     "mirror by turns": {"data.augment.mirror": True, "data.augment.mirror_by": "turns"},
+    "computed again": {"compute.recompute": True},
 }
 
 
@@ -77,6 +78,12 @@ def test_a_plateau_of_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no images are held out"):
         train("digits", set=TINY | PLATEAU | {"data.validation": 0.0}, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_what_is_computed_again_is_the_same(tmp_path: Path) -> None:
+    spared = train("digits", set=TINY | PARTS["computed again"], out=tmp_path / "spared")
+    plain = train("digits", set=TINY, out=tmp_path / "plain")
+    assert fingerprint(spared.path) == fingerprint(plain.path)
 
 
 @pytest.mark.parametrize("name", ["averaged weights", "precise statistics", "groups", "mixing"])

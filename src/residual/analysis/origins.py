@@ -26,6 +26,7 @@ FLAGS = {
     "compute.device": "--device",
     "compute.deterministic": "--deterministic",
     "data.validation": "--protocol",
+    "data.follow_links": "--follow-links",
 }
 LEFT_OUT = ("format", "name", "source")
 _HOMES = re.compile(r"(/home/|/Users/|[A-Za-z]:[\\/]Users[\\/])[^/\\\s'\"]+|/root(?=[/\s'\"]|$)")

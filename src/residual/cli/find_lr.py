@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from residual.cli.asked import asked
 from residual.cli.text import Whole, printable
 
 
@@ -67,19 +68,10 @@ def find_lr(
     from residual.cli.words import console
     from residual.errors import log
     from residual.training.find_rate import find_rate
-    from residual.training.recipe import parse_override
 
     if out is not None:
         picture_format(Path(out))  # found out before the test is made
-    flags = {
-        "data.path": data,
-        "batch_size": batch_size,
-        "network.name": network,
-        "seed": seed,
-        "compute.device": device,
-    }
-    changes = [(path, value) for path, value in flags.items() if value is not None]
-    changes += [parse_override(text) for text in set or []]
+    changes = asked(set, data=data, batch_size=batch_size, network=network, seed=seed, device=device)
     screen = console()
     with screen.status("range test ...") if screen.is_terminal and not json else nullcontext() as status:
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -128,8 +129,7 @@ def _read_names(path: Path) -> list[str]:
 
 
 def _twins(names: Sequence[str]) -> list[str]:
-    seen: set[str] = set()
-    return [name for name in names if name in seen or seen.add(name)][:1]  # type: ignore[func-returns-value]
+    return [name for name, count in Counter(names).items() if count > 1][:1]
 
 
 def _tell(report: Report, said: list[str], file: str) -> None:

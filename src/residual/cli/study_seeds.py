@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 from rich.table import Table
 
+from residual.cli.asked import asked
 from residual.cli.text import Whole, printable
 
 
@@ -63,17 +64,8 @@ def seeds(
     from residual.cli.words import console
     from residual.studies.seeds import study_seeds
     from residual.training.progress import Listener, Silent, Unbroken, make_listener
-    from residual.training.recipe import parse_override
 
-    flags = {
-        "data.path": data,
-        "epochs": epochs,
-        "network.name": network,
-        "compute.device": device,
-        "data.validation": None if protocol is None else {"tune": 0.1, "final": 0.0}[protocol],
-    }
-    changes = [(path, value) for path, value in flags.items() if value is not None]
-    changes += [parse_override(text) for text in set or []]
+    changes = asked(set, data=data, epochs=epochs, network=network, device=device, protocol=protocol)
 
     def listener(seed: int) -> Listener:
         if json:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from residual.cli.asked import asked
 from residual.cli.text import Whole
 
 Many = Annotated[list[str], Parameter(allow_repeating=True, negative=())]
@@ -78,25 +79,23 @@ def train(
     from residual.cli.words import say_choices, say_result
     from residual.errors import UsageError
     from residual.training.progress import Listener, Unbroken, make_listener
-    from residual.training.recipe import parse_override
     from residual.training.recipes import DEFAULT
     from residual.training.tensorboard import Board
     from residual.training.train import resume as go_on
     from residual.training.train import train as begin
 
-    flags = {
-        "data.path": data,
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "network.name": network,
-        "seed": seed,
-        "compute.device": device,
-        "compute.deterministic": deterministic or None,
-        "data.follow_links": follow_links or None,
-        "data.validation": None if protocol is None else {"tune": 0.1, "final": 0.0}[protocol],
-    }
-    changes = [(path, value) for path, value in flags.items() if value is not None]
-    changes += [parse_override(text) for text in set or []]
+    changes = asked(
+        set,
+        data=data,
+        epochs=epochs,
+        batch_size=batch_size,
+        network=network,
+        seed=seed,
+        device=device,
+        deterministic=deterministic,
+        follow_links=follow_links,
+        protocol=protocol,
+    )
     listener: Listener = Unbroken(say_choices(make_listener(log), log))
     listener = Board(listener) if tensorboard else listener
     if resume is not None:

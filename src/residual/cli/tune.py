@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from residual.cli.asked import asked
 from residual.cli.text import Whole, printable
 
 if TYPE_CHECKING:
@@ -106,16 +107,7 @@ def tune(
     from residual.tuning.study import Wish
     from residual.tuning.study import tune as work
 
-    flags = {
-        "data.path": data,
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "network.name": network,
-        "seed": seed,
-        "compute.device": device,
-    }
-    changes = [(path, value) for path, value in flags.items() if value is not None]
-    changes += [parse_override(text) for text in set or []]
+    changes = asked(set, data=data, epochs=epochs, batch_size=batch_size, network=network, seed=seed, device=device)
     least = [("--population", population, 2), ("--generations", generations, 0), ("--seeds", seeds, 1)]
     given = [
         (name, value, low) for name, value, low in [*least, ("--search-seed", search_seed, 0)] if value is not None

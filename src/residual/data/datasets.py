@@ -48,7 +48,6 @@ class DataSettings(BaseModel, frozen=True, extra="forbid"):
     follow_links: bool = Field(False, description="follow links that lead out of the folder")
     group: str | None = Field(None, description="of a table: images with the same value here stay on one side")
     threads: int = Field(0, ge=0, le=256, description="threads that decode images; 0 is automatic")
-    pad_share: float = Field(0.0, ge=0, le=0.5, description="augment.pad_crop as a share of the side, where it is 0")
     augment: AugmentSettings = AugmentSettings()
 
     @model_validator(mode="before")

@@ -22,6 +22,7 @@ from residual.evaluation.judged import Judged
 from residual.evaluation.protocols import Average, Frame, Plan, Protocol, choose, combine, ready
 from residual.evaluation.sheets import Sheet
 from residual.files import canonical, digest
+from residual.models import put
 
 PIXELS = BATCH * 64 * 64
 """In one batch: larger images are taken fewer at a time."""
@@ -59,9 +60,7 @@ def answer(
     Args:
         progress: told of every batch how many images it had.
     """
-    # The stubs of torch do not know `memory_format` here.
-    network = classifier.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    network.eval()
+    network = put(classifier.network, device).eval()
     sizes = [frame.size or classifier.preprocessing.image_size for frame, _ in plan.frames]
     parts = indices.split(min(batch_size(*size) for size in sizes))
     found: list[Tensor] = []
@@ -82,6 +81,19 @@ def answer(
         found.append(combine(answers, plan.average))
         progress(len(part))
     return torch.cat(found) if found else torch.empty(0, classifier.spec.classes)
+
+
+def counted(progress: Callable[[int, int], None], whole: int) -> Callable[[int], None]:
+    """Tells `progress` how many images of the whole are done, 0 at once, from the sizes of batches."""
+    done = 0
+
+    def tell(images: int) -> None:
+        nonlocal done
+        done += images
+        progress(done, whole)
+
+    tell(0)
+    return tell
 
 
 def _groups(source: Source, indices: Tensor, frame: Frame) -> Iterator[tuple[Tensor, Tensor]]:
@@ -122,15 +134,7 @@ def answer_sheet(
     began = time.monotonic()
     source, indices = judged.source, judged.indices
     plan = plan_for(classifier, source, protocol, average)
-    done = 0
-
-    def tell(images: int) -> None:
-        nonlocal done
-        done += images
-        progress(done, len(indices))
-
-    progress(0, len(indices))
-    logits = answer(classifier, source, indices, plan, torch.device(device), tell)
+    logits = answer(classifier, source, indices, plan, torch.device(device), counted(progress, len(indices)))
     facts = {
         "place": str(place or "last"),
         "step": int(classifier.provenance["step"]),

@@ -15,9 +15,10 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from residual.data.source import Source, everything, expect
+from residual.data.source import Source, everything
 from residual.device import choose_device, mind_fork
 from residual.errors import DataError, ResidualError, StorageError, log
+from residual.evaluation.answering import answer, counted, plan_for
 from residual.evaluation.classifier import Classifier
 from residual.evaluation.evaluate import BATCH
 from residual.evaluation.judged import Split, open_data
@@ -90,7 +91,8 @@ def answers(
     if stored is not None:
         return Answers(stored, classifier, source)
     chosen = choose_device(device)
-    logits = _logits(classifier, source, numbers, torch.device(chosen), progress)
+    plan = plan_for(classifier, source, "1-crop", "probabilities")
+    logits = answer(classifier, source, numbers, plan, torch.device(chosen), counted(progress, len(numbers)))
     labels = source.labels.index_select(0, numbers)
     found = Predictions(split, int(classifier.provenance["step"]), chosen, logits, labels, numbers)
     _store(run, found, identity)
@@ -104,31 +106,6 @@ def _open(run: RunFolder, classifier: Classifier, split: Split, data: str | None
         return dataset.test, everything(dataset.test)
     source = dataset.train if split == "training" else dataset.held
     return source, torch.tensor(run.split()[split], dtype=torch.int64)
-
-
-def _logits(
-    classifier: Classifier,
-    source: Source,
-    numbers: Tensor,
-    device: torch.device,
-    progress: Callable[[int, int], None],
-) -> Tensor:
-    """float32 NK on the CPU, batch by batch as `evaluate` takes them."""
-    # The stubs of torch do not know `memory_format` here.
-    network = classifier.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    network.eval()
-    parts: list[Tensor] = []
-    done = 0
-    progress(done, len(numbers))
-    expect(source, numbers)
-    with torch.inference_mode():
-        for part in numbers.split(BATCH):
-            pixels = source.read(part).to(device)
-            images = classifier.preprocessing.normalise(pixels).contiguous(memory_format=torch.channels_last)
-            parts.append(network(images).float().cpu())
-            done += len(part)
-            progress(done, len(numbers))
-    return torch.cat(parts).clone()
 
 
 def _identity(run: RunFolder, classifier: Classifier, split: Split) -> Facts:

@@ -68,6 +68,15 @@ class ResidualNetwork(nn.Module):
         return logits_NK
 
 
+def put(
+    network: ResidualNetwork, device: torch.device, layout: torch.memory_format = torch.channels_last
+) -> ResidualNetwork:
+    """The same network, its weights moved to the device and laid out for it."""
+    # The stubs of torch do not know `memory_format` here.
+    network.to(device, memory_format=layout)  # type: ignore[call-overload]
+    return network
+
+
 def overwrite_activations(network: ResidualNetwork) -> bool:
     """Let every ReLU write over its input: the same numbers to the last bit, with less memory and traffic.
 

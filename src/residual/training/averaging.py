@@ -20,19 +20,15 @@ class Averaging:
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.network, self.decay, self.steps = network, decay, 0
-        self.average = {name: tensor.detach().clone() for name, tensor in self._current().items()}
-
-    def _current(self) -> dict[str, Tensor]:
-        """What is averaged: everything but the counts of batches, which are whole numbers."""
-        return {name: t for name, t in self.network.state_dict().items() if t.is_floating_point()}
+        # All but the counts of batches, which are whole numbers. The tensors change in place: one walk is enough.
+        self.current = {name: t for name, t in network.state_dict().items() if t.is_floating_point()}
+        self.average = {name: tensor.clone() for name, tensor in self.current.items()}
 
     @torch.no_grad()
     def stepped(self) -> None:
         """Take the weights of the step just finished."""
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        current = self._current()
-        names = list(self.average)
-        torch._foreach_lerp_([self.average[n] for n in names], [current[n] for n in names], 1 - decay)
+        torch._foreach_lerp_(list(self.average.values()), list(self.current.values()), 1 - decay)
         self.steps += 1
 
     @torch.no_grad()
@@ -45,16 +41,15 @@ class Averaging:
     @contextmanager
     def in_place(self) -> Iterator[None]:
         """The network with the averaged weights; the moving ones come back afterwards, bit for bit."""
-        current = self._current()
-        kept = {name: tensor.clone() for name, tensor in current.items()}
+        kept = {name: tensor.clone() for name, tensor in self.current.items()}
         with torch.no_grad():
-            for name, tensor in current.items():
+            for name, tensor in self.current.items():
                 tensor.copy_(self.average[name])
         try:
             yield
         finally:
             with torch.no_grad():
-                for name, tensor in current.items():
+                for name, tensor in self.current.items():
                     tensor.copy_(kept[name])
 
     def tensors(self) -> dict[str, Tensor]:

@@ -16,14 +16,14 @@ from residual.environment import check_versions
 from residual.errors import Interrupted, UsageError
 from residual.evaluation.classifier import Classifier
 from residual.evaluation.use import load
-from residual.models import build, resolve
+from residual.models import build, put, resolve
 from residual.runs.folder import RunFolder, find_run
 from residual.training.compute import choose
 from residual.training.lr_range import RangeTest, Shape, judge, rates_of, sweep
-from residual.training.opening import stored_recipe
+from residual.training.opening import check_data, run_data, stored_recipe
 from residual.training.recipe import Override, Recipe, override
-from residual.training.recipes import DEFAULT, find_recipe
-from residual.training.settling import settle
+from residual.training.recipes import DEFAULT, RECIPES, find_recipe
+from residual.training.settling import settle, settled
 from residual.training.signals import Signals
 
 STEPS = 100
@@ -67,7 +67,7 @@ def find_rate(
 
     Args:
         what: a recipe, or the name of one; or a run, whose newest weights and whose batches are then taken.
-        set: values to change, by path.
+        set: values to change, by path; of a run neither its network nor its images can be changed.
         start, stop, steps, shape: the rates; the test ends early where the loss diverges.
         stepped: told of every step and its loss.
 
@@ -79,17 +79,20 @@ def find_rate(
     rates = rates_of(start, stop, steps, shape)
     run = None if isinstance(what, Recipe) else _run(os.fspath(what))
     asked = list(set.items() if isinstance(set, Mapping) else set)
-    if run is not None:
-        plain = stored_recipe(run, run.facts())
-    else:
-        plain = what if isinstance(what, Recipe) else find_recipe(os.fspath(what))
-    plain = override(plain, asked)
     signals = Signals()
     with signals:
-        dataset = open_dataset(plain.data, signals.heed)
-        division = divide(dataset, plain.data)
-        chosen, _ = settle(plain, dataset, len(division.training), [path for path, _ in asked])
-        recipe = override(plain, chosen.items())
+        if run is not None:
+            _refuse_changed(asked, run)
+            facts = run.facts()
+            recipe = override(settled(stored_recipe(run, facts), facts, run.path), asked)
+            dataset, division = run_data(recipe, facts, signals)
+            check_data(run, facts, dataset, division)
+        else:
+            plain = override(what if isinstance(what, Recipe) else find_recipe(os.fspath(what)), asked)
+            dataset = open_dataset(plain.data, signals.heed)
+            division = divide(dataset, plain.data)
+            chosen, _ = settle(plain, dataset, len(division.training), [path for path, _ in asked])
+            recipe = override(plain, chosen.items())
         compute, _ = choose(recipe.compute)
         compute.prepare()
         device = compute.torch_device
@@ -100,8 +103,7 @@ def find_rate(
             spec = resolve(recipe.network, len(dataset.class_names), dataset.channels, dataset.image_size)
             network, step = build(spec, recipe.seed), 0
             constants = measure(dataset.train, division.training, recipe.data.normalisation)
-        # The stubs of torch do not know `memory_format` here.
-        network.to(device, memory_format=compute.memory_format)  # type: ignore[call-overload]
+        put(network, device, compute.memory_format)
         augment = recipe.data.augment.model_copy(update={"sizes": ()})  # at full size, where the run spends its end
         batches = Batches(dataset.train, division.training, constants, augment, recipe.batch_size, recipe.seed, device)
         losses = sweep(
@@ -124,8 +126,18 @@ def find_rate(
 
 
 def _run(name: str) -> RunFolder | None:
-    """The run of that name; None where the name means a recipe."""
+    """The run of that name; None where the name means a recipe, even if a run has the same."""
+    if name in RECIPES:
+        return None
     try:
         return find_run(name)
     except UsageError:
         return None
+
+
+def _refuse_changed(asked: Iterable[Override], run: RunFolder) -> None:
+    """The weights of a run fit its own network and images alone."""
+    free = ("data.path", "data.threads", "data.augment.")
+    fixed = [path for path, _ in asked if path.startswith(("network.", "data.")) and not path.startswith(free)]
+    if fixed:
+        raise UsageError(f"a run keeps its own {', '.join(fixed)}", run.path, "leave it out, or name a recipe")

@@ -17,13 +17,13 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
 
 from residual.chance import derive
 from residual.data.batches import Batch
-from residual.errors import UsageError
+from residual.errors import NonFiniteError, UsageError
 from residual.training.compute import Compute
 from residual.training.optimiser import OptimiserSettings, make_optimiser, set_rate
+from residual.training.step import Guard, train_step
 
 Shape = Literal["exponential", "linear"]
 DIVERGED = 4.0
@@ -103,6 +103,9 @@ def sweep(
 ) -> list[float]:
     """The loss before each update with a rising rate, on a copy of the network; ends where it diverges.
 
+    Every step is one of training as the settings have it, accumulation, clipping and mixed images included; the loss
+    is that of the images' own labels, without smoothing. A step that is not finite is the last, its loss NaN.
+
     Args:
         batch_at: the batch of a step; the test takes those of steps first, first + 1, ...
         seed: what dropout draws from; torch's own generators are as before afterwards.
@@ -119,13 +122,13 @@ def sweep(
             torch.manual_seed(derive(seed, "range test", number))
             batch = batch_at(first + number)
             set_rate(optimiser, rate, settings.momentum)
-            with compute.autocast():
-                logits = trial(batch.images.contiguous(memory_format=compute.memory_format))
-            loss = cross_entropy(logits.float(), batch.labels, label_smoothing=smoothing)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
-            losses.append(loss.item())
+            try:
+                guard = Guard.on(compute.torch_device)
+                taken = train_step(trial, optimiser, batch, compute, smoothing, first + number, settings, guard)
+                guard.read()
+                losses.append(taken.loss_sum.item() / len(batch.labels))
+            except NonFiniteError:
+                losses.append(math.nan)
             stepped(number + 1, losses[-1])
             averaged = smooth(losses)
             if not math.isfinite(losses[-1]) or averaged[-1] > DIVERGED * min(averaged):

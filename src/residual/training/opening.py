@@ -17,7 +17,7 @@ from residual.data.source import Dataset, FileSource, everything, names
 from residual.errors import DataError, ModelError, UsageError, log
 from residual.evaluation.classifier import Classifier
 from residual.files import Appender, Facts, canonical, digest
-from residual.models import NetworkSpec, build, overwrite_activations
+from residual.models import NetworkSpec, build, overwrite_activations, put
 from residual.runs.folder import RunFolder
 from residual.training.averaging import Averaging
 from residual.training.compute import Compute
@@ -81,14 +81,14 @@ def open_session(
     """The run in `folder`, brought to its newest sound checkpoint, or to step 0 where there is none."""
     facts = folder.facts()
     compute.prepare()
-    dataset, division = data or _data(recipe, facts, signals)
+    dataset, division = data or run_data(recipe, facts, signals)
     check_data(folder, facts, dataset, division)
     preprocessing = measure(dataset.train, division.training, recipe.data.normalisation)
     device = compute.torch_device
     network = build(NetworkSpec.model_validate(facts["network"]), recipe.seed)
-    # The stubs of torch do not know `memory_format` here.
-    network.to(device, memory_format=compute.memory_format).train()  # type: ignore[call-overload]
+    put(network, device, compute.memory_format).train()
     overwrite_activations(network)
+    network.recompute = recipe.compute.recompute
     optimiser = make_optimiser(network, recipe.optimiser)
     journal, events = Journal(device), Events(recipe.schedule, device)
     provenance = {
@@ -138,7 +138,7 @@ def open_session(
     )
 
 
-def _data(recipe: Recipe, facts: Facts, signals: Signals) -> tuple[Dataset, Division]:
+def run_data(recipe: Recipe, facts: Facts, signals: Signals) -> tuple[Dataset, Division]:
     """The data set from where the recipe says, else from where it was found when the run began."""
     settings, origin = recipe.data, Path(facts["data"]["origin"])
     named = settings.path is not None and os.path.exists(os.path.expanduser(settings.path))

@@ -60,6 +60,9 @@ class ComputeSettings(BaseModel, frozen=True, extra="forbid"):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     layout: Literal["auto", "channels-last", "contiguous"] = "auto"
     threads: int = Field(0, ge=0, le=4096, description="threads of the CPU; 0 lets torch choose")
+    recompute: bool = Field(
+        False, description="keep less for the backward pass and compute it again: less memory, slower"
+    )
     deterministic: bool = Field(False, description="refuse operations whose result may vary (CUDA)")
 
 

@@ -14,7 +14,6 @@ from residual.errors import ModelError
 from residual.files import Facts
 from residual.training.recipe import Recipe, override
 
-LARGEST_PAD = 64
 STEPS = 2  # steps an epoch has at least where the batch size is settled here
 
 
@@ -27,10 +26,6 @@ def settle(recipe: Recipe, dataset: Dataset, images: int, asked: Collection[str]
     """
     check_crops(dataset.train, dataset.image_size, recipe.data.augment)
     chosen, reasons = dict(dataset.chosen), dict(dataset.reasons)
-    share, side = recipe.data.pad_share, min(dataset.image_size)
-    if share and not recipe.data.augment.pad_crop:
-        chosen["data.augment.pad_crop"] = min(LARGEST_PAD, round(share * side))
-        reasons["data.augment.pad_crop"] = f"a share of {share:g} of {side} pixels"
     if isinstance(dataset.train, FileSource) and images < recipe.batch_size and "batch_size" not in asked:
         chosen["batch_size"] = 1 << max(1, images // STEPS).bit_length() - 1
         reasons["batch_size"] = f"{images:,} training images are fewer than a batch of {recipe.batch_size:,}"

@@ -7,6 +7,7 @@ comes out are plain tensors on the CPU, whose bytes are no more than the file's.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -160,8 +161,7 @@ def _single(pairs: list[tuple[str, object]]) -> dict[str, object]:
     """A JSON object in which no name stands twice: readers do not agree on which of two is meant."""
     table = dict(pairs)
     if len(table) < len(pairs):
-        seen: set[str] = set()
-        twin = next(name for name, _ in pairs if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+        twin = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
         raise ValueError(f"{twin:.80} is there twice")
     return table
 
