@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import platform
 import sys
@@ -13,6 +14,8 @@ from residual.version import VERSION
 
 MINIMA = {"torch": "2.11", "pillow": "12", "numpy": "2.2", "pydantic": "2.12", "safetensors": "0.6"}
 PYTHON = (3, 11)
+ROOM = 600 << 20
+"""Bytes of address space that the libraries add to those of Python; of the CPU build of torch 2.13."""
 
 
 def _parts(version: str) -> tuple[int, ...]:
@@ -27,11 +30,12 @@ def _parts(version: str) -> tuple[int, ...]:
 
 
 def check_versions() -> None:
-    """Refuse a Python or a library below the minimum.
+    """Refuse a Python or a library below the minimum, and a limit of memory under which none can be loaded.
 
     Raises:
         EnvironmentFault: names the version found and the one needed.
     """
+    _check_room()
     if sys.version_info < PYTHON:
         found = platform.python_version()
         raise EnvironmentFault(f"Python {found} is too old", sys.executable, "install Python 3.11 or newer")
@@ -44,6 +48,22 @@ def check_versions() -> None:
             ) from None
         if _parts(found) < _parts(least):
             raise EnvironmentFault(f"{name} {found} is too old", sys.executable, f"pip install '{name}>={least}'")
+
+
+def _check_room() -> None:
+    """Find out before the libraries do: under a limit some of them end the process without a word of ours."""
+    if sys.platform == "win32" or "torch" in sys.modules:
+        return
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        return
+    try:
+        mmap.mmap(-1, ROOM).close()  # address space alone: no page of it is touched
+    except OSError:
+        what = f"out of memory: torch needs about {ROOM >> 20} MB, and this process may have {limit >> 20} in all"
+        raise EnvironmentFault(what, "ulimit -v", "raise the limit") from None
 
 
 def versions() -> dict[str, str]:

@@ -21,7 +21,7 @@ def test_few_open_files_suffice(here, six):
     assert timeless(RunFolder(here / "run").records()) == timeless(RunFolder(six).records())
 
 
-@pytest.mark.parametrize("kilobytes", [100_000, 500_000])
+@pytest.mark.parametrize("kilobytes", [100_000, 500_000, 650_000])
 def test_little_memory_is_one_line_and_leaves_no_half_of_anything(here, kilobytes):
     said = shell(f'ulimit -v {kilobytes}; "$@"', *SIX, "--out", "run")
     if said.code == 0:

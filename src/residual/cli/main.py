@@ -149,6 +149,8 @@ def _explain(error: Exception, tokens: Sequence[str]) -> int:
             # The reader went away, as in `residual runs | head`; that is no failure of ours.
             _drop_output()
             return 0
+        case ImportError() if "failed to map segment" in str(error):
+            return _say("out of memory while the libraries were loaded (ulimit -v): raise the limit", 6)
         case ImportError():
             what = f"{error.name or 'a library'} cannot be imported: {error}"
             return _say(f"{what} ({sys.executable}): install it again, as in `pip install residual`", 6)
@@ -172,7 +174,7 @@ def _explain(error: Exception, tokens: Sequence[str]) -> int:
 
 def _is_lack_of_memory(error: Exception) -> bool:
     """Python's own error, or what torch raises on a CPU or a GPU."""
-    signs = ("allocate memory", "out of memory", "Storage size calculation overflowed")
+    signs = ("allocate memory", "out of memory", "Storage size calculation overflowed", "could not create a primitive")
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(s in str(error) for s in signs))
 
 
