@@ -25,6 +25,7 @@ from residual.environment import check_versions, machine, versions
 from residual.errors import Interrupted, ModelError, StorageError, UsageError, log
 from residual.files import Facts
 from residual.models import count, resolve
+from residual.runs import disk
 from residual.runs.folder import RunFolder, create_numbered, find_run, runs_root
 from residual.training import opening
 from residual.training.compute import Compute, choose
@@ -255,6 +256,7 @@ def _sit(
     with folder.hold(), _own_chance(compute):
         if folder.result() is not None:
             return folder
+        disk.warn(folder.path)
         session = opening.open_session(folder, recipe, compute, listener, signals, data)
         folder.note_session(
             {"event": "began", "step": session.state.step, "at": _now(), "versions": versions(), **compute.facts()}
