@@ -57,7 +57,7 @@ lint: install
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 # `make campaign kill`: the words after `campaign` are its arguments, not targets.
 ifeq (campaign,$(firstword $(MAKECMDGOALS)))

@@ -39,8 +39,8 @@ def train(
     Parameters
     ----------
     recipe
-        A named recipe (`residual recipes` lists them), a recipe.toml file, or a folder of photographs: FOLDER/CLASS/
-        IMAGES, or FOLDER/train/CLASS/IMAGES with val/ and test/ beside train/.
+        A named recipe (`residual recipes` lists them), a recipe.toml file, or photographs: a folder, .tar, .tar.gz,
+        .csv, .tsv or a pack. FOLDER/CLASS/IMAGES, or FOLDER/train/CLASS/IMAGES with val/ and test/ beside train/.
     data
         The folder or archive with the images.
     epochs
