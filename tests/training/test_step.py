@@ -184,3 +184,34 @@ def test_the_raised_flag_keeps_fused_updates_from_the_weights(kind: str) -> None
         assert same != moves
         kept = OptimiserPart(network, optimiser).tensors()
         assert all(torch.equal(kept[n], t) for n, t in state.items()) != moves
+
+
+def test_weights_of_classes_scale_the_loss_of_their_images() -> None:
+    batch, weights = some_batch(), torch.linspace(0.5, 2, 10)
+    logits = torch.randn(6, 10, generator=torch.Generator().manual_seed(1))
+    each = torch.nn.functional.cross_entropy(logits, batch.labels, reduction="none", label_smoothing=0.1)
+    weighed = Batch(batch.images, batch.labels, batch.samples, weights=weights)
+    torch.testing.assert_close(loss_of(logits, weighed, 0.1), (each * weights[batch.labels]).mean())
+    partners, share = batch.labels.flip(0), torch.linspace(0, 1, 6)
+    mixed = Batch(batch.images, batch.labels, batch.samples, partners, share, weights)
+    other = torch.nn.functional.cross_entropy(logits, partners, reduction="none", label_smoothing=0.1)
+    expected = (share * each * weights[batch.labels] + (1 - share) * other * weights[partners]).mean()
+    torch.testing.assert_close(loss_of(logits, mixed, 0.1), expected)
+
+
+def test_weights_change_the_gradient_but_not_the_loss_that_is_told_nor_depend_on_its_parts() -> None:
+    batch = some_batch()
+    weighed = Batch(batch.images, batch.labels, batch.samples, weights=torch.linspace(0.5, 2, 10))
+    told, gradients = [], []
+    for one, parts in ((batch, 1), (weighed, 1), (weighed, 3)):
+        network = tiny()
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.eval()  # its statistics are those of a part
+        settings = OptimiserSettings(accumulate=parts)
+        found = train_step(network, make_optimiser(network, settings), one, FLOAT32, 0.0, 0, settings)
+        told.append(float(found.loss_sum))
+        gradients.append(torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]))
+    assert told == pytest.approx([told[0]] * 3, rel=1e-5)
+    assert not torch.allclose(gradients[0], gradients[1], rtol=1e-2)
+    torch.testing.assert_close(gradients[1], gradients[2], rtol=1e-4, atol=1e-6)

@@ -45,6 +45,7 @@ PARTS: dict[str, dict[str, Any]] = {
     },
     "mirror by turns": {"data.augment.mirror": True, "data.augment.mirror_by": "turns"},
     "computed again": {"compute.recompute": True},
+    "balanced classes": {"data.sampling": "balanced", "loss.class_weights": {"3": 2.5, "8": 0.5}},
 }
 
 
@@ -86,7 +87,7 @@ def test_what_is_computed_again_is_the_same(tmp_path: Path) -> None:
     assert fingerprint(spared.path) == fingerprint(plain.path)
 
 
-@pytest.mark.parametrize("name", ["averaged weights", "precise statistics", "groups", "mixing"])
+@pytest.mark.parametrize("name", ["averaged weights", "precise statistics", "groups", "mixing", "balanced classes"])
 def test_a_part_changes_what_is_learned(name: str, tmp_path: Path) -> None:
     with_it = train("digits", set=TINY | PARTS[name], out=tmp_path / "with")
     without = train("digits", set=TINY, out=tmp_path / "without")

@@ -272,7 +272,8 @@ def show(
     dataset = open_dataset(chosen.data)
     division = divide(dataset, chosen.data)
     constants = measure(dataset.train, division.training, chosen.data.normalisation)
-    batches = Batches(dataset.train, division.training, constants, chosen.data.augment, chosen.batch_size, chosen.seed)
+    about = (chosen.data.augment, chosen.batch_size, chosen.seed)
+    batches = Batches(dataset.train, division.training, constants, *about, sampling=chosen.data.sampling)
     batch = batches.batch_at(step)
     labels = [dataset.class_names[label] for label in batch.labels.tolist()]
     title = f"{dataset.name}, recipe {chosen.name}, seed {chosen.seed}, step {step:,}"

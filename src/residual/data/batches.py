@@ -17,6 +17,7 @@ from torch import Tensor
 
 from residual.chance import stream
 from residual.data.augment import AugmentSettings, Draws, augment, choose, crops, on_pixels
+from residual.data.balance import EvenOrder, Sampling
 from residual.data.colour import add_noise, principal_colours
 from residual.data.mixing import choose as choose_mixes
 from residual.data.mixing import mix
@@ -31,6 +32,7 @@ class Batch:
     """images float32 NCHW (normalised, augmented), labels int64 N, samples int64 N (numbers in the source).
 
     Where images were mixed: the label of each one's partner, and the share_N of the image's own label.
+    `weights` (float32 K) is what the classes count for in the loss, where that is not the same.
     """
 
     images: Tensor
@@ -38,6 +40,7 @@ class Batch:
     samples: Tensor
     partners: Tensor | None = None
     share: Tensor | None = None
+    weights: Tensor | None = None
 
 
 def check_batch_size(images: int, batch_size: int) -> None:
@@ -87,6 +90,8 @@ class Batches:
         seed: int,
         device: torch.device | None = None,
         total: int = 1,
+        sampling: Sampling = "natural",
+        class_weights: Tensor | None = None,
     ) -> None:
         """
         Args:
@@ -94,6 +99,8 @@ class Batches:
             indices: int64 N, the images to train on.
             batch_size: images per step over all ranks together.
             total: the steps of the run, for progressive resizing.
+            sampling: `balanced` shows every class equally often, its images by turns.
+            class_weights: K, handed on with every batch.
 
         Raises:
             DataError: fewer images than one batch.
@@ -104,10 +111,13 @@ class Batches:
         self.source, self.indices, self.preprocessing, self.settings = source, indices, preprocessing, settings
         self.batch_size, self.seed, self.device = batch_size, seed, device or torch.device("cpu")
         self.total = total
+        self.even = EvenOrder(source.labels.index_select(0, indices), seed) if sampling == "balanced" else None
+        self.class_weights = None if class_weights is None else class_weights.to(self.device, torch.float32)
         self.colours = principal_colours(source, indices) if settings.colour_noise else None
         # Two epochs, since a batch may span the border between them.
         self.order = lru_cache(maxsize=2)(self._order)
         self.draws = lru_cache(maxsize=2)(self._draws)
+        self.shown = lru_cache(maxsize=2)(self._shown)
 
     def __len__(self) -> int:
         """Images in one epoch."""
@@ -119,6 +129,18 @@ class Batches:
 
     def _order(self, epoch: int) -> Tensor:
         return torch.randperm(len(self), generator=stream(self.seed, "order", epoch))
+
+    def _shown(self, epoch: int) -> Tensor:
+        """The number in the source of the image in each row of an epoch.
+
+        A row is an image; where classes are balanced, it is a place that an image is given for this epoch, so an
+        image that comes several times is augmented anew each time.
+        """
+        return self.indices if self.even is None else self.indices.index_select(0, self.even.rows(epoch))
+
+    def sequence(self, epoch: int) -> Tensor:
+        """The numbers in the source of an epoch's images, int64 N, in the order in which they are seen."""
+        return self.shown(epoch).index_select(0, self.order(epoch))
 
     def _draws(self, epoch: int) -> Draws:
         return choose(len(self), self.settings, self.seed, epoch)
@@ -143,7 +165,8 @@ class Batches:
 
     def samples(self, step: int, rank: int = 0, world: int = 1) -> Tensor:
         """The numbers in the source, int64 N, of the images of one rank at one step."""
-        return self.indices.index_select(0, torch.cat([rows for _, rows in self.places(step, rank, world)]))
+        places = self.places(step, rank, world)
+        return torch.cat([self.shown(epoch).index_select(0, rows) for epoch, rows in places])
 
     def expect(self, step: int, rank: int = 0, world: int = 1) -> None:
         """Let a source that decodes files begin with a later step; that step's batch stays what it is."""
@@ -175,9 +198,9 @@ class Batches:
         images = shrink(images, side_at(self.settings.sizes, step, self.total))
         labels = self.source.labels.index_select(0, samples).to(self.device)
         if not (self.settings.mixup or self.settings.cutmix):
-            return Batch(images, labels, samples)
+            return Batch(images, labels, samples, weights=self.class_weights)
         own = slice(rank * len(samples), (rank + 1) * len(samples))
         settings = self.settings
         mixes = choose_mixes(self.batch_size, settings.mixup, settings.cutmix, self.seed, step, own)
         mixed, partners, share = mix(images, labels, mixes)
-        return Batch(mixed, labels, samples, partners, share)
+        return Batch(mixed, labels, samples, partners, share, self.class_weights)

@@ -64,7 +64,8 @@ def _sizes(names: Sequence[str], labels: Tensor) -> list[str]:
     if counts[most] >= UNEVEN * counts[least]:
         found.append(
             f"the classes are uneven, from {counts[least]:,} training images of {names[least]!r} to {counts[most]:,} "
-            f"of {names[most]!r}: look at the accuracy of each class, not only at the whole"
+            f"of {names[most]!r}: look at the accuracy of each class, not only at the whole; data.sampling and "
+            "loss.class_weights can make them count alike"
         )
     return found
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from residual.data import cifar, published
 from residual.data.augment import AugmentSettings
+from residual.data.balance import Sampling
 from residual.data.cache import cached
 from residual.data.checking import nothing
 from residual.data.cifar100 import CIFAR100
@@ -48,7 +49,14 @@ class DataSettings(BaseModel, frozen=True, extra="forbid"):
     follow_links: bool = Field(False, description="follow links that lead out of the folder")
     group: str | None = Field(None, description="of a table: images with the same value here stay on one side")
     threads: int = Field(0, ge=0, le=256, description="threads that decode images; 0 is automatic")
+    sampling: Sampling = Field("natural", description="balanced: every class equally often, its images by turns")
     augment: AugmentSettings = AugmentSettings()
+
+    @model_validator(mode="after")
+    def _turns_need_epochs(self) -> DataSettings:
+        if self.sampling == "balanced" and self.augment.mirror_by == "turns":
+            raise ValueError("sampling is 'balanced' and augment.mirror_by is 'turns'; set mirror_by to 'chance'")
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -25,6 +25,7 @@ from residual.training.recipe import Override, Recipe, override
 from residual.training.recipes import DEFAULT, RECIPES, find_recipe
 from residual.training.settling import settle, settled
 from residual.training.signals import Signals
+from residual.training.weighing import class_weights
 
 STEPS = 100
 
@@ -105,7 +106,17 @@ def find_rate(
             constants = measure(dataset.train, division.training, recipe.data.normalisation)
         put(network, device, compute.memory_format)
         augment = recipe.data.augment.model_copy(update={"sizes": ()})  # at full size, where the run spends its end
-        batches = Batches(dataset.train, division.training, constants, augment, recipe.batch_size, recipe.seed, device)
+        batches = Batches(
+            dataset.train,
+            division.training,
+            constants,
+            augment,
+            recipe.batch_size,
+            recipe.seed,
+            device,
+            sampling=recipe.data.sampling,
+            class_weights=class_weights(recipe.loss, dataset, division),
+        )
         losses = sweep(
             network,
             recipe.optimiser,

@@ -29,6 +29,7 @@ from residual.training.session import Session
 from residual.training.signals import Signals
 from residual.training.state import Part, TrainState
 from residual.training.step import Guard
+from residual.training.weighing import class_weights
 
 
 def run_identity(facts: Facts) -> str:
@@ -115,6 +116,8 @@ def open_session(
         recipe.seed,
         device,
         facts["chosen"]["steps"],
+        recipe.data.sampling,
+        class_weights(recipe.loss, dataset, division),
     )
     return Session(
         folder=folder,

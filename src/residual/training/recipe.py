@@ -10,11 +10,12 @@ import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, PlainValidator, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
+from residual.data.balance import Weighing
 from residual.data.datasets import DataSettings
 from residual.errors import Fault, UsageError, check, nearest
 from residual.files import Facts, read_toml, toml
@@ -26,10 +27,23 @@ from residual.training.schedules import SCHEDULES, Schedule, Steps
 Override = tuple[str, Any]
 
 
+def _weighing(value: Any) -> Any:
+    if value is None or value in get_args(Weighing):
+        return value or "none"
+    fit = isinstance(value, Mapping) and value and all(isinstance(name, str) for name in value)
+    if not fit or not all(type(w) in (int, float) and 0 < w < math.inf for w in value.values()):
+        raise ValueError("must be none, balanced, effective, or a table of classes and finite weights above 0")
+    return {name: float(weight) for name, weight in value.items()}
+
+
 class LossSettings(BaseModel, frozen=True, extra="forbid"):
-    """Cross-entropy; label smoothing as in Szegedy et al. 2016, section 7."""
+    """Cross-entropy; label smoothing as in Szegedy et al. 2016, section 7; what the classes count for."""
 
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    class_weights: Annotated[Weighing | dict[str, float], PlainValidator(_weighing)] = Field(
+        "none", description="balanced, effective (Cui et al. 2019), or a table: classes that are not named weigh 1"
+    )
+    effective_beta: float = Field(0.999, gt=0, lt=1, description="beta of `effective`: 1 - 1 / beta images say it all")
 
 
 class EvaluationSettings(BaseModel, frozen=True, extra="forbid"):

@@ -176,7 +176,7 @@ class Session:
         if count == 0:
             return True
         classifier = self.state.classifier
-        chosen = self.division.training.index_select(0, self.batches.order(0)[:count])
+        chosen = self.batches.sequence(0)[:count]
 
         def images() -> Iterator[Tensor]:
             for part in chosen.split(self.recipe.batch_size):

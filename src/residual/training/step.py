@@ -8,7 +8,7 @@ device that stays up once it is raised, as a gradient scaler's is, and the host 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -76,10 +76,17 @@ class Guard:
 
 def loss_of(logits: Tensor, batch: Batch, smoothing: float) -> Tensor:
     """Mean cross-entropy in nats; of mixed images, with both labels by their shares."""
-    if batch.partners is None or batch.share is None:
+    if batch.weights is None and batch.partners is None:
         return cross_entropy(logits, batch.labels, label_smoothing=smoothing)
-    own = cross_entropy(logits, batch.labels, label_smoothing=smoothing, reduction="none")
-    other = cross_entropy(logits, batch.partners, label_smoothing=smoothing, reduction="none")
+
+    def each(labels: Tensor) -> Tensor:
+        losses = cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
+        return losses if batch.weights is None else losses * batch.weights[labels]
+
+    own = each(batch.labels)
+    if batch.partners is None or batch.share is None:
+        return own.mean()
+    other = each(batch.partners)
     return (batch.share * own + (1 - batch.share) * other).mean()
 
 
@@ -89,7 +96,7 @@ def _parts(batch: Batch, count: int) -> list[Batch]:
         return [batch]
     whole = (batch.images, batch.labels, batch.samples, batch.partners, batch.share)
     pieces = [t.tensor_split(count) if t is not None else (None,) * count for t in whole]
-    return [Batch(*parts) for parts in zip(*pieces, strict=True) if len(parts[0])]
+    return [replace(Batch(*parts), weights=batch.weights) for parts in zip(*pieces, strict=True) if len(parts[0])]
 
 
 def train_step(
@@ -137,5 +144,6 @@ def train_step(
     optimiser.step()
     whole = torch.cat(logits) if len(logits) > 1 else logits[0]
     with torch.no_grad():
-        plain = loss_of(whole, batch, 0.0) if smoothing else loss
+        bare = replace(batch, weights=None)
+        plain = loss_of(whole, bare, 0.0) if smoothing or batch.weights is not None else loss
     return StepResult(whole, batch.labels, plain * len(batch.labels))

@@ -36,6 +36,7 @@ from residual.training.recipes import DEFAULT, find_recipe
 from residual.training.result import make_result
 from residual.training.settling import settle, settled
 from residual.training.signals import Signals
+from residual.training.weighing import class_weights, weight_facts
 
 SAFE = ("compute.", "checkpoint.")
 """What may be changed on resume, with `override_safe`: the same figures up to rounding."""
@@ -116,6 +117,7 @@ def train(
             "network": spec.model_dump(mode="json"),
             "counted": count(spec, dataset.image_size).summary(),
             "data": _data_facts(dataset, division),
+            **weight_facts(class_weights(recipe.loss, dataset, division), dataset),
             "versions": versions(),
             "machine": machine(),
         }
