@@ -61,6 +61,10 @@ class EnvironmentFault(ResidualError):
     exit_code = 6
 
 
+class OutOfMemory(EnvironmentFault):
+    """The memory does not hold the smallest part into which the work can be cut."""
+
+
 class NonFiniteError(ResidualError):
     """The loss or a gradient became infinite or not a number."""
 
@@ -73,6 +77,18 @@ class Interrupted(ResidualError):
     def __init__(self, what: str, where: object, remedy: str, signal_number: int) -> None:
         super().__init__(what, where, remedy)
         self.exit_code = 128 + signal_number
+
+
+_NO_MEMORY = (
+    *("allocate memory", "out of memory", "_STATUS_ALLOC_FAILED"),
+    *("Storage size calculation overflowed", "could not create a primitive"),
+)
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether this is Python's own error, or what torch raises on a CPU or a GPU, where memory does not suffice."""
+    told = isinstance(error, RuntimeError) and any(sign in str(error) for sign in _NO_MEMORY)
+    return told or isinstance(error, MemoryError | OutOfMemory)
 
 
 class Fault(NamedTuple):

@@ -36,7 +36,7 @@ from residual.cli import (
     tune,
 )
 from residual.cli.text import printable
-from residual.errors import ResidualError
+from residual.errors import ResidualError, lacks_memory
 from residual.version import VERSION
 
 Shell = Literal["bash", "zsh", "fish"]
@@ -164,18 +164,12 @@ def _explain(error: Exception, tokens: Sequence[str]) -> int:
             return _say(f"{reason} ({where}): check the disk and the permissions", 5)
         case RuntimeError() if "home directory" in str(error):
             return _say("no home folder is known for a name that begins with ~ (path): write the path in full", 2)
-        case _ if _is_lack_of_memory(error):
+        case _ if lacks_memory(error):
             return _say("out of memory (batch_size, network): make one of them smaller or close other programs", 6)
         case RuntimeError() if any(sign in str(error) for sign in ("CUDA error", "HIP error", "MPS backend")):
             what = " ".join(str(error).split(". ")[0].split())[:200]
             return _say(f"the GPU failed, {what} (--device): the last checkpoint is whole, go on with --resume", 6)
     return _say(f"{type(error).__name__}: {error} (a fault of the program): run again with --debug and report it", 1)
-
-
-def _is_lack_of_memory(error: Exception) -> bool:
-    """Python's own error, or what torch raises on a CPU or a GPU."""
-    signs = ("allocate memory", "out of memory", "Storage size calculation overflowed", "could not create a primitive")
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(s in str(error) for s in signs))
 
 
 def _usage(error: cyclopts.CycloptsError, tokens: Sequence[str]) -> str:

@@ -60,7 +60,7 @@ def evaluation_record(
 
 
 def event_record(name: str, step: int, value: float) -> Record:
-    """Something a schedule waits for has happened."""
+    """Something that the steps after it depend on has happened; `value` is the figure that made it so."""
     return {"kind": "event", "name": name, "step": step, "value": value}
 
 

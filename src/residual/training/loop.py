@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import signal
 
-import torch
-
-from residual.chance import derive
 from residual.errors import Interrupted, argument
 from residual.training.session import Session
 
@@ -22,7 +19,7 @@ def run_loop(session: Session) -> None:
         Interrupted: a signal came; the state of this very step is saved.
         NonFiniteError: the weights were left as they were; nothing non-finite is saved.
     """
-    state, seed = session.state, session.recipe.seed
+    state = session.state
     while True:
         session.report()
         session.evaluate()
@@ -35,8 +32,6 @@ def run_loop(session: Session) -> None:
             raise _interrupted(session)
         if state.step >= session.total:
             return
-        # Dropout draws from torch's own generators: give them a state that follows from the step alone.
-        torch.manual_seed(derive(seed, "step", state.step, 0))
         session.take_step()
 
 

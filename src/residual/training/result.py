@@ -44,6 +44,7 @@ def make_result(folder: RunFolder, seconds: float, compute: Compute) -> Facts:
         for r in records
         if r["kind"] in ("train", "evaluation")
     ]
+    events = [{name: r[name] for name in ("name", "step", "value")} for r in records if r["kind"] == "event"]
     batch, steps = facts["chosen"]["batch_size"], facts["chosen"]["steps"]
     return {
         "format": FORMAT,
@@ -65,4 +66,4 @@ def make_result(folder: RunFolder, seconds: float, compute: Compute) -> Facts:
         "images_seen": steps * batch,
         "final": final,
         "by_epoch": by_epoch,
-    }
+    } | ({"events": events} if events else {})

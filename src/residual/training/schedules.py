@@ -19,6 +19,9 @@ BELOW = "training-error-below"
 PLATEAU = "plateau-"
 """With a number, the event that lowers the rate: the step after which the watched error had stopped falling."""
 
+HALVED = "out-of-memory-"
+"""With a number, the event that halves the parts in which a batch is computed, from this step on; moves no rate."""
+
 Rate = Annotated[float, Field(gt=0, le=1e3, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from residual.chance import derive
 from residual.data.batches import Batches
 from residual.data.datasets import Division
 from residual.data.source import Dataset, everything
 from residual.errors import NonFiniteError
-from residual.evaluation.evaluate import evaluate
 from residual.files import Appender, Facts
 from residual.runs.folder import RunFolder
 from residual.runs.records import evaluation_record, event_record, train_record
@@ -26,6 +26,7 @@ from residual.training.journal import Events, Journal
 from residual.training.optimiser import set_rate
 from residual.training.progress import Listener
 from residual.training.recipe import Recipe
+from residual.training.room import Room, evaluate_in_room
 from residual.training.schedules import BELOW
 from residual.training.signals import Signals
 from residual.training.state import TrainState
@@ -59,6 +60,12 @@ class Session:
     saved_at: float = field(default_factory=time.monotonic)
     began: float = field(default_factory=time.monotonic)
     seconds_before: float = 0.0
+    save_soon: bool = False
+    room: Room = field(init=False)
+
+    def __post_init__(self) -> None:
+        network, size, parts = self.state.classifier.network, self.batches.batch_size, self.recipe.optimiser.accumulate
+        self.room = Room(network, self.events.happened, size, parts, self._halved)
 
     @property
     def seconds(self) -> float:
@@ -75,13 +82,17 @@ class Session:
     def take_step(self) -> None:
         """Draw the batch of this step and move the weights once."""
         step = self.state.step
+        self._seed()
+        self.room.enter(step)
         set_rate(self.optimiser, *self.rate(step))
         batch = self.batches.batch_at(step)
         for following in range(step + 1, min(step + 1 + AHEAD, self.total)):
             self.batches.expect(following)
         network = self.state.classifier.network
         smoothing, settings = self.recipe.loss.label_smoothing, self.recipe.optimiser
-        result = train_step(network, self.optimiser, batch, self.compute, smoothing, step, settings, self.guard)
+        result = train_step(
+            network, self.optimiser, batch, self.compute, smoothing, step, settings, self.guard, self.room
+        )
         if self.averaging is not None:
             self.averaging.stepped()
         self.journal.tally.add(result.logits, result.labels, result.loss_sum)
@@ -90,6 +101,16 @@ class Session:
         if error is not None:
             self._record(event_record(BELOW, self.state.step, error))
         self.listener.stepped(self.state.step, self.batches.batch_size)
+
+    def _seed(self) -> None:
+        """Dropout draws from torch's own generators: give them a state that follows from the step alone."""
+        torch.manual_seed(derive(self.recipe.seed, "step", self.state.step, 0))
+
+    def _halved(self, name: str, parts: int) -> None:
+        """The memory did not hold the batch of this step: say so, and have the step's end saved."""
+        self._seed()
+        self._record(event_record(name, self.state.step, parts))
+        self.save_soon = True
 
     def due(self, step: int) -> bool:
         """Whether `step` ends a stretch between evaluations, or the run."""
@@ -148,14 +169,14 @@ class Session:
     def _judged(self, split: Any, source: Any, indices: Tensor, final: bool) -> Facts | None:
         """The record of one evaluation; None where a signal came."""
         start, step, classifier = time.monotonic(), self.state.step, self.state.classifier
-        evaluation = evaluate(
+        evaluation = evaluate_in_room(
             classifier.network,
             source,
             indices,
             classifier.preprocessing,
             self.compute.torch_device,
             self.recipe.evaluation.batch_size,
-            halt=lambda: bool(self.signals),
+            lambda: bool(self.signals),
         )
         if evaluation is None:
             return None
@@ -200,12 +221,12 @@ class Session:
         facts = {"step": self.state.step, "identity": self.identity}
         contents = self.state.pack(self.identity, book)
         self.folder.save_checkpoint(self.state.step, contents, facts, self.recipe.checkpoint.keep)
-        self.saved_at = time.monotonic()
+        self.saved_at, self.save_soon = time.monotonic(), False
         self.listener.saved(self.state.step)
 
     def save_if_due(self) -> None:
         step, settings = self.state.step, self.recipe.checkpoint
         by_step = settings.every_steps is not None and step % settings.every_steps == 0
         by_time = settings.every_seconds is not None and time.monotonic() - self.saved_at >= settings.every_seconds
-        if step in (0, self.total) or by_step or by_time:
+        if step in (0, self.total) or by_step or by_time or self.save_soon:
             self.save()

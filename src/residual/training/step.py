@@ -18,6 +18,7 @@ from residual.data.batches import Batch
 from residual.errors import NonFiniteError
 from residual.training.compute import Compute
 from residual.training.optimiser import OptimiserSettings
+from residual.training.room import Room
 
 LAG = 20
 """Steps after which the host reads the flags of a GPU."""
@@ -99,6 +100,46 @@ def _parts(batch: Batch, count: int) -> list[Batch]:
     return [replace(Batch(*parts), weights=batch.weights) for parts in zip(*pieces, strict=True) if len(parts[0])]
 
 
+def _gradient(
+    network: nn.Module, batch: Batch, compute: Compute, smoothing: float, count: int
+) -> tuple[list[Tensor], Tensor]:
+    """Add the gradient of a batch, computed in `count` parts, to the parameters'; the logits by part, and the loss."""
+    logits, loss = [], torch.zeros((), device=batch.images.device)
+    for part in _parts(batch, count):
+        images = part.images.contiguous(memory_format=compute.memory_format)
+        with compute.autocast():
+            answers = network(images)
+        answers = answers.float()
+        share = loss_of(answers, part, smoothing)
+        if count > 1:
+            share = share * (len(part.labels) / len(batch.labels))
+        share.backward()
+        loss = loss + share.detach()
+        logits.append(answers.detach())
+    return logits, loss
+
+
+def _gradient_in_room(
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    batch: Batch,
+    compute: Compute,
+    smoothing: float,
+    room: Room | None,
+    count: int,
+) -> tuple[list[Tensor], Tensor]:
+    """The same, in as many parts as the memory asks for."""
+    while True:
+        optimiser.zero_grad(set_to_none=True)
+        try:
+            return _gradient(network, batch, compute, smoothing, room.parts if room is not None else count)
+        except (RuntimeError, MemoryError, ValueError) as error:
+            if room is None or not room.is_short(error):
+                raise
+        # Only here, with the error gone, is what the attempt had kept for its backward pass free again.
+        room.halve()
+
+
 def train_step(
     network: nn.Module,
     optimiser: torch.optim.Optimizer,
@@ -108,29 +149,19 @@ def train_step(
     step: int,
     settings: OptimiserSettings | None = None,
     guard: Guard | None = None,
+    room: Room | None = None,
 ) -> StepResult:
     """Move the weights once.
 
     With `settings.accumulate` parts the gradient is that of the whole batch, but for batch normalisation, whose
-    statistics are those of each part.
+    statistics are those of each part. Where the memory does not hold a part, `room` makes them smaller.
 
     Raises:
         NonFiniteError: the loss or a gradient is not finite; names the step and the first images.
+        OutOfMemory: not even a single image fits.
     """
     settings, guard = settings or OptimiserSettings(), guard or Guard.on(batch.images.device)
-    optimiser.zero_grad(set_to_none=True)
-    logits, loss = [], torch.zeros((), device=batch.images.device)
-    for part in _parts(batch, settings.accumulate):
-        images = part.images.contiguous(memory_format=compute.memory_format)
-        with compute.autocast():
-            answers = network(images)
-        answers = answers.float()
-        share = loss_of(answers, part, smoothing)
-        if settings.accumulate > 1:
-            share = share * (len(part.labels) / len(batch.labels))
-        share.backward()
-        loss = loss + share.detach()
-        logits.append(answers.detach())
+    logits, loss = _gradient_in_room(network, optimiser, batch, compute, smoothing, room, settings.accumulate)
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
     size = torch.nn.utils.get_total_norm(gradients)
     guard.watch(step, loss, size, batch.samples)

@@ -16,7 +16,7 @@ from typing import Any
 
 from optuna.trial import TrialState
 
-from residual.errors import DataError, NonFiniteError, StorageError, UsageError
+from residual.errors import DataError, NonFiniteError, OutOfMemory, StorageError, UsageError, lacks_memory
 from residual.files import Facts
 from residual.runs.folder import RunFolder
 from residual.training.progress import Listener, Record, Silent
@@ -116,8 +116,8 @@ def train_individual(
         return _failed(TrialState.FAIL, str(error), began)
     except Pruned as error:
         return _failed(TrialState.PRUNED, f"behind the median of closed generations: {error}", began)
-    except (MemoryError, RuntimeError) as error:
-        if not _is_lack_of_memory(error):
+    except (MemoryError, RuntimeError, OutOfMemory) as error:
+        if not lacks_memory(error):
             raise
         reason = f"out of memory at batch size {plan.recipe.batch_size}: {' '.join(str(error).split())[:200]}"
         return _failed(TrialState.FAIL, reason, began)
@@ -150,11 +150,6 @@ def _assert_own(run: RunFolder, recipe: Recipe) -> None:
     if found:
         what = f"the run is not that of the individual: {'; '.join(found)[:300]}"
         raise StorageError(what, run.path, "take the folder away: it is left from another study")
-
-
-def _is_lack_of_memory(error: Exception) -> bool:
-    signs = ("allocate memory", "out of memory", "Storage size calculation overflowed")
-    return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
 
 
 def last_step(plan: Plan, number: int) -> int:
