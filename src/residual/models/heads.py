@@ -6,6 +6,7 @@ Simonyan & Zisserman 2014 (Very Deep Convolutional Networks), section 2.1 and ta
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -22,6 +23,8 @@ class AverageHead(nn.Module):
         self.width = channels
 
     def forward(self, maps_NCHW: Tensor) -> Tensor:
+        if maps_NCHW.is_contiguous(memory_format=torch.channels_last):
+            return maps_NCHW.permute(0, 2, 3, 1).mean(dim=(1, 2))  # the same sums; the gradient keeps the layout
         return maps_NCHW.mean(dim=(2, 3))
 
 
