@@ -10,7 +10,7 @@ from residual.errors import NonFiniteError
 from residual.models import NetworkSettings, ResidualNetwork, build, resolve
 from residual.training.compute import Compute
 from residual.training.optimiser import OptimiserPart, OptimiserSettings, make_optimiser, set_rate
-from residual.training.step import Guard, loss_of, train_step
+from residual.training.step import Guard, fault_of, loss_of, train_step
 
 FLOAT32 = Compute("cpu", "float32", "channels-last", 1, False)
 
@@ -159,7 +159,8 @@ def test_a_guard_that_is_read_late_names_the_first_bad_step_and_stays_up() -> No
     guard = Guard.on(torch.device("cpu"))
     values = [0.5, float("inf"), 0.5, float("nan")]
     for step, size in enumerate(values):
-        guard.watch(step + 10, torch.tensor(1.0), torch.tensor(size), torch.arange(step, step + 9))
+        faults = fault_of(torch.tensor(1.0), torch.tensor(size)).unsqueeze(0)
+        guard.watch(step + 10, faults, torch.arange(step, step + 9))
         guard.read(every=5)
     assert float(guard.bad) == 1
     with pytest.raises(NonFiniteError, match="gradient is not finite at step 11") as caught:

@@ -54,6 +54,19 @@ class Tally:
         self.hits += torch.stack([(ranks < k).sum() for k in KS])
         self.images += len(labels)
 
+    @staticmethod
+    def of(logits: Tensor, labels: Tensor, loss_sum: Tensor | None = None) -> Tally:
+        """The counts of one batch."""
+        tally = Tally.empty(logits.device)
+        tally.add(logits, labels, loss_sum)
+        return tally
+
+    def join(self, other: Tally) -> None:
+        """Count what another one has counted."""
+        self.loss += other.loss
+        self.hits += other.hits
+        self.images += other.images
+
     def scores(self) -> dict[str, float]:
         """loss (nats per image) and top1, top3, top5 as shares in [0, 1]."""
         count = max(1, self.images)

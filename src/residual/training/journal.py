@@ -58,14 +58,14 @@ class Events:
         self.best: float | None = None
         self.waited = 0
 
-    def watch(self, step: int, logits: Tensor, labels: Tensor) -> float | None:
-        """Take the batch of the step that has just been finished; the error where an event happened.
+    def watch(self, step: int, counted: Tally) -> float | None:
+        """Take the counts of the step that has just been finished; the error where an event happened.
 
         `step` counts finished steps. Windows do not overlap, so the host reads once a window.
         """
         if self.hold is None or BELOW in self.happened:
             return None
-        self.window.add(logits, labels)
+        self.window.join(counted)
         if step % self.hold.window:
             return None
         error = 1 - self.window.scores()["top1"]

@@ -23,25 +23,24 @@ def run_loop(session: Session) -> None:
     while True:
         session.report()
         session.evaluate()
-        if session.signals and state.step < session.total:
+        stop = session.heard()
+        if stop and state.step < session.total:
             session.save()
-            raise _interrupted(session)
-        unfinished = session.signals and session.journal.evaluated < session.total
+            raise _interrupted(session, stop)
         session.save_if_due()
-        if unfinished:
-            raise _interrupted(session)
+        if stop and session.journal.evaluated < session.total:
+            raise _interrupted(session, stop)
         if state.step >= session.total:
             return
         session.take_step()
 
 
-def _interrupted(session: Session) -> Interrupted:
-    number = session.signals.number or signal.SIGINT
+def _interrupted(session: Session, number: int) -> Interrupted:
     name = signal.Signals(number).name
     step, total = session.state.step, session.total
     return Interrupted(
         f"stopped by {name} at step {step:,} of {total:,}, all of it saved",
         session.folder.path,
         f"residual train --resume {argument(session.folder.path)}",
-        int(number),
+        number,
     )

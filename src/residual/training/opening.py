@@ -10,6 +10,8 @@ import os
 import tomllib
 from pathlib import Path
 
+import torch
+
 from residual.data.batches import Batches
 from residual.data.datasets import Division, divide, open_dataset
 from residual.data.preprocessing import measure
@@ -18,6 +20,7 @@ from residual.errors import DataError, ModelError, UsageError, log
 from residual.evaluation.classifier import Classifier
 from residual.files import Appender, Facts, canonical, digest
 from residual.models import NetworkSpec, build, overwrite_activations, put
+from residual.ranks import ALONE, Ranks
 from residual.runs.folder import RunFolder
 from residual.training.averaging import Averaging
 from residual.training.compute import Compute
@@ -78,6 +81,7 @@ def open_session(
     listener: Listener,
     signals: Signals,
     data: tuple[Dataset, Division] | None = None,
+    ranks: Ranks = ALONE,
 ) -> Session:
     """The run in `folder`, brought to its newest sound checkpoint, or to step 0 where there is none."""
     facts = folder.facts()
@@ -135,8 +139,14 @@ def open_session(
         records=records,
         listener=listener,
         signals=signals,
-        guard=Guard.on(device, lambda samples: ", ".join(names(dataset.train, samples))),
+        guard=Guard(
+            torch.zeros((), device=device),
+            lambda samples: ", ".join(names(dataset.train, samples)),
+            ranks,
+            lambda step, rank: batches.samples(step, rank, ranks.world),
+        ),
         averaging=averaging,
+        ranks=ranks,
         seconds_before=state.seconds,
     )
 

@@ -108,7 +108,9 @@ def _clock(seconds: float) -> str:
 def describe(record: Record) -> str:
     """A record as words, for a line of output."""
     if record["kind"] == "event" and record["name"].startswith(HALVED):
-        text = f"out of memory, so each batch is computed in {record['value']:.0f} parts from here on; the same gradient,"
+        text = (
+            f"out of memory, so each batch is computed in {record['value']:.0f} parts from here on; the same gradient,"
+        )
         return f"step {record['step']}: {text} but batch normalisation sees one part at a time"
     if record["kind"] == "event":
         return f"step {record['step']}: {record['name']} ({record['value']:.1%})"

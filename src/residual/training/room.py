@@ -17,6 +17,7 @@ from residual.data.source import Source
 from residual.errors import OutOfMemory, lacks_memory, log
 from residual.evaluation.evaluate import Evaluation, evaluate
 from residual.models import ResidualNetwork
+from residual.ranks import ALONE, Ranks
 from residual.training.schedules import HALVED
 
 _ALONE = "more than 1 value per channel"
@@ -33,15 +34,17 @@ class Room:
         batch_size: int,
         accumulate: int = 1,
         halved: Callable[[str, int], None] = lambda name, parts: None,
+        alone: bool = True,
     ) -> None:
         """
         Args:
             happened: the events of the run, name to step; a halving is added to them.
             accumulate: the parts that the recipe asks for.
             halved: told of every halving, with the name of its event and the number of parts.
+            alone: whether this process may halve; one of several may not, since the others would not know.
         """
         self._happened, self._batch_size, self._accumulate, self._halved = happened, batch_size, accumulate, halved
-        self._step = 0
+        self._step, self._alone = 0, alone
         statistics = list(network.buffers())  # of batch normalisation; these tensors change in place
         self._statistics = [[t for t in statistics if t.is_floating_point() == kind] for kind in (True, False)]
         self._kept = [[t.clone() for t in group] for group in self._statistics]
@@ -59,7 +62,8 @@ class Room:
 
     def is_short(self, error: BaseException) -> bool:
         """Whether what stopped an attempt is a lack of memory, or follows from parts made too small for want of it."""
-        return lacks_memory(error) or (_ALONE in str(error) and self.parts > self._accumulate)
+        single = _ALONE in str(error) and self.parts > self._accumulate
+        return self._alone and (single or lacks_memory(error))
 
     def halve(self) -> None:
         """Make the parts half as large and put everything back to where the step began.
@@ -96,6 +100,7 @@ def evaluate_in_room(
     device: torch.device,
     batch_size: int,
     halt: Callable[[], bool] = lambda: False,
+    ranks: Ranks = ALONE,
 ) -> Evaluation | None:
     """`evaluate`, with as many images at a time as the memory holds; the figures are the same up to rounding.
 
@@ -104,9 +109,9 @@ def evaluate_in_room(
     """
     while True:
         try:
-            return evaluate(network, source, indices, preprocessing, device, batch_size, halt)
+            return evaluate(network, source, indices, preprocessing, device, batch_size, halt, ranks=ranks)
         except (RuntimeError, MemoryError) as error:
-            if not lacks_memory(error):
+            if ranks.world > 1 or not lacks_memory(error):
                 raise
         if batch_size == 1:
             what = "out of memory while a single image was evaluated"

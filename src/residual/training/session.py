@@ -1,4 +1,7 @@
-"""One sitting of a run: the parts at work, and the few things the loop does with them."""
+"""One sitting of a run: the parts at work, and the few things the loop does with them.
+
+Of several processes each has a session; rank 0 alone writes to the run folder, and only it has `records`.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,9 @@ from residual.data.batches import Batches
 from residual.data.datasets import Division
 from residual.data.source import Dataset, everything
 from residual.errors import NonFiniteError
+from residual.evaluation.scores import Tally
 from residual.files import Appender, Facts
+from residual.ranks import ALONE, Ranks
 from residual.runs.folder import RunFolder
 from residual.runs.records import evaluation_record, event_record, train_record
 from residual.training.averaging import Averaging
@@ -52,11 +57,12 @@ class Session:
     events: Events
     identity: str
     total: int
-    records: Appender
+    records: Appender | None
     listener: Listener
     signals: Signals
     guard: Guard
     averaging: Averaging | None = None
+    ranks: Ranks = ALONE
     saved_at: float = field(default_factory=time.monotonic)
     began: float = field(default_factory=time.monotonic)
     seconds_before: float = 0.0
@@ -65,12 +71,16 @@ class Session:
 
     def __post_init__(self) -> None:
         network, size, parts = self.state.classifier.network, self.batches.batch_size, self.recipe.optimiser.accumulate
-        self.room = Room(network, self.events.happened, size, parts, self._halved)
+        self.room = Room(network, self.events.happened, size, parts, self._halved, self.ranks.world == 1)
 
     @property
     def seconds(self) -> float:
         """Seconds of this run over all its sessions."""
         return self.seconds_before + time.monotonic() - self.began
+
+    def heard(self) -> int:
+        """The signal that any process has heard, the same number on all of them; 0 where there was none."""
+        return self.ranks.largest(self.signals.number or 0)
 
     # -- steps -----------------------------------------------------------------------------------------
 
@@ -85,9 +95,10 @@ class Session:
         self._seed()
         self.room.enter(step)
         set_rate(self.optimiser, *self.rate(step))
-        batch = self.batches.batch_at(step)
+        rank, world = self.ranks.rank, self.ranks.world
+        batch = self.batches.batch_at(step, rank, world)
         for following in range(step + 1, min(step + 1 + AHEAD, self.total)):
-            self.batches.expect(following)
+            self.batches.expect(following, rank, world)
         network = self.state.classifier.network
         smoothing, settings = self.recipe.loss.label_smoothing, self.recipe.optimiser
         result = train_step(
@@ -95,16 +106,20 @@ class Session:
         )
         if self.averaging is not None:
             self.averaging.stepped()
-        self.journal.tally.add(result.logits, result.labels, result.loss_sum)
+        counted = Tally.of(result.logits, result.labels, result.loss_sum)
+        self.ranks.add(counted.loss, counted.hits)
+        counted.images *= world
+        self.journal.tally.join(counted)
         self.state.step = step + 1
-        error = self.events.watch(self.state.step, result.logits, result.labels)
+        self.ranks.moved(step + 1)
+        error = self.events.watch(self.state.step, counted)
         if error is not None:
             self._record(event_record(BELOW, self.state.step, error))
         self.listener.stepped(self.state.step, self.batches.batch_size)
 
     def _seed(self) -> None:
         """Dropout draws from torch's own generators: give them a state that follows from the step alone."""
-        torch.manual_seed(derive(self.recipe.seed, "step", self.state.step, 0))
+        torch.manual_seed(derive(self.recipe.seed, "step", self.state.step, self.ranks.rank))
 
     def _halved(self, name: str, parts: int) -> None:
         """The memory did not hold the batch of this step: say so, and have the step's end saved."""
@@ -122,7 +137,8 @@ class Session:
     # -- records ---------------------------------------------------------------------------------------
 
     def _record(self, record: Facts) -> None:
-        self.records.append(record)
+        if self.records is not None:
+            self.records.append(record)
         self.listener.recorded(record)
 
     def report(self) -> None:
@@ -177,6 +193,7 @@ class Session:
             self.compute.torch_device,
             self.recipe.evaluation.batch_size,
             lambda: bool(self.signals),
+            self.ranks,
         )
         if evaluation is None:
             return None
@@ -214,6 +231,8 @@ class Session:
     def save(self) -> None:
         """Write the checkpoint of this step."""
         self.guard.read()
+        if self.records is None:
+            return
         self.records.sync()
         self.state.seconds = self.seconds
         book = {"length": self.records.length, "sha256": self.records.sha256}

@@ -1,8 +1,9 @@
-"""One training step: forward, loss, backward, test for non-finite values, update.
+"""One training step: forward, loss, backward, the mean over the processes, test for non-finite values, update.
 
 No weight ever moves on a loss or gradient that is infinite or not a number. On a CPU the test is read before the
 update. On a GPU reading would make the host wait at every step, so the update itself is conditional on a flag on the
 device that stays up once it is raised, as a gradient scaler's is, and the host reads the flags some steps later.
+Every process knows the faults of all before anyone's weights move.
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ from torch.nn.functional import cross_entropy
 
 from residual.data.batches import Batch
 from residual.errors import NonFiniteError
+from residual.ranks import ALONE, Ranks
 from residual.training.compute import Compute
 from residual.training.optimiser import OptimiserSettings
 from residual.training.room import Room
 
 LAG = 20
 """Steps after which the host reads the flags of a GPU."""
+FINE, LOSS, GRADIENT = 0, 1, 2
+"""What was not finite at a step, on one rank."""
 
 
 @dataclass(frozen=True)
@@ -43,18 +47,19 @@ class Guard:
 
     bad: Tensor
     describe: Callable[[Tensor], str] = numbered
-    waiting: list[tuple[int, Tensor, Tensor, Tensor]] = field(default_factory=list)
+    ranks: Ranks = ALONE
+    samples_of: Callable[[int, int], Tensor] | None = None
+    waiting: list[tuple[int, Tensor, Tensor]] = field(default_factory=list)
 
     @staticmethod
     def on(device: torch.device, describe: Callable[[Tensor], str] = numbered) -> Guard:
         """A guard at rest; `describe` puts sample numbers into words."""
         return Guard(torch.zeros((), dtype=torch.float32, device=device), describe)
 
-    def watch(self, step: int, loss: Tensor, size: Tensor, samples: Tensor) -> None:
-        """Take the loss of a step and the norm of its gradient."""
-        finite = torch.isfinite(loss)
-        self.bad = torch.maximum(self.bad, (~torch.isfinite(loss + size)).float())
-        self.waiting.append((step, finite, self.bad, samples))
+    def watch(self, step: int, faults: Tensor, samples: Tensor) -> None:
+        """Take what was not finite at a step on each rank, and the images of this one."""
+        self.bad = torch.maximum(self.bad, (faults > FINE).any().float())
+        self.waiting.append((step, faults, samples))
 
     def read(self, every: int = 1) -> None:
         """Look at the flags, once `every` of them wait.
@@ -65,14 +70,20 @@ class Guard:
         if len(self.waiting) < every or not self.waiting:
             return
         waiting, self.waiting = self.waiting, []
-        flags = torch.stack([bad for _, _, bad, _ in waiting]).tolist()
-        for (step, finite, _, samples), bad in zip(waiting, flags, strict=True):
-            if bad:
-                raise NonFiniteError(
-                    f"the {'gradient' if bool(finite) else 'loss'} is not finite at step {step}",
-                    f"training images {self.describe(samples[:5])}, ...",
-                    "lower the learning rate; the last checkpoint is whole",
-                )
+        found = torch.stack([faults for _, faults, _ in waiting]).tolist()
+        for (step, _, samples), faults in zip(waiting, found, strict=True):
+            for rank, fault in enumerate(faults):
+                if fault:
+                    raise self._error(step, rank, fault, samples)
+
+    def _error(self, step: int, rank: int, fault: int, own: Tensor) -> NonFiniteError:
+        samples = own if rank == self.ranks.rank or self.samples_of is None else self.samples_of(step, rank)
+        where = f" on rank {rank} of {self.ranks.world}" if self.ranks.world > 1 else ""
+        return NonFiniteError(
+            f"the {'loss' if fault == LOSS else 'gradient'} is not finite at step {step}{where}",
+            f"training images {self.describe(samples[:5])}, ...",
+            "lower the learning rate; the last checkpoint is whole",
+        )
 
 
 def loss_of(logits: Tensor, batch: Batch, smoothing: float) -> Tensor:
@@ -89,6 +100,32 @@ def loss_of(logits: Tensor, batch: Batch, smoothing: float) -> Tensor:
         return own.mean()
     other = each(batch.partners)
     return (batch.share * own + (1 - batch.share) * other).mean()
+
+
+def fault_of(loss: Tensor, size: Tensor) -> Tensor:
+    """FINE, LOSS or GRADIENT, int64, of a loss and the norm of its gradient."""
+    fault = torch.where(torch.isfinite(size), FINE, GRADIENT)
+    return torch.where(torch.isfinite(loss), fault, LOSS)
+
+
+@torch.no_grad()
+def share_gradients(network: nn.Module, gradients: list[Tensor], fault: Tensor, ranks: Ranks) -> Tensor:
+    """Give each gradient the mean over the processes, that of the whole batch since their shares are equal.
+
+    So it is with the running statistics of batch normalisation. Returns the faults of all ranks, int64 W.
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    shared = [*gradients, *(b for norm in norms for b in norm.buffers(recurse=False) if b.is_floating_point())]
+    faults = torch.zeros(ranks.world, dtype=shared[0].dtype, device=shared[0].device)
+    faults[ranks.rank] = fault[0]
+    # Divided before they are added, so that no sum of finite values can be too large.
+    flat = torch.cat([*(t.reshape(-1) / ranks.world for t in shared), faults])
+    ranks.add(flat)
+    *means, sums = flat.split([*(t.numel() for t in shared), ranks.world])
+    for tensor, mean in zip(shared, means, strict=True):
+        tensor.copy_(mean.view_as(tensor))
+    faults.copy_(sums)
+    return faults.long()
 
 
 def _parts(batch: Batch, count: int) -> list[Batch]:
@@ -109,7 +146,7 @@ def _gradient(
         images = part.images.contiguous(memory_format=compute.memory_format)
         with compute.autocast():
             answers = network(images)
-        answers = answers.float()
+        answers = answers.to(torch.promote_types(answers.dtype, torch.float32))
         share = loss_of(answers, part, smoothing)
         if count > 1:
             share = share * (len(part.labels) / len(batch.labels))
@@ -164,7 +201,11 @@ def train_step(
     logits, loss = _gradient_in_room(network, optimiser, batch, compute, smoothing, room, settings.accumulate)
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
     size = torch.nn.utils.get_total_norm(gradients)
-    guard.watch(step, loss, size, batch.samples)
+    faults = fault_of(loss, size).unsqueeze(0)
+    if guard.ranks.world > 1:
+        faults = share_gradients(network, gradients, faults, guard.ranks)
+        size = torch.nn.utils.get_total_norm(gradients)
+    guard.watch(step, faults, batch.samples)
     if compute.torch_device.type == "cuda":
         optimiser.found_inf = guard.bad  # type: ignore[attr-defined]  # the fused kernels of torch leave the weights alone
         guard.read(LAG)

@@ -285,7 +285,8 @@ def _sit(
             raise
         finally:
             listener.ended()
-            session.records.close()
+            if session.records is not None:
+                session.records.close()
             with suppress(StorageError):  # what ended the sitting matters more than the note of it
                 folder.note_session({"event": how, "step": session.state.step, "at": _now()})
     return folder
