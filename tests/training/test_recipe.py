@@ -21,7 +21,7 @@ from residual.training.recipe import (
     to_recipe,
 )
 from residual.training.recipes import DEFAULT, RECIPES, find_recipe
-from residual.training.schedules import SCHEDULES, Cosine, Hold, OneCycle, Steps
+from residual.training.schedules import SCHEDULES, Cosine, Hold, OneCycle, Plateau, Steps
 
 DIGITS = RECIPES["digits"]
 
@@ -54,6 +54,41 @@ def test_every_recipe_survives_toml(tmp_path, name):
     assert read_recipe(path).to_toml() == recipe.to_toml()
     assert recipe.name == name
     assert recipe.source
+    assert all(words and words == words.strip() for words in recipe.departures)
+
+
+@pytest.mark.parametrize("name", ["cifar10-paper", "cifar100-paper", "cifar10-smith", "imagenet-paper"])
+def test_a_recipe_with_a_paper_says_where_it_departs_from_it(name):
+    assert RECIPES[name].departures
+    assert "He et al." in RECIPES[name].source or "Smith" in RECIPES[name].source
+
+
+def test_imagenet_as_the_paper_has_it():
+    """He et al. 2015, section 3.4, number for number."""
+    recipe = RECIPES["imagenet-paper"]
+    assert (recipe.batch_size, recipe.steps, recipe.data.image_size) == (256, 600_000, 224)
+    assert (recipe.data.augment.short_side, recipe.data.augment.colour_noise) == ((256, 480), 0.1)
+    assert (recipe.data.augment.mirror, recipe.data.normalisation) == (True, "per-pixel-mean")
+    assert (recipe.optimiser.momentum, recipe.optimiser.weight_decay, recipe.network.dropout) == (0.9, 1e-4, None)
+    assert recipe.schedule == Plateau(rate=0.1, factor=0.1, watch="training", patience=5, threshold=1e-3, most=3)
+
+
+@pytest.mark.parametrize(
+    ("part", "off"),
+    [
+        ("loss.label_smoothing", 0.0),
+        ("optimiser.nesterov", False),
+        ("optimiser.average", 0.0),
+        ("data.augment.sizes", []),
+        ("data.augment.mirror_by", "chance"),
+    ],
+)
+def test_every_part_of_fast_can_be_switched_off_alone(part, off):
+    for name in ("fast", "fast-photos"):
+        recipe = RECIPES[name]
+        changed = override(recipe, [(part, off)])
+        assert set(differences(recipe.model_dump(mode="json"), changed.model_dump(mode="json"))) <= {part}
+    assert override(RECIPES["fast"], [(part, off)]) != RECIPES["fast"]
 
 
 @pytest.mark.parametrize("kind", SCHEDULES)
@@ -317,7 +352,7 @@ def test_names():
     for name in ("Digits", "", "digit", "x" * 5000):
         with pytest.raises(UsageError, match="no recipe is named") as caught:
             find_recipe(name)
-        assert len(str(caught.value)) < 300
+        assert len(str(caught.value)) < 400
     for name in ("a.yaml", "b.JSON"):
         with pytest.raises(UsageError, match="recipes are TOML files"):
             find_recipe(name)

@@ -52,6 +52,41 @@ def test_a_constant_warm_up_of_400_iterations(step: int, rate: float) -> None:
     assert schedule.rate_at(step, 64_000, {}) == pytest.approx(rate, rel=1e-12)
 
 
+@pytest.mark.parametrize(("epoch", "rate"), [(0, 0.1), (29, 0.1), (30, 0.01), (59, 0.01), (60, 0.001), (89, 0.001)])
+def test_thirty_sixty_ninety(epoch: int, rate: float) -> None:
+    # Gross and Wilber 2016, as torchvision's reference: .1 * .1 ** (epoch // 30) over 90 epochs, at any batch.
+    recipe = RECIPES["imagenet-steps"]
+    for steps_an_epoch in (5, 5005):
+        for step in (epoch * steps_an_epoch, (epoch + 1) * steps_an_epoch - 1):
+            assert recipe.schedule.rate_at(step, 90 * steps_an_epoch, {}) == pytest.approx(rate, rel=1e-12)
+
+
+def test_drops_by_steps_and_by_shares_count_together() -> None:
+    schedule = Steps(rate=1.0, drops=(10,), shares=(0.5,), factor=0.1)
+    assert [schedule.rate_at(s, 100, {}) for s in (9, 10, 49, 50)] == pytest.approx([1.0, 0.1, 0.1, 0.01])
+
+
+def fastai_rate(position: float, peak: float, rise: float = 0.25, div: float = 25, div_final: float = 1e5) -> float:
+    """fastai's `fit_one_cycle` (Howard and Gugger 2020, callback/schedule.py): `combined_cos(pct_start, lr_max / div,
+    lr_max, lr_max / div_final)`, where `SchedCos(a, b)(p) = a + (1 + cos(pi * (1 - p))) * (b - a) / 2`."""
+
+    def cos(start: float, end: float, p: float) -> float:
+        return start + (1 + math.cos(math.pi * (1 - p))) * (end - start) / 2
+
+    if position < rise:
+        return cos(peak / div, peak, position / rise)
+    return cos(peak, peak / div_final, (position - rise) / (1 - rise))
+
+
+def test_one_cycle_equals_fastai_at_every_step() -> None:
+    # fastai's position is the share of the batches done, step / total; ours reaches the end at the last step.
+    schedule, total = OneCycle(peak=3e-3, momentum_low=0.85), 1001
+    for step in range(total):
+        assert schedule.rate_at(step, total, {}) == pytest.approx(fastai_rate(step / (total - 1), 3e-3), rel=1e-9)
+    for position, momentum in ((0, 0.95), (125, 0.9), (250, 0.85), (625, 0.9), (1000, 0.95)):
+        assert schedule.momentum_at(position, total, 0.95) == pytest.approx(momentum)
+
+
 def test_a_linear_warm_up_is_a_straight_line() -> None:
     schedule = Cosine(rate=1.0, warmup=WarmUp(steps=10, rate=0.0))
     assert [schedule.rate_at(step, 110, {}) for step in (0, 5, 10)] == pytest.approx([0.0, 0.5, 1.0])

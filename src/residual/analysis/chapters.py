@@ -259,6 +259,8 @@ def recipe(run: RunReport) -> Html:
     ]
     words = f"Every setting, its value, and where that came from; those in bold were changed from recipe {run.recipe}."
     source = [tag("p", run.source)] if run.source else []
+    if run.departures:
+        source.append(tag("p", f"The recipe departs from its source: {'; '.join(run.departures)}."))
     return join([*source, tag("p", words, class_="caption"), tag("div", *tables, class_="groups")])
 
 

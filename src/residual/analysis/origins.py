@@ -28,7 +28,7 @@ FLAGS = {
     "data.validation": "--protocol",
     "data.follow_links": "--follow-links",
 }
-LEFT_OUT = ("format", "name", "source")
+LEFT_OUT = ("format", "name", "source", "departures")
 _HOMES = re.compile(r"(/home/|/Users/|[A-Za-z]:[\\/]Users[\\/])[^/\\\s'\"]+|/root(?=[/\s'\"]|$)")
 
 

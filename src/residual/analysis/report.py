@@ -107,6 +107,7 @@ class RunReport:
     data: Facts
     recipe: str
     source: str
+    departures: tuple[str, ...]
     seed: int
     command: str
     protocol: Facts
@@ -231,6 +232,7 @@ def _read(run: RunFolder, name: str, split: Split | None, stated: Stated) -> Run
         data=data,
         recipe=facts["recipe"]["name"],
         source=facts["recipe"].get("source", ""),
+        departures=tuple(facts["recipe"].get("departures", ())),
         seed=facts["recipe"]["seed"],
         command=without_home(facts["command"]),
         protocol=result.get("protocol", {}) if result else {},

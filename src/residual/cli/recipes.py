@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 
 def recipes(name: str | None = None, /, *, json: Annotated[bool, Parameter(negative=())] = False) -> int:
-    """List the named recipes; or print one as TOML, to change and to train from.
+    """List the named recipes, each with its source and where it departs from it; or print one as TOML, to train from.
 
     Parameters
     ----------
@@ -31,10 +31,12 @@ def recipes(name: str | None = None, /, *, json: Annotated[bool, Parameter(negat
         print(json_.dumps({known: recipe.model_dump(mode="json") for known, recipe in RECIPES.items()}))
         return 0
     table = Table(title="recipes")
-    for column in ("recipe", "data", "network", "length", "batch", "source"):
+    for column in ("recipe", "data", "network", "length", "batch", "source", "departs from it"):
         table.add_column(column)
     for known, recipe in RECIPES.items():
         length = f"{recipe.steps:,} steps" if recipe.steps is not None else f"{recipe.epochs:g} epochs"
-        table.add_row(known, recipe.data.dataset, recipe.network.name, length, str(recipe.batch_size), recipe.source)
+        departures = "\n".join(f"- {one}" for one in recipe.departures)
+        facts = (known, recipe.data.dataset, recipe.network.name, length, str(recipe.batch_size))
+        table.add_row(*facts, recipe.source, departures)
     console().print(table)
     return 0

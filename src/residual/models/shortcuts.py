@@ -31,8 +31,8 @@ class ZeroPadShortcut(nn.Module):
         self.behind = extra - self.front
 
     def forward(self, maps_NCHW: Tensor) -> Tensor:
-        # A mean over one pixel takes every stride-th one as a slice does, but its gradient keeps the layout of the maps:
-        # that of a slice is contiguous, and adding it to one that is channels-last is many times slower.
+        # A mean over one pixel takes every stride-th one as a slice does, but its gradient keeps the maps' layout: that
+        # of a slice is contiguous, and adding it to one that is channels-last is many times slower.
         sampled_NCHW = F.avg_pool2d(maps_NCHW, 1, self.stride) if self.stride > 1 else maps_NCHW
         return F.pad(sampled_NCHW, (0, 0, 0, 0, self.front, self.behind))
 

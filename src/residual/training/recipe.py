@@ -91,6 +91,7 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
         description="letters, digits, '.', '_' and '-', the first a letter or digit",
     )
     source: str = ""
+    departures: tuple[str, ...] = Field((), description="where it departs from its source, in words")
     seed: int = Field(0, ge=0, lt=2**53)
     batch_size: int = Field(128, ge=1, le=1 << 20)
     epochs: float | None = Field(None, gt=0, le=1e6)

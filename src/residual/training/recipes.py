@@ -12,7 +12,7 @@ from residual.errors import UsageError, nearest
 from residual.models import NetworkSettings
 from residual.training.optimiser import OptimiserSettings
 from residual.training.recipe import EvaluationSettings, LossSettings, Recipe, read_recipe
-from residual.training.schedules import OneCycle, Steps, WarmUp
+from residual.training.schedules import OneCycle, Plateau, Steps, WarmUp
 
 DEFAULT = "digits"
 PHOTOS = "photos"
@@ -49,9 +49,13 @@ RECIPES: dict[str, Recipe] = {
         name="cifar10-paper",
         source=(
             "He et al. 2015, section 4.2: 64k iterations, rate .1 divided by 10 at 32k and 48k, option A, "
-            "per-pixel mean. Departs from it: one device, so batch normalisation sees 128 images and not 64; pixels "
-            "are divided by 255; weight decay on convolution and fully connected weights, of which the paper does not "
-            "speak. For 110 layers add --set schedule.hold.rate=0.01, the paper's warm-up."
+            "per-pixel mean. For 110 layers add --set schedule.hold.rate=0.01, the paper's warm-up."
+        ),
+        departures=(
+            "one device, so batch normalisation sees 128 images and not 64; for the paper's two GPUs add "
+            "--set network.norm_group=64",
+            "pixels are divided by 255",
+            "weight decay on convolution and fully connected weights, of which the paper does not speak",
         ),
         batch_size=128,
         steps=64_000,
@@ -66,8 +70,14 @@ RECIPES: dict[str, Recipe] = {
         name="cifar100-paper",
         source=(
             "He et al. 2016 (Identity Mappings), section 5: the CIFAR-10 recipe of He et al. 2015, with .01 for the "
-            "first 400 iterations. Departs from it as cifar10-paper does; the paper's networks for CIFAR-100 are "
-            "resnet-164-bottleneck, preact-164-bottleneck and preact-1001-bottleneck, here it is resnet-110."
+            "first 400 iterations."
+        ),
+        departures=(
+            "the paper's networks for CIFAR-100 are resnet-164-bottleneck, preact-164-bottleneck and "
+            "preact-1001-bottleneck, here it is resnet-110",
+            "one device, so batch normalisation sees 128 images and not 64",
+            "pixels are divided by 255",
+            "weight decay on convolution and fully connected weights, of which the paper does not speak",
         ),
         batch_size=128,
         steps=64_000,
@@ -96,8 +106,11 @@ RECIPES: dict[str, Recipe] = {
         source=(
             "Smith and Topin 2017 (Super-convergence), section 5 and its published solver files: rate .1 - 3 - .1 on "
             "straight lines over 10,000 iterations at momentum .9, batch 1,000 of which each of 8 GPUs normalises 125, "
-            "weight decay 1e-4, mirror images and no crop. Departs from it: mean and deviation per channel; weight "
-            "decay on convolution and fully connected weights alone."
+            "weight decay 1e-4, mirror images and no crop."
+        ),
+        departures=(
+            "mean and deviation per channel",
+            "weight decay on convolution and fully connected weights alone",
         ),
         batch_size=1000,
         steps=10_000,
@@ -110,9 +123,10 @@ RECIPES: dict[str, Recipe] = {
         name="seed001-onecycle",
         source=(
             "The network of seed 001 and its training as fastai's fit_one_cycle gives it by default: AdamW (fastai "
-            "calls it Adam), decay .01, peak 3e-3, moments .95 - .85 - .95 and .99. The seed leaves optimiser, batch "
-            "size and length open; for SGD add --set optimiser.kind=sgd --set optimiser.weight_decay=5e-4."
+            "calls it Adam), decay .01, peak 3e-3, moments .95 - .85 - .95 and .99. "
+            "For SGD add --set optimiser.kind=sgd --set optimiser.weight_decay=5e-4."
         ),
+        departures=("the seed leaves optimiser, batch size and length open; these are ours",),
         batch_size=64,
         epochs=5,
         data=DataSettings(dataset="cifar-10", augment=AugmentSettings(pad_crop=4, mirror=True)),
@@ -124,8 +138,11 @@ RECIPES: dict[str, Recipe] = {
         name=PHOTOS,
         source=(
             "Ours, for a folder of photographs: one cycle after Smith 2018, label smoothing after Szegedy et al. 2016, "
-            "mirror images, and crops of 35 to 100 % of the area after Szegedy et al. 2015: theirs begin at 8 %, which "
-            "suits long training on a million images; for short training on few we judge 35 % to be better, unmeasured."
+            "mirror images, and crops of the area after Szegedy et al. 2015."
+        ),
+        departures=(
+            "crops of 35 to 100 % of the area: theirs begin at 8 %, which suits long training on a million images; for "
+            "short training on few we judge 35 % to be better, unmeasured",
         ),
         batch_size=32,
         epochs=30,
@@ -133,6 +150,113 @@ RECIPES: dict[str, Recipe] = {
         network=NetworkSettings(name="resnet-18"),
         optimiser=OptimiserSettings(momentum=0.9, nesterov=True, weight_decay=5e-4),
         schedule=OneCycle(peak=0.02, end_divisor=1e4),
+        loss=LossSettings(label_smoothing=0.1),
+        evaluation=EvaluationSettings(batch_size=50),
+    ),
+    "imagenet-paper": Recipe(
+        name="imagenet-paper",
+        source=(
+            "He et al. 2015, section 3.4: batch 256, rate .1 divided by 10 when the error plateaus, 600k iterations, "
+            "shorter side uniform in [256, 480], 224 crop or its mirror, per-pixel mean, colour noise .1, weight decay "
+            "1e-4, momentum .9, no dropout."
+        ),
+        departures=(
+            "the paper does not say what a plateau is: here 5 epochs without a running training error lower by .1 "
+            "points, at most 3 times; the validation images are those it reports, so they steer nothing",
+            "one device, so batch normalisation sees 256 images and not a GPU's share of them; add "
+            "--set network.norm_group=32 for eight",
+            "pixels are divided by 255; the mean image is that of 10,000 centre crops",
+            "weight decay on convolution and fully connected weights, of which the paper does not speak",
+            "the paper reports ten crops: residual evaluate --protocol 10-crop",
+        ),
+        batch_size=256,
+        steps=600_000,
+        data=DataSettings(
+            dataset="folder",
+            image_size=224,
+            channels=3,
+            normalisation="per-pixel-mean",
+            augment=AugmentSettings(mirror=True, short_side=(256, 480), colour_noise=0.1),
+        ),
+        network=NetworkSettings(name="resnet-50"),
+        optimiser=OptimiserSettings(momentum=0.9, weight_decay=1e-4),
+        schedule=Plateau(rate=0.1, factor=0.1, watch="training", patience=5, threshold=1e-3, most=3),
+        evaluation=EvaluationSettings(batch_size=50),
+    ),
+    "imagenet-steps": Recipe(
+        name="imagenet-steps",
+        source=(
+            "torchvision's reference training of its first ResNet-50 weights (76.13 %), after Gross and Wilber 2016 "
+            "(fb.resnet.torch): 90 epochs, batch 256, rate .1 divided by 10 after 30 and 60 of them, crops of 8 to "
+            "100 % of the area, mirror images, momentum .9, weight decay 1e-4 on every parameter, stride in the 3x3. "
+            "Goyal et al. 2017, section 5.1, divide once more after 80: --set schedule.shares=[0.3333,0.6667,0.8889]."
+        ),
+        departures=(
+            "mean and deviation are those of the images trained on, not the customary constants",
+            "the shorter side is resized to 224 and not to 256 before the centre crop; for ten crops add "
+            "--protocol 10-crop when evaluating",
+            "one device, so batch normalisation sees 256 images and not the 32 of each of eight GPUs; add "
+            "--set network.norm_group=32",
+        ),
+        batch_size=256,
+        epochs=90,
+        data=DataSettings(
+            dataset="folder",
+            image_size=224,
+            channels=3,
+            augment=AugmentSettings(mirror=True, crop_scale=(0.08, 1.0)),
+        ),
+        network=NetworkSettings(name="resnet-50-v1.5"),
+        optimiser=OptimiserSettings(momentum=0.9, weight_decay=1e-4, decay_on="all"),
+        schedule=Steps(rate=0.1, drops=(), shares=(1 / 3, 2 / 3)),
+        evaluation=EvaluationSettings(batch_size=50),
+    ),
+    "fast": Recipe(
+        name="fast",
+        source=(
+            "Ours, what is done today where time is short; give it some with --budget 15m. As cifar10-fast, with label "
+            "smoothing .1 (Szegedy et al. 2016) and averaged weights (Polyak and Juditsky 1992). From about 100 epochs "
+            "on, or with a larger network, add holes (data.augment.cutout=8, DeVries and Taylor 2017, or "
+            "data.augment.erase=0.25, Zhong et al. 2017), mixed images (data.augment.mixup=0.2, Zhang et al. 2018; "
+            "data.augment.cutmix=1.0, Yun et al. 2019) or data.augment.trivial=true (Mueller and Hutter 2021). Every "
+            "part is a setting of its own; data.augment.sizes=[] switches progressive resizing off (Howard 2018)."
+        ),
+        departures=(
+            "holes, mixed images and TrivialAugment are off: a small network of a quarter of an hour still underfits",
+        ),
+        batch_size=128,
+        epochs=37,
+        data=DataSettings(
+            dataset="cifar-10",
+            augment=AugmentSettings(pad_crop=4, mirror=True, mirror_by="turns", sizes=((0.35, 20), (0.65, 24))),
+        ),
+        network=NetworkSettings(name="resnet-20"),
+        optimiser=OptimiserSettings(momentum=0.95, nesterov=True, weight_decay=5e-4, average=0.99),
+        schedule=OneCycle(peak=0.2, momentum_low=0.85, end_divisor=1e4),
+        loss=LossSettings(label_smoothing=0.1),
+    ),
+    "fast-photos": Recipe(
+        name="fast-photos",
+        source=(
+            "Ours, as `fast` for a folder of photographs: residual train fast-photos --data PHOTOS/ --budget 15m. As "
+            "photos, with averaged weights, random erasing (Zhong et al. 2017), TrivialAugment (Mueller and Hutter "
+            "2021) and progressive resizing (Howard 2018): half and three quarters of 224 pixels at first."
+        ),
+        departures=(
+            "mixed images are off, since few photographs are seen few times; data.augment.cutmix=1.0 for many epochs",
+            "unmeasured: no data set of photographs comes with the program",
+        ),
+        batch_size=32,
+        epochs=30,
+        data=DataSettings(
+            dataset="folder",
+            augment=AugmentSettings(
+                mirror=True, crop_scale=(0.35, 1.0), trivial=True, erase=0.1, sizes=((0.4, 112), (0.7, 168))
+            ),
+        ),
+        network=NetworkSettings(name="resnet-18"),
+        optimiser=OptimiserSettings(momentum=0.95, nesterov=True, weight_decay=5e-4, average=0.99),
+        schedule=OneCycle(peak=0.02, momentum_low=0.85, end_divisor=1e4),
         loss=LossSettings(label_smoothing=0.1),
         evaluation=EvaluationSettings(batch_size=50),
     ),

@@ -48,11 +48,12 @@ class WarmUp(BaseModel, frozen=True, extra="forbid"):
 
 
 class Steps(BaseModel, frozen=True, extra="forbid"):
-    """A constant rate divided by a factor at given iterations."""
+    """A constant rate times a factor at given iterations, and at given shares of the run."""
 
     kind: Literal["steps"] = "steps"
     rate: Rate = 0.1
     drops: tuple[Annotated[int, Field(ge=1)], ...] = (32_000, 48_000)
+    shares: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field((), description="of the run, as 1/3 of 90 epochs")
     factor: float = Field(0.1, gt=0, lt=1)
     warmup: WarmUp = WarmUp()
     hold: Hold | None = None
@@ -60,7 +61,8 @@ class Steps(BaseModel, frozen=True, extra="forbid"):
     def rate_at(self, step: int, total: int, events: Events) -> float:
         if self.hold is not None and step < events.get(BELOW, total):
             return self.hold.rate
-        full = self.rate * self.factor ** sum(step >= drop for drop in self.drops)
+        places = (*self.drops, *(share * total for share in self.shares))
+        full = self.rate * self.factor ** sum(step >= place for place in places)
         return self.warmup.apply(step, full)
 
     def momentum_at(self, step: int, total: int, base: float) -> float:

@@ -40,8 +40,8 @@ from residual.training.weighing import class_weights, weight_facts
 
 SAFE = ("compute.", "checkpoint.")
 """What may be changed on resume, with `override_safe`: the same figures up to rounding."""
-MOVED = ("data.path", "data.threads")
-"""What may be changed freely: the data may have moved, and its checksums say whether it is the same."""
+MOVED = ("data.path", "data.threads", "source", "departures")
+"""What may be changed freely: the data may have moved, and its checksums say whether it is the same; and words."""
 
 
 def _now() -> str:
