@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from residual.data.folder import Wishes, open_folder
+from residual.data.geometry import Geometry
 from residual.data.preprocessing import measure
 from residual.data.source import MemorySource, SizedSource, names
 from residual.errors import UsageError
@@ -210,7 +211,7 @@ def test_a_plan_names_its_protocol(protocol, views):
 
 
 def test_the_single_view_of_a_file_names_what_is_cut_off():
-    assert "centre of a shorter side of 256" in choose("1-crop", (224, 224), True, crop=0.875).words
+    assert "centre of a shorter side of 256" in choose("1-crop", (224, 224), True, geometry=Geometry(share=0.875)).words
     assert "centre" not in choose("1-crop", (32, 32), False).words
 
 

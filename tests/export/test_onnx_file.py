@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -81,7 +82,10 @@ def test_what_the_file_says_of_itself(prepared):
 
 def test_the_network_alone_gives_logits(digits):
     classifier = made()
+    classifier.preprocessing = replace(classifier.preprocessing, resize="pad", interpolation="bicubic")
     data, found = export_onnx(classifier, digits[:20])
+    stored = {entry.key: entry.value for entry in onnx.load_from_string(data).metadata_props}
+    assert json.loads(stored["preprocessing"]) == classifier.preprocessing.facts()
     seen = classifier.preprocessing.normalise(digits[:7])
     with torch.inference_mode():
         np.testing.assert_allclose(run(data, seen), classifier.network(seen).numpy(), atol=1e-4)

@@ -30,6 +30,7 @@ def import_(
     classes: str | None = None,
     channels: Whole | None = None,
     resize: Whole | None = None,
+    interpolation: Literal["bilinear", "bicubic"] | None = None,
     part: str | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
@@ -52,6 +53,8 @@ def import_(
         Channels of the images it shall take, if not those it was trained on: the first convolution is adapted.
     resize
         The side to which images are resized before the centre is cut, if not what is usual for the library.
+    interpolation
+        How images are resized, if not as a config.json beside the weights says, or the library does.
     part
         Which dictionary of a checkpoint that holds several, as state_dict_ema.
     json
@@ -69,6 +72,7 @@ def import_(
     names = _read_names(Path(os.path.expanduser(classes))) if classes is not None else None
 
     from residual.export.imported import classifier_of
+    from residual.models.interchange.beside import sight_beside
     from residual.models.interchange.families import bring_in
     from residual.models.interchange.foreign import read_foreign
     from residual.sealed import write_folder
@@ -76,7 +80,8 @@ def import_(
     path, usual = _file(weights)
     foreign = read_foreign(path, part)
     brought = bring_in(foreign, "torchvision" if usual is not None else from_, path, channels)
-    classifier, said = classifier_of(brought, foreign, names, resize if resize is not None else usual)
+    side = resize if resize is not None else usual
+    classifier, said = classifier_of(brought, foreign, names, side, interpolation, sight_beside(path))
     write_folder(
         target, classifier.pack(), "model", {"step": classifier.provenance["step"], "imported": foreign.sha256}
     )

@@ -6,8 +6,9 @@ on and on over the epochs: no image of a class is seen more than once oftener th
 (seed, epoch) alone.
 
 Weights_K. `balanced`: N / (K n) for a class of n of the N images (King and Zeng 2001). `effective`:
-(1 - b) / (1 - b^n), the inverse of the number of images that n images with their overlap are worth (Cui et al. 2019, equation 2). Both are
-scaled so that the mean over the training images is 1, which leaves the learning rate its meaning.
+(1 - b) / (1 - b^n), the inverse of the number of images that n images with their overlap are worth (Cui et al. 2019,
+equation 2). Both are scaled so that the mean over the training images is 1, which leaves the learning
+rate its meaning.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from residual.data.checking import nothing
 from residual.data.cifar100 import CIFAR100
 from residual.data.digits import read_digits
 from residual.data.folder import Wishes, open_folder
+from residual.data.geometry import Interpolation, Resize
 from residual.data.places import holds_photographs
 from residual.data.preprocessing import Normalisation
 from residual.data.source import Dataset, everything
@@ -43,6 +44,10 @@ class DataSettings(BaseModel, frozen=True, extra="forbid"):
     limit: int | None = Field(None, ge=10, description="use this many training images, the same share of each class")
     normalisation: Normalisation = Field("mean-std", description="constants measured on the training images")
     image_size: int | None = Field(None, ge=8, le=1024, description="side in pixels; left open, the images decide")
+    test_size: int | None = Field(None, ge=8, le=1024, description="side at which images are judged, if another")
+    resize: Resize = Field("crop", description="of files: crop the ends, pad with black, or squash")
+    interpolation: Interpolation = Field("bilinear", description="of files that are resized")
+    crop: float = Field(1.0, ge=0.1, le=1, description="share of a resized side that the centre keeps")
     channels: Literal[1, 3] | None = Field(None, description="1 is grey, 3 is colour; left open, the images decide")
     test: float = Field(0.0, ge=0, le=0.5, description="share of each class set aside for the test")
     quarantine: float = Field(0.01, ge=0, le=0.5, description="share of training files that may be unusable")
@@ -73,7 +78,18 @@ class DataSettings(BaseModel, frozen=True, extra="forbid"):
             raise ValueError("only cifar-100 has coarse labels, leave it out")
         return value
 
-    @field_validator("image_size", "channels", "test", "quarantine", "follow_links", "group")
+    @field_validator(
+        "image_size",
+        "test_size",
+        "resize",
+        "interpolation",
+        "crop",
+        "channels",
+        "test",
+        "quarantine",
+        "follow_links",
+        "group",
+    )
     @classmethod
     def _only_for_folders(cls, value: Any, info: ValidationInfo) -> Any:
         untouched = value == cls.model_fields[str(info.field_name)].default

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from residual.data.checking import Verdict, check, nothing
+from residual.data.geometry import Geometry, Interpolation, Resize
 from residual.data.layout import EXPECTED, Bad, Class, Layout, Part, some
 from residual.data.places import scan
 from residual.data.reading import FolderSource
@@ -44,6 +45,10 @@ class Wishes:
     follow_links: bool = False
     threads: int = 0
     group: str | None = None
+    test_size: int | None = None
+    resize: Resize = "crop"
+    interpolation: Interpolation = "bilinear"
+    crop: float = 1.0
 
 
 @dataclass
@@ -99,15 +104,13 @@ def open_folder(
         trained, tested = trained.some(kept), trained.some(aside)
     size, channels, chosen, reasons = _geometry(trained, wishes)
 
-    def source(part: _Files) -> FolderSource:
-        labels = torch.tensor(part.labels, dtype=torch.int64)
-        return FolderSource(layout.store, part.files, part.verdicts, labels, channels, (size, size), wishes.threads)
-
+    judged = wishes.test_size or size
+    train = _source(layout, trained, wishes, channels, size)
     return Dataset(
         name="folder",
-        train=source(trained),
-        test=source(tested),
-        validation=None if held is None else source(held),
+        train=train,
+        test=_source(layout, tested, wishes, channels, judged),
+        validation=None if held is None else _source(layout, held, wishes, channels, judged),
         class_names=tuple(layout.titles.get(name, name) for name in names),
         channels=channels,
         image_size=(size, size),
@@ -123,6 +126,24 @@ def open_folder(
             **({"group": wishes.group} if wishes.group is not None else {}),
         },
         groups=groups.of(trained),
+        geometry=Geometry(wishes.resize, wishes.interpolation, wishes.crop),
+        test_size=None if judged == size else (judged, judged),
+        seen=None if judged == size else replace(train, image_size=(judged, judged)),
+    )
+
+
+def _source(layout: Layout, part: _Files, wishes: Wishes, channels: int, side: int) -> FolderSource:
+    return FolderSource(
+        layout.store,
+        part.files,
+        part.verdicts,
+        torch.tensor(part.labels, dtype=torch.int64),
+        channels,
+        (side, side),
+        wishes.threads,
+        wishes.crop,
+        wishes.resize,
+        wishes.interpolation,
     )
 
 
@@ -309,14 +330,6 @@ def open_to_judge(layout: Layout, names: Sequence[str], wishes: Wishes) -> dict[
     parts = {part: {meant[name]: held for name, held in classes.items()} for part, classes in layout.parts.items()}
     layout = replace(layout, parts=parts)
     return {
-        part: FolderSource(
-            layout.store,
-            held.files,
-            held.verdicts,
-            torch.tensor(held.labels, dtype=torch.int64),
-            channels,
-            (size, size),
-            wishes.threads,
-        )
+        part: _source(layout, held, wishes, channels, size)
         for part, held in sift(layout, known, wishes.threads, None).parts.items()
     }

@@ -1,8 +1,9 @@
 """Anyone's image files as tensors, for training and prediction: `encoded` says which are opened, and by which rules.
 
-Geometry: the shorter side is resized to the size of the model (bilinear, antialiased), then the centre cut; or, in
-training, a crop drawn by `windows` is cut out and resized. A JPEG of at least twice the size asked for is decoded
-at a half, a quarter or an eighth of its size, never below the size asked for.
+An image is brought to its size as `geometry` says; or, in training, a crop drawn by `windows` is cut out and resized.
+A JPEG of at least twice the size asked for is decoded at a half, a quarter or an eighth of its size, never below the
+size asked for. Pixels stay in the order in which decoders give them until they are in the size of the model: torch
+resizes them so in two thirds of the time, to the same values.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, pad
 
 from residual.data.encoded import PIXEL_LIMIT, SUFFIXES, Encoded, Picture, opened, read_file
+from residual.data.geometry import USUAL, Geometry, Interpolation
 from residual.data.preprocessing import Preprocessing
 from residual.data.windows import Window
 from residual.errors import DataError
@@ -65,67 +67,81 @@ def decode_bytes(data: bytes, channels: int, where: object, side: int | None = N
         DataError: not one of the allowed formats, damaged, or more than 100 million pixels.
     """
     with opened(data, where) as image:
-        return to_tensor(Encoded(image).array(channels, None if side is None else (side, side)))
+        pixels = Encoded(image).array(channels, None if side is None else (side, side))
+        return torch.from_numpy(pixels.transpose(2, 0, 1).copy(order="C"))
 
 
 def to_tensor(pixels: NDArray[np.uint8]) -> Tensor:
-    """uint8 CHW of uint8 HWC."""
-    # numpy turns the axes: torch would start threads of its own in every thread that decodes.
-    return torch.from_numpy(pixels.transpose(2, 0, 1).copy(order="C"))
+    """uint8 CHW of a copy of uint8 HWC; the channels of a pixel stay side by side in memory."""
+    # numpy copies: torch would start threads of its own in every thread that decodes.
+    return torch.from_numpy(np.array(pixels, order="C")).permute(2, 0, 1)
 
 
-def _resized(image: Tensor, size: tuple[int, int]) -> Tensor:
+def _resized(image: Tensor, size: tuple[int, int], interpolation: Interpolation = "bilinear") -> Tensor:
     if tuple(image.shape[1:]) == size:
         return image
-    return interpolate(image.unsqueeze(0), size=size, mode="bilinear", antialias=True, align_corners=False)[0]
+    return interpolate(image.unsqueeze(0), size=size, mode=interpolation, antialias=True, align_corners=False)[0]
 
 
-def cover(image: Tensor, size: tuple[int, int], where: object = "") -> Tensor:
-    """uint8 CHW resized (bilinear, antialiased) in its own proportions, as small as covers (H, W).
+def cover(
+    image: Tensor, size: tuple[int, int], where: object = "", interpolation: Interpolation = "bilinear"
+) -> Tensor:
+    """uint8 CHW resized (antialiased) in its own proportions, as small as covers (H, W).
 
     Raises:
         DataError: so narrow an image that it would have to grow beyond 100 million pixels.
     """
-    height, width = size
-    if tuple(image.shape[1:]) == size:
-        return image
-    scale = max(height / image.shape[1], width / image.shape[2])
-    grown = (max(height, round(image.shape[1] * scale)), max(width, round(image.shape[2] * scale)))
+    grown = USUAL.inner(image.shape[1], image.shape[2], size)
     if grown[0] * grown[1] > PIXEL_LIMIT:
         raise DataError(
             f"{image.shape[2]} x {image.shape[1]} pixels are too narrow: they would grow to {grown[1]} x {grown[0]}",
             where,
             "cut it nearer to a square",
         )
-    return _resized(image, grown)
+    return _resized(image, grown, interpolation)
+
+
+def _centre(image: Tensor, size: tuple[int, int]) -> Tensor:
+    top, left = (image.shape[1] - size[0]) // 2, (image.shape[2] - size[1]) // 2
+    return image[:, top : top + size[0], left : left + size[1]]
 
 
 def fit(image: Tensor, size: tuple[int, int], where: object = "") -> Tensor:
     """uint8 CHW brought to (H, W): the shorter side resized as by `cover`, then the centre cut."""
-    covering = cover(image, size, where)
-    top, left = (covering.shape[1] - size[0]) // 2, (covering.shape[2] - size[1]) // 2
-    return covering[:, top : top + size[0], left : left + size[1]]
+    return _centre(cover(image, size, where), size)
 
 
-def covering(picture: Picture, channels: int, size: tuple[int, int], where: object) -> Tensor:
+def covering(
+    picture: Picture,
+    channels: int,
+    size: tuple[int, int],
+    where: object,
+    interpolation: Interpolation = "bilinear",
+) -> Tensor:
     """uint8 CHW of a picture whole, as small as covers (H, W)."""
-    return cover(to_tensor(picture.array(channels, (max(size), max(size)))), size, where)
+    return cover(to_tensor(picture.array(channels, (max(size), max(size)))), size, where, interpolation)
 
 
-def fitted(picture: Picture, channels: int, size: tuple[int, int], where: object, crop: float = 1.0) -> Tensor:
-    """uint8 CHW of a picture brought to (H, W): what evaluation, prediction and plain training all see.
+def fitted(picture: Picture, channels: int, size: tuple[int, int], where: object, geometry: Geometry = USUAL) -> Tensor:
+    """uint8 CHW of a picture brought to (H, W): what evaluation, prediction and plain training all see."""
+    larger = geometry.around(size)
+    if geometry.resize == "crop":
+        return _centre(covering(picture, channels, larger, where, geometry.interpolation), size)
+    width, height = picture.size
+    inner = geometry.inner(height, width, larger)
+    image = _resized(to_tensor(picture.array(channels, inner[::-1])), inner, geometry.interpolation)
+    above, left = (larger[0] - inner[0]) // 2, (larger[1] - inner[1]) // 2
+    around = (left, larger[1] - inner[1] - left, above, larger[0] - inner[0] - above)
+    return _centre(pad(image, around) if any(around) else image, size)
 
-    With `crop` below 1 it is made to cover (H, W) / crop, of which the centre keeps that share.
-    """
-    if crop == 1:
-        return fit(covering(picture, channels, size, where), size)
-    (height, width), larger = size, (round(size[0] / crop), round(size[1] / crop))
-    whole = covering(picture, channels, larger, where)
-    top, left = (whole.shape[1] - height) // 2, (whole.shape[2] - width) // 2
-    return whole[:, top : top + height, left : left + width]
 
-
-def cropped(picture: Picture, channels: int, size: tuple[int, int], window: Window) -> Tensor:
+def cropped(
+    picture: Picture,
+    channels: int,
+    size: tuple[int, int],
+    window: Window,
+    interpolation: Interpolation = "bilinear",
+) -> Tensor:
     """uint8 CHW of a crop of a picture, cut out and then resized to (H, W)."""
     (width, height), (high, wide) = picture.size, size
     left, top, across, down = window.box(width, height, size)
@@ -134,13 +150,15 @@ def cropped(picture: Picture, channels: int, size: tuple[int, int], window: Wind
     rows, columns = pixels.shape[0] / height, pixels.shape[1] / width
     up, aside = round(top * rows), round(left * columns)
     cut = pixels[up : max(up + 1, round((top + down) * rows)), aside : max(aside + 1, round((left + across) * columns))]
-    return _resized(to_tensor(cut), size)
+    return _resized(to_tensor(cut), size, interpolation)
 
 
-def decode_fitted(data: bytes, channels: int, size: tuple[int, int], where: object, crop: float = 1.0) -> Tensor:
+def decode_fitted(
+    data: bytes, channels: int, size: tuple[int, int], where: object, geometry: Geometry = USUAL
+) -> Tensor:
     """uint8 CHW of an encoded image brought to (H, W), as `fitted`."""
     with opened(data, where) as image:
-        return fitted(Encoded(image), channels, size, where, crop)
+        return fitted(Encoded(image), channels, size, where, geometry)
 
 
 def read_image(path: Path, preprocessing: Preprocessing) -> Tensor:
@@ -150,4 +168,4 @@ def read_image(path: Path, preprocessing: Preprocessing) -> Tensor:
         DataError: the file cannot be read or is no image.
     """
     sight = preprocessing
-    return decode_fitted(read_file(path), sight.channels, sight.image_size, path, sight.crop)
+    return decode_fitted(read_file(path), sight.channels, sight.image_size, path, sight.geometry)

@@ -7,12 +7,14 @@ by nothing but 255, which only sets the scale (He et al. 2015, section 4.2, subt
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
+from residual.data.geometry import Geometry, Interpolation, Resize
 from residual.data.source import FileSource, Source, expect
 
 Normalisation = Literal["per-pixel-mean", "mean-std"]
@@ -26,7 +28,8 @@ _MOST = 10_000  # images of files that are decoded for it
 class Preprocessing:
     """Geometry and constants: image_size (H, W), channels C, mean_CHW or mean_C11, std_C11, in pixels / 255.
 
-    `crop` is the share of the resized shorter side that the centre keeps: 224 / 256 for most weights of ImageNet.
+    `crop` is the share of the resized side that the centre keeps: 224 / 256 for most weights of ImageNet.
+    `train_size` (H, W) is what the network was trained on, where it is judged on images of another size.
     """
 
     image_size: tuple[int, int]
@@ -35,6 +38,32 @@ class Preprocessing:
     mean: Tensor
     std: Tensor
     crop: float = 1.0
+    resize: Resize = "crop"
+    interpolation: Interpolation = "bilinear"
+    train_size: tuple[int, int] | None = None
+
+    @property
+    def geometry(self) -> Geometry:
+        return Geometry(self.resize, self.interpolation, self.crop)
+
+    def of(self, geometry: Geometry, size: tuple[int, int] | None = None) -> Preprocessing:
+        """The same constants for images brought to (H, W) in another way."""
+        way: dict[str, Any] = {
+            "resize": geometry.resize,
+            "interpolation": geometry.interpolation,
+            "crop": geometry.share,
+        }
+        if size is None or size == self.image_size:
+            return replace(self, **way)
+        return replace(self.with_size(size), train_size=self.train_size or self.image_size, **way)
+
+    def with_size(self, size: tuple[int, int]) -> Preprocessing:
+        """The same constants for images of (H, W): a mean image resized (bilinear), means of channels as they are."""
+        if tuple(self.mean.shape[1:]) in (size, (1, 1)):
+            return replace(self, image_size=size)
+        mean = self.mean.unsqueeze(0)
+        resized = interpolate(mean, size=size, mode="bilinear", antialias=True, align_corners=False)[0]
+        return replace(self, image_size=size, mean=resized)
 
     def normalise(self, images: Tensor) -> Tensor:
         """float32 NCHW from uint8 NCHW, on the images' device."""
@@ -46,8 +75,11 @@ class Preprocessing:
             "image_size": list(self.image_size),
             "channels": self.channels,
             "normalisation": self.normalisation,
-            "resize": "shorter side to the image size, bilinear with antialiasing, then the centre",
+            "resize": self.geometry.words(),
             **({} if self.crop == 1 else {"crop": self.crop}),
+            **({} if self.resize == "crop" else {"mode": self.resize}),
+            **({} if self.interpolation == "bilinear" else {"interpolation": self.interpolation}),
+            **({} if self.train_size is None else {"train_size": list(self.train_size)}),
         }
 
     def tensors(self) -> dict[str, Tensor]:
@@ -57,7 +89,9 @@ class Preprocessing:
     def restore(facts: dict[str, Any], tensors: dict[str, Tensor]) -> Preprocessing:
         """What `facts` and `tensors` gave; raises ValueError or KeyError where they cannot be used."""
         (height, width), channels, normalisation = facts["image_size"], facts["channels"], facts["normalisation"]
-        if not all(type(value) is int and 0 < value <= _LARGEST for value in (height, width, channels)):
+        train_size = facts.get("train_size")
+        sides = (height, width, *(() if train_size is None else (train_size[0], train_size[1])))
+        if not all(type(value) is int and 0 < value <= _LARGEST for value in (*sides, channels)):
             raise ValueError(f"an image of {channels} x {height} x {width} is not possible")
         if normalisation not in get_args(Normalisation):
             raise ValueError(f"no normalisation {normalisation!r:.40}")
@@ -71,7 +105,14 @@ class Preprocessing:
         crop = facts.get("crop", 1.0)
         if type(crop) not in (int, float) or not _LEAST <= crop <= 1:
             raise ValueError(f"crop is {crop!r:.40}, not a share between {_LEAST} and 1")
-        return Preprocessing((height, width), channels, normalisation, mean, std, float(crop))
+        resize, interpolation = facts.get("mode", "crop"), facts.get("interpolation", "bilinear")
+        for word, known in ((resize, Resize), (interpolation, Interpolation)):
+            if word not in get_args(known):
+                raise ValueError(f"images cannot be resized by {word!r:.40}")
+        sizes: tuple[Any, Any] = (float(crop), None if train_size is None else tuple(train_size))
+        return Preprocessing(
+            (height, width), channels, normalisation, mean, std, sizes[0], resize, interpolation, sizes[1]
+        )
 
 
 def measure(source: Source, indices: Tensor, normalisation: Normalisation) -> Preprocessing:

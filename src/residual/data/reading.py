@@ -19,6 +19,7 @@ from torch import Tensor
 
 from residual.data.checking import KnowingStore, Verdict
 from residual.data.encoded import Encoded, Picture, opened
+from residual.data.geometry import Geometry, Interpolation, Resize
 from residual.data.images import covering, cropped, fitted
 from residual.data.stores import Changed, File, Store, shown
 from residual.data.windows import Crops
@@ -60,7 +61,7 @@ class FolderSource:
         labels: int64 N.
         image_size: (H, W) that all are brought to.
         threads: how many decode at a time; 0 is automatic.
-        crop: the share of an image that the centre keeps, as a model's preprocessing has it.
+        crop, resize, interpolation: how they are brought to it, as a model's preprocessing has it.
     """
 
     store: Store
@@ -71,7 +72,13 @@ class FolderSource:
     image_size: tuple[int, int]
     threads: int = 0
     crop: float = 1.0
+    resize: Resize = "crop"
+    interpolation: Interpolation = "bilinear"
     _expected: dict[bytes, _Request] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @property
+    def geometry(self) -> Geometry:
+        return Geometry(self.resize, self.interpolation, self.crop)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -103,7 +110,7 @@ class FolderSource:
 
         def one(number: int) -> Tensor:
             with self._picture(number) as (picture, where):
-                return covering(picture, self.channels, size, where)
+                return covering(picture, self.channels, size, where, self.interpolation)
 
         return list(workers(self.threads).map(one, self._numbers(indices)))
 
@@ -138,8 +145,8 @@ class FolderSource:
     def _one(self, number: int, crops: Crops | None, place: int) -> Tensor:
         with self._picture(number) as (picture, where):
             if crops is None:
-                return fitted(picture, self.channels, self.image_size, where, self.crop)
-            return cropped(picture, self.channels, self.image_size, crops[place])
+                return fitted(picture, self.channels, self.image_size, where, self.geometry)
+            return cropped(picture, self.channels, self.image_size, crops[place], self.interpolation)
 
     @contextmanager
     def _picture(self, number: int) -> Iterator[tuple[Picture, str]]:

@@ -13,6 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from residual.data.geometry import USUAL, Geometry
 from residual.data.windows import Crops
 
 
@@ -108,6 +109,8 @@ class Dataset:
     from the training images. `chosen` holds settings that were left open and follow from the images, by path,
     `reasons` why; `left_out` the files that cannot be used, each with the reason; `facts` what else a run shall
     remember of it. `groups` (int64 N) numbers the training images that belong together: a division separates none.
+    `geometry` is how files are brought to their size; where images are judged at another size than trained on, that
+    is `test_size` (H, W), and `seen` holds the training images at it.
     """
 
     name: str
@@ -124,11 +127,16 @@ class Dataset:
     left_out: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     groups: Tensor | None = None
+    geometry: Geometry = USUAL
+    test_size: tuple[int, int] | None = None
+    seen: Source | None = None
 
     @property
     def held(self) -> Source:
         """Where the images held out for validation are: the numbers of a division count in this source."""
-        return self.train if self.validation is None else self.validation
+        if self.validation is not None:
+            return self.validation
+        return self.train if self.seen is None else self.seen
 
 
 def everything(source: Source) -> Tensor:

@@ -38,7 +38,7 @@ def plan_for(classifier: Classifier, source: Source, protocol: Protocol, average
         what = f"the hidden layers of {classifier.spec.name} read maps of one size"
         raise UsageError(what, "--protocol", "multi-scale needs a network that averages its maps; choose 10-crop")
     sight = classifier.preprocessing
-    return choose(protocol, sight.image_size, isinstance(source, SizedSource), average, sight.crop)
+    return choose(protocol, sight.image_size, isinstance(source, SizedSource), average, sight.geometry)
 
 
 def batch_size(height: int, width: int) -> int:

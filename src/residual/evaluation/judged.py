@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -111,6 +111,9 @@ def _wishes(classifier: Classifier, follow_links: bool) -> Wishes:
     return Wishes(
         image_size=sight.image_size[0],
         channels=sight.channels,
+        resize=sight.resize,
+        interpolation=sight.interpolation,
+        crop=sight.crop,
         test=float(facts.get("test_share", 0.0)),
         quarantine=1.0,
         follow_links=follow_links or bool(facts.get("follow_links")),
@@ -145,7 +148,6 @@ def _own(dataset: Dataset, place: str | os.PathLike[str] | None, split: Split | 
 def _other(classifier: Classifier, layout: Layout, split: Split | None) -> Judged:
     """All images of a part of another folder; a folder without parts is taken as a test set."""
     parts = open_to_judge(layout, classifier.class_names, _wishes(classifier, False))
-    parts = {part: replace(source, crop=classifier.preprocessing.crop) for part, source in parts.items()}
     named: dict[Split, Source | None] = {
         "test": parts.get("test", parts.get("all")),
         "validation": parts.get("validation"),

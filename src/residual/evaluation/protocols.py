@@ -17,13 +17,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate, pad
+from torch.nn.functional import pad
 
+from residual.data.geometry import USUAL, Geometry
 from residual.data.preprocessing import Preprocessing
 
 Protocol = Literal["1-crop", "10-crop", "multi-scale"]
@@ -62,18 +63,21 @@ class Plan:
 
 
 def choose(
-    protocol: Protocol, image_size: Size, sized: bool, average: Average = "probabilities", crop: float = 1.0
+    protocol: Protocol,
+    image_size: Size,
+    sized: bool,
+    average: Average = "probabilities",
+    geometry: Geometry = USUAL,
 ) -> Plan:
     """The views of a protocol for a network trained on images of (H, W).
 
     Args:
         sized: whether images can be had in other sizes than the network's.
-        crop: the share of an image file that the single view keeps, as the preprocessing has it.
+        geometry: how the single view of an image file comes about, as the preprocessing has it.
     """
     side = min(image_size)
     if protocol == "1-crop":
-        centre = f", the centre of a shorter side of {round(side / crop)}" if sized else ""
-        words = f"1-crop: the image at {_by(image_size)}{centre}, single view"
+        words = f"1-crop: the image at {_by(image_size)}{_made(geometry, side) if sized else ''}, single view"
         return Plan(protocol, average, ((Frame(), (View(),)),), words)
     ending = f"{average} averaged"
     if protocol == "10-crop":
@@ -92,6 +96,18 @@ def choose(
     named = ", ".join(str(min(size)) for size in sizes)
     words = f"multi-scale: the whole image and its mirror, densely, at shorter sides of {named}; {ending}"
     return Plan(protocol, average, tuple((Frame(size), both) for size in sizes), words)
+
+
+def _made(geometry: Geometry, side: int) -> str:
+    """How the single view of a file is made."""
+    larger = round(side / geometry.share)
+    seen = f", the centre of {{}} of {larger}"
+    words = {
+        "crop": seen.format("a shorter side"),
+        "pad": seen.format("a longer side") if larger > side else ", padded to a square",
+        "squash": seen.format("both sides") if larger > side else ", squashed to a square",
+    }[geometry.resize]
+    return words if geometry.interpolation == "bilinear" else f"{words}, {geometry.interpolation}"
 
 
 def _by(size: Size) -> str:
@@ -123,7 +139,7 @@ def ready(pixels_NCHW: Tensor, frame: Frame, view: View, preprocessing: Preproce
         images = cut(images, view.place, preprocessing.image_size)
     else:
         pixels_NCHW = cut(pixels_NCHW, view.place, preprocessing.image_size)
-        images = _fitting(preprocessing, _size(pixels_NCHW)).normalise(pixels_NCHW)
+        images = preprocessing.with_size(_size(pixels_NCHW)).normalise(pixels_NCHW)
     return images.flip(3) if view.mirrored else images
 
 
@@ -137,15 +153,6 @@ def cut(images_NCHW: Tensor, place: Place, size: Size) -> Tensor:
 
 def _size(images_NCHW: Tensor) -> Size:
     return images_NCHW.shape[2], images_NCHW.shape[3]
-
-
-def _fitting(preprocessing: Preprocessing, size: Size) -> Preprocessing:
-    """The same constants for images of another size: a mean image resized (bilinear), means of channels as they are."""
-    mean = preprocessing.mean
-    if tuple(mean.shape[1:]) in (size, (1, 1)):
-        return preprocessing
-    resized = interpolate(mean.unsqueeze(0), size=size, mode="bilinear", antialias=True, align_corners=False)[0]
-    return replace(preprocessing, image_size=size, mean=resized)
 
 
 def combine(logits: Sequence[Tensor] | Tensor, average: Average) -> Tensor:

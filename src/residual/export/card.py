@@ -73,7 +73,7 @@ def _body(classifier: Classifier, name: str, result: Facts | None) -> Iterator[s
     yield ""
     yield "## Images"
     yield ""
-    cut = "" if sight.crop == 1 else f"; of the shorter side the centre keeps {sight.crop:.4g}"
+    cut = "" if sight.crop == 1 else f"; of the resized side the centre keeps {sight.crop:.4g}"
     yield f"Resized: {sight.facts()['resize']}{cut}."
     yield f"Normalised: {sight.normalisation}, with the constants stored beside the weights."
     yield ""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from residual.data.cifar import CLASS_NAMES, OFFICIAL
+from residual.data.geometry import Interpolation
 from residual.data.preprocessing import Preprocessing
 from residual.errors import ModelError, UsageError
 from residual.evaluation.classifier import Classifier
@@ -25,13 +26,20 @@ ELSEWHERE = "the images its weights were trained on"
 
 
 def classifier_of(
-    brought: Brought, foreign: Foreign, names: Sequence[str] | None = None, resize: int | None = None
+    brought: Brought,
+    foreign: Foreign,
+    names: Sequence[str] | None = None,
+    resize: int | None = None,
+    interpolation: Interpolation | None = None,
+    beside: Sight | None = None,
 ) -> tuple[Classifier, list[str]]:
     """The classifier, and what was assumed for it, line by line.
 
     Args:
         names: of the classes, in the order of their labels, if not those the file or its library is known for.
         resize: the side to which images are resized before the centre is cut, if not that of the library.
+        interpolation: how they are resized, if not as the library does.
+        beside: what a description beside the file says of the images; goes before what is usual for the library.
 
     Raises:
         ModelError: the file's own description does not fit its network.
@@ -43,13 +51,16 @@ def classifier_of(
         preprocessing = _restored(description, foreign.file)
     else:
         assert brought.sight is not None  # one of the two always is
-        preprocessing = _preprocessing(brought.sight)
-        said.append(f"constants: {brought.sight.source}")
+        sight = beside or brought.sight
+        preprocessing = _preprocessing(sight)
+        said.append(f"constants: {sight.source}")
     if resize is not None:
         side = preprocessing.image_size[0]
         if not side <= resize <= 10 * side:
             raise UsageError(f"resize is {resize}", "--resize", f"choose a side between {side} and {10 * side}")
         preprocessing = replace(preprocessing, crop=side / resize)
+    if interpolation is not None:
+        preprocessing = replace(preprocessing, interpolation=interpolation)
     preprocessing = _with_channels(preprocessing, spec.channels, foreign.file)
     found, words = _names(brought, names)
     said.append(words)
@@ -73,7 +84,9 @@ def classifier_of(
 
 def _preprocessing(sight: Sight) -> Preprocessing:
     mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (sight.mean, sight.std))
-    return Preprocessing((sight.image_size,) * 2, len(sight.mean), "mean-std", mean, std, sight.crop)
+    trained = None if sight.trained is None else (sight.trained,) * 2
+    way = (sight.crop, sight.resize, sight.interpolation, trained)
+    return Preprocessing((sight.image_size,) * 2, len(sight.mean), "mean-std", mean, std, *way)
 
 
 def _restored(description: dict[str, Any], where: str) -> Preprocessing:

@@ -99,7 +99,8 @@ def find_rate(
         device = compute.torch_device
         if run is not None:
             classifier: Classifier = load(run.path)
-            network, constants, step = classifier.network, classifier.preprocessing, classifier.provenance["step"]
+            network, step = classifier.network, classifier.provenance["step"]
+            constants = classifier.preprocessing.with_size(dataset.image_size)
         else:
             spec = resolve(recipe.network, len(dataset.class_names), dataset.channels, dataset.image_size)
             network, step = build(spec, recipe.seed), 0

@@ -103,7 +103,8 @@ def open_session(
         "data": facts["data"],
         "versions": facts["versions"],
     }
-    classifier = Classifier(network, preprocessing, dataset.class_names, provenance)
+    sight = preprocessing.of(dataset.geometry, dataset.test_size)
+    classifier = Classifier(network, sight, dataset.class_names, provenance)
     parts: dict[str, Part] = {"optimiser": OptimiserPart(network, optimiser), "journal": journal, "events": events}
     averaging = Averaging(network, recipe.optimiser.average) if recipe.optimiser.average else None
     if averaging is not None:

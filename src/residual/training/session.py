@@ -219,7 +219,7 @@ class Session:
         def images() -> Iterator[Tensor]:
             for part in chosen.split(self.recipe.batch_size):
                 pixels = self.dataset.train.read(part).to(self.compute.torch_device)
-                yield classifier.preprocessing.normalise(pixels).contiguous(memory_format=self.compute.memory_format)
+                yield self.batches.preprocessing.normalise(pixels).contiguous(memory_format=self.compute.memory_format)
 
         whole = measure_statistics(classifier.network, images(), halt=lambda: bool(self.signals))
         if whole and self.averaging is not None:

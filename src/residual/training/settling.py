@@ -10,8 +10,9 @@ from typing import Any
 
 from residual.data.batches import check_crops
 from residual.data.source import Dataset, FileSource
-from residual.errors import ModelError
+from residual.errors import ModelError, UsageError
 from residual.files import Facts
+from residual.models import NetworkSpec
 from residual.training.recipe import Recipe, override
 
 STEPS = 2  # steps an epoch has at least where the batch size is settled here
@@ -30,6 +31,17 @@ def settle(recipe: Recipe, dataset: Dataset, images: int, asked: Collection[str]
         chosen["batch_size"] = 1 << max(1, images // STEPS).bit_length() - 1
         reasons["batch_size"] = f"{images:,} training images are fewer than a batch of {recipe.batch_size:,}"
     return chosen, reasons
+
+
+def check_sizes(spec: NetworkSpec, dataset: Dataset) -> None:
+    """Refuse to judge at another size a network whose head reads maps of one size.
+
+    Raises:
+        UsageError: with the setting.
+    """
+    if dataset.test_size is not None and spec.head != "average":
+        what = f"the hidden layers of {spec.name} read maps of one size"
+        raise UsageError(what, "data.test_size", "leave it out, or name a network that averages its maps")
 
 
 def settled(recipe: Recipe, facts: Facts, where: object) -> Recipe:

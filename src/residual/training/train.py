@@ -34,7 +34,7 @@ from residual.training.progress import Listener, Silent
 from residual.training.recipe import Override, Recipe, differences, override
 from residual.training.recipes import DEFAULT, find_recipe
 from residual.training.result import make_result
-from residual.training.settling import settle, settled
+from residual.training.settling import check_sizes, settle, settled
 from residual.training.signals import Signals
 from residual.training.weighing import class_weights, weight_facts
 
@@ -95,6 +95,7 @@ def train(
         chosen, whys = settle(chosen_recipe, dataset, len(division.training), [path for path, _ in changes])
         recipe = override(chosen_recipe, chosen.items())
         spec = resolve(chosen_recipe.network, len(dataset.class_names), dataset.channels, dataset.image_size)
+        check_sizes(spec, dataset)
         if getattr(recipe.schedule, "watch", None) == "validation" and not len(division.validation):
             raise UsageError(
                 "a plateau of the validation error is waited for, and no images are held out",

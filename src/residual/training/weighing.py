@@ -1,4 +1,4 @@
-"""What each class counts for in the loss: asked for by the recipe, measured on the training images, kept in run.json."""
+"""What each class counts for in the loss: asked for by the recipe, measured on the training images, in run.json."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import torch
 from pydantic import ValidationError
@@ -41,15 +41,25 @@ class Origin(NamedTuple):
     change: Change | None = None
 
 
+Interpolation = Literal["bilinear", "bicubic"]
+Resize = Literal["crop", "pad", "squash"]
+
+
 @dataclass(frozen=True)
 class Sight:
-    """The images such weights were trained on: side, share that the centre keeps, and constants of pixels / 255."""
+    """The images such weights take: side, share that the centre keeps, constants of pixels / 255, how they are resized.
+
+    `trained` is the side they were trained on, where that is another.
+    """
 
     image_size: int
     crop: float
     mean: tuple[float, ...]
     std: tuple[float, ...]
     source: str
+    interpolation: Interpolation = "bilinear"
+    resize: Resize = "crop"
+    trained: int | None = None
 
 
 @dataclass(frozen=True)
