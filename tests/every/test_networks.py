@@ -44,6 +44,7 @@ def _small_hidden_layers(request: pytest.FixtureRequest, monkeypatch: pytest.Mon
 
 
 def shrunk(spec: NetworkSpec, depth: int = 2) -> NetworkSpec:
+    depth = 3 if spec.stride_unit == "last" else depth  # the first, one of those between, the last
     widths = tuple(4 * 2**stage for stage in range(len(spec.widths)))
     depths = tuple(min(units, depth) for units in spec.depths)
     return spec.model_copy(update={"name": "small", "depths": depths, "widths": widths, "classes": 5})
@@ -51,7 +52,8 @@ def shrunk(spec: NetworkSpec, depth: int = 2) -> NetworkSpec:
 
 def described(spec: NetworkSpec) -> str:
     parts = (spec.order, spec.unit, spec.shortcut, f"stride {spec.stride}", f"stem {spec.stem}", f"{len(spec.depths)}")
-    return ", ".join([*parts, *(["bias"] if spec.conv_bias else [])])
+    late = [f"stride in the last unit, {spec.first_activation} first"] if spec.stride_unit == "last" else []
+    return ", ".join([*parts, *late, *([f"bias {spec.conv_bias}".lower()] if spec.conv_bias else [])])
 
 
 SMALL = {described(spec): spec for spec in (shrunk(find(name).spec(shortcut)) for name, shortcut in variants())}
@@ -84,7 +86,9 @@ def test_shapes(name, shortcut):
     maps = network.features(torch.empty(2, entry.channels, side, side, device="meta"))
     # VGG pools at the end of its first stage too; the others halve before every stage but the first.
     start = side // {"none": 2, "3x3": 1, "7x7": 4, "3-conv": 4}[spec.stem]
-    halved = [-(-start // 2**stage) for stage in range(len(spec.widths))]
+    stages = range(len(spec.widths))
+    late = spec.stride_unit == "last"  # the last stage halves nothing then
+    halved = [-(-start // 2 ** min(stage + late, stages[-1])) for stage in stages]
     expected = [(2, width, size, size) for width, size in zip(spec.outputs, halved, strict=True)]
     assert [tuple(m.shape) for m in maps] == expected
     odd = torch.empty(3, entry.channels, 37, 50, device="meta")

@@ -44,6 +44,11 @@ MADE: dict[str, tuple[Any, Any]] = {
     "timm": ("timm", lambda: classifier("resnet-50-v1.5", stem="7x7", norm_momentum=0.05, **SMALL)),
     "timm, d": ("timm", lambda: classifier("fastbook-resnet50", **SMALL)),
     "timm, v2": ("timm", lambda: classifier("preact-50", stem="7x7", stride="3x3", **SMALL)),
+    "timm, v2, first unit": (
+        "timm",
+        lambda: classifier("preact-18", stem="7x7", first_activation="unit", shortcut="B", **SMALL),
+    ),
+    "Keras's V2": ("safetensors", lambda: classifier("preact-50-keras", stem="7x7", **SMALL)),
     "any network": ("safetensors", lambda: classifier("preact-20", True, gate="exclusive", widths=(4, 8, 16))),
     "option A": ("safetensors", lambda: classifier("resnet-20", widths=(4, 8, 16))),
 }
@@ -100,6 +105,7 @@ def test_a_plain_dictionary_for_torch(tmp_path):
         ("resnet-18", {}, "timm", "shortcut is A and timm has B"),
         ("resnet-20", {}, "torchvision", "stem is 3x3"),
         ("preact-18", {}, "timm", "unit is basic"),
+        ("preact-50-keras", {}, "timm", "norm_eps is 1.001e-05"),
         ("fastbook-resnet50", {"shortcut": "B"}, "timm", "shortcut is B and timm has avgpool"),
         ("vgg-16", {"norm": "batch", "conv_bias": False}, "torchvision", "conv_bias is false"),
     ],

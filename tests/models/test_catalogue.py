@@ -53,8 +53,8 @@ def test_every_override_reaches_the_spec():
         "initialisation": "he-fan-out",
         "norm_eps": 1e-3,
         "norm_momentum": 0.5,
-        "zero_last_scale": True,
-        "order": "relu-only-pre-activation",
+        "zero_last_scale": False,
+        "order": "full-pre-activation",
         "stride": "3x3",
         "shortcut_scale": 0.5,
         "branch_scale": 0.25,
@@ -64,10 +64,13 @@ def test_every_override_reaches_the_spec():
         "projection_norm": True,
         "norm": "batch",
         "conv_bias": True,
-        "downsampling": "max-pool",
+        "downsampling": "stride",
         "head": "vgg",
         "classifier_initialisation": "zero",
         "norm_group": 4,
+        "stride_unit": "last",
+        "first_activation": "unit",
+        "pool_padding": "zero",
     }
     assert set(chosen) == set(NetworkSettings.model_fields) - {"name"}
     spec = resolve(NetworkSettings(name="ResNet20", **chosen), classes=100, channels=1)
@@ -94,6 +97,10 @@ def test_what_follows_from_another_part_unless_it_is_set_as_well():
     assert resolve(NetworkSettings(norm="none"), classes=10).conv_bias
     assert resolve(NetworkSettings(name="resnet-50-keras", norm="batch"), classes=10).conv_bias
     assert not resolve(NetworkSettings(name="vgg-16", norm="batch"), classes=10).conv_bias
+    other = resolve(NetworkSettings(name="preact-50-keras", order="original"), classes=10)
+    assert (other.first_activation, other.pool_padding, other.stride_unit) == ("stem", "lowest", "last")
+    same = resolve(NetworkSettings(name="preact-50-keras", order="full-pre-activation"), classes=10)
+    assert (same.first_activation, same.pool_padding) == ("unit", "zero")
 
 
 def test_option_c_has_two_names():
@@ -107,6 +114,9 @@ def test_patterns():
         "resnet-50-v1.5",
         "resnet-50-keras",
         "resnet-50-cifarstem",
+    ]
+    assert [entry.name for entry in matching("*-keras")] == [
+        f"{kind}-{layers}-keras" for kind in ("resnet", "preact") for layers in (50, 101, 152)
     ]
     assert [entry.name for entry in matching("resnet_?4")] == ["resnet-14", "resnet-44", "resnet-34"]
     assert [entry.name for entry in matching("VGG-1[6-8]")] == ["vgg-16"]
@@ -131,6 +141,10 @@ def test_patterns():
         ({"norm": "none", "order": "bn-after-addition"}, "the same as original"),
         ({"norm": "none", "order": "relu-only-pre-activation"}, "the same as full-pre-activation"),
         ({"gate_bias": -3.0}, "there is no gate"),
+        ({"stride_unit": "last", "downsampling": "max-pool"}, "with max-pooling no unit has a stride"),
+        ({"first_activation": "unit"}, "with order original no unit begins"),
+        ({"first_activation": "unit", "order": "relu-only-pre-activation"}, "no unit begins"),
+        ({"pool_padding": "zero", "order": "full-pre-activation"}, "choose first_activation=unit"),
     ],
     ids=str,
 )

@@ -37,7 +37,10 @@ PARTS = st.fixed_dictionaries(
         "downsampling": choice(kinds.DownsamplingKind),
         "shortcut_scale": st.none() | st.just(0.5),
         "shortcut_dropout": st.none() | st.just(0.5),
-        "conv_bias": st.none() | st.booleans(),
+        "conv_bias": choice(kinds.BiasKind),
+        "stride_unit": choice(kinds.StrideUnitKind),
+        "first_activation": choice(kinds.FirstActivationKind),
+        "pool_padding": choice(kinds.PoolPaddingKind),
         "projection_norm": st.none() | st.booleans(),
         "zero_last_scale": st.none() | st.booleans(),
     }

@@ -50,6 +50,20 @@ PUBLISHED = [
     ("resnet-50-cifarstem", "B", 23_520_842, 1_297_829_888, 50),
 ]
 
+# Keras 3.15's own numbers of trainable parameters; its multiply-adds are not published.
+KERAS = {
+    "resnet-101-keras": 44_601_832,
+    "resnet-152-keras": 60_268_520,
+    "preact-50-keras": 25_568_360,
+    "preact-101-keras": 44_577_896,
+    "preact-152-keras": 60_236_904,
+}
+
+
+@pytest.mark.parametrize("name", KERAS)
+def test_parameters_of_keras(name):
+    assert count(find(name).spec(), 224).parameters == KERAS[name]
+
 
 @pytest.mark.parametrize(("name", "shortcut", "parameters", "multiply_adds", "layers"), PUBLISHED)
 def test_published_counts(name, shortcut, parameters, multiply_adds, layers):
@@ -110,6 +124,7 @@ COMBINATIONS: dict[str, dict[str, Any]] = {
     "bottlenecks with zero padding": {"unit": "bottleneck", "shortcut": "A-both", "stride": "3x3"},
     "pooled shortcuts before activation": {"order": "full-pre-activation", "shortcut": "avgpool"},
     "7x7 and no normalisation": {"stem": "7x7", "norm": "none", "head": "vgg"},
+    "strides in the last units": {"depths": (1, 2, 4), "stride_unit": "last", "conv_bias": "unnormalised"},
 }
 
 
@@ -125,17 +140,22 @@ def test_any_combination_agrees_with_torchs_counter(parts, classes):
     assert counts.parameters == sum(parameter.numel() for parameter in network.parameters())
 
 
+@pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("order", ["original", "full-pre-activation"])
-def test_the_layers_of_deep_stages_are_those_of_the_network(order):
-    spec = resolve(NetworkSettings(depths=(4, 1, 3), order=order, unit="bottleneck", shortcut="B"), classes=10)
+def test_the_layers_of_deep_stages_are_those_of_the_network(order, late):
+    parts: dict[str, Any] = {"unit": "bottleneck", "shortcut": "B", "stride_unit": "last" if late else "first"}
+    spec = resolve(NetworkSettings(depths=(4, 1, 5, 2, 3), widths=(4,) * 5, order=order, **parts), classes=10)
     network = outline(spec)
     own = {
         name: sum(p.numel() for p in module.parameters())
         for name, module in network.named_modules()
         if isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.Linear)
     }
-    counted = {layer.name: layer.parameters for layer in count(spec, 32).layers}
-    assert counted == own
+    counts = count(spec, 32)
+    assert {layer.name: layer.parameters for layer in counts.layers} == own
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network.eval()(torch.empty(1, 3, 32, 32, device="meta"))
+    assert 2 * counts.multiply_adds == counter.get_total_flops()
 
 
 def kept_per_image(spec: Any, side: int, batch: int = 4) -> float:
@@ -159,6 +179,7 @@ MEMORY: dict[str, tuple[dict[str, Any], int]] = {
     "resnet-18": ({"shortcut": "C"}, 64),
     "resnet-50-v1.5": ({"depths": (1, 2, 1, 1), "widths": (16, 32, 64, 128)}, 64),
     "preact-20": ({"shortcut": "B"}, 32),
+    "preact-50-keras": ({"depths": (1, 2, 4, 2), "widths": (16, 16, 16, 16)}, 65),
     "preact-14": ({"gate": "exclusive", "dropout": 0.5}, 32),
     "resnet-14": ({"gate": "shortcut-only", "shortcut_dropout": 0.3}, 32),
     "resnet-8": ({"order": "relu-before-addition", "shortcut": "avgpool"}, 33),

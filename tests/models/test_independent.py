@@ -101,6 +101,20 @@ def preact_bottleneck(w: Weights, p: str, x: Tensor, stride: int, *, first: bool
     return z + (w.conv(f"{p}.shortcut.conv", a, stride) if changes else x)
 
 
+def keras_v2_bottleneck(w: Weights, p: str, x: Tensor, stride: int, **_: Any) -> Tensor:
+    """keras.applications.resnet.residual_block_v2."""
+    a = F.relu(w.bn(f"{p}.norm1", x))
+    changes = f"{p}.shortcut.conv.weight" in w.state
+    carried = w.conv(f"{p}.shortcut.conv", a, stride) if changes else F.max_pool2d(x, 1, stride)
+    z = w.conv(f"{p}.conv1", a)
+    z = w.conv(f"{p}.conv2", F.relu(w.bn(f"{p}.norm2", z)), stride)
+    return carried + w.conv(f"{p}.conv3", F.relu(w.bn(f"{p}.norm3", z)))
+
+
+def keras_v2_stem(w: Weights, x: Tensor) -> Tensor:
+    return F.max_pool2d(F.pad(w.conv("stem.conv", x, 2), (1, 1, 1, 1)), 3, 2)
+
+
 def network(
     w: Weights,
     x: Tensor,
@@ -109,12 +123,14 @@ def network(
     depths: Sequence[int],
     late: bool = False,
     pre: bool = False,
+    keras_v2: bool = False,
 ) -> Tensor:
     x = stem(w, x)
     for stage, depth in enumerate(depths):
         for place in range(depth):
-            stride = 2 if stage > 0 and place == 0 else 1
-            x = unit(w, f"stages.{stage}.{place}", x, stride, first=stage == place == 0, late=late)
+            strided = place == depth - 1 and stage < len(depths) - 1 if keras_v2 else stage > 0 and place == 0
+            first = stage == place == 0 and not keras_v2
+            x = unit(w, f"stages.{stage}.{place}", x, 2 if strided else 1, first=first, late=late)
     return w.classify(F.relu(w.bn("final.0", x)) if pre else x)
 
 
@@ -128,7 +144,12 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "resnet-18": ({"shortcut": "B"}, {"stem": stem_7x7, "unit": basic, "depths": (2, 2, 2, 2)}),
     "resnet-50": ({}, {"stem": stem_7x7, "unit": bottleneck, "depths": (3, 4, 6, 3)}),
     "resnet-50-v1.5": ({}, {"stem": stem_7x7, "unit": bottleneck, "depths": (3, 4, 6, 3), "late": True}),
+    "resnet-101-v1.5": ({}, {"stem": stem_7x7, "unit": bottleneck, "depths": (3, 4, 23, 3), "late": True}),
     "resnet-50-keras": ({}, {"stem": stem_7x7, "unit": bottleneck, "depths": (3, 4, 6, 3)}),
+    "preact-50-keras": (
+        {},
+        {"stem": keras_v2_stem, "unit": keras_v2_bottleneck, "depths": (3, 4, 6, 3), "pre": True, "keras_v2": True},
+    ),
     "preact-20": ({}, {"stem": stem_3x3, "unit": preact_basic, "depths": (3, 3, 3), "pre": True}),
     "preact-50": ({}, {"stem": stem_7x7, "unit": preact_bottleneck, "depths": (3, 4, 6, 3), "pre": True}),
     "preact-164-bottleneck": (
@@ -139,7 +160,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
-EPS = {"resnet-50-keras": 1.001e-5}
+EPS = {"resnet-50-keras": 1.001e-5, "preact-50-keras": 1.001e-5}
 
 
 def drawn(name: str, **parts: Any) -> Any:
@@ -150,7 +171,7 @@ def drawn(name: str, **parts: Any) -> Any:
     generator = torch.Generator().manual_seed(17)
     with torch.no_grad():
         for key, tensor in made.state_dict().items():
-            if tensor.ndim == 1 and tensor.is_floating_point():
+            if tensor.ndim == 1 and tensor.is_floating_point():  # biases too
                 spread = torch.rand(tensor.shape, generator=generator, dtype=torch.float64)
                 tensor.copy_(spread + 0.5 if key.endswith(("running_var", "norm.weight")) else spread - 0.3)
     return made
@@ -163,7 +184,7 @@ def test_logits_and_statistics(name, training):
     made = drawn(name, **parts).train(training)
     state = {key: tensor.clone() for key, tensor in made.state_dict().items()}
     side = 19 if written["stem"] is stem_3x3 else 67
-    x = torch.randn(3, 3, side, side + 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    x = torch.randn(20, 3, side, side + 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     with torch.no_grad():
         expected = network(Weights(state, training, EPS.get(name, 1e-5)), x, **written)
         logits = made(x)

@@ -67,6 +67,9 @@ def resolve(
         chosen["stem"] = stem_for((size, size) if isinstance(size, int) else size)
     if "order" in chosen:
         chosen.setdefault("projection_norm", chosen["order"] not in PRE_ACTIVATION)
+        if chosen["order"] != "full-pre-activation":
+            chosen.setdefault("first_activation", "stem")
+            chosen.setdefault("pool_padding", "lowest")
     if chosen.get("norm", base["norm"]) != base["norm"]:
         chosen.setdefault("conv_bias", chosen["norm"] == "none")
     try:

@@ -15,7 +15,7 @@ workspaces of the device's libraries, the running program.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -28,7 +28,7 @@ from residual.models.additions import Addition
 from residual.models.heads import AverageHead
 from residual.models.networks import ResidualNetwork, outline
 from residual.models.shortcuts import ZeroPadShortcut
-from residual.models.spec import NetworkSpec
+from residual.models.spec import NetworkSpec, StrideUnitKind
 from residual.models.units import Unit
 
 _FLOAT, _INDEX = 4, 8  # bytes
@@ -96,8 +96,10 @@ def count(spec: NetworkSpec, image_size: int | tuple[int, int]) -> Counts:
     ]
     check(f"images of {height}x{width} are too small", faults, spec.name)
 
-    # From the second on, the units of a stage are alike: one is counted and stands for all.
-    network = outline(spec.model_copy(update={"depths": tuple(min(depth, 2) for depth in spec.depths)})).eval()
+    # From the second on, the units of a stage are alike, but for the last where that has the stride: one is counted
+    # and stands for all.
+    unlike = 3 if spec.stride_unit == "last" else 2
+    network = outline(spec.model_copy(update={"depths": tuple(min(depth, unlike) for depth in spec.depths)})).eval()
     tallies = _listen(network)
     with torch.no_grad():
         network(torch.empty(1, spec.channels, height, width, device="meta"))
@@ -128,18 +130,24 @@ class _Tally:
 
 
 def _repeated(spec: NetworkSpec, tallies: dict[str, _Tally]) -> Iterator[_Tally]:
-    """The tallies of the whole network, from those of the network whose stages have at most two units."""
+    """The tallies of the whole network, from those of the network whose stages have at most two or three units."""
     for part, tally in tallies.items():
-        yield tally
         if not part.startswith("stages."):
+            yield tally
             continue
         _, stage, place = part.split(".")
-        if place != "1":
-            continue
-        for unit in range(2, spec.depths[int(stage)]):
+        for unit in _places(int(place), spec.depths[int(stage)], spec.stride_unit):
             prefix = f"stages.{stage}.{unit}"
             layers = [replace(layer, name=layer.name.replace(part, prefix, 1)) for layer in tally.layers]
             yield replace(tally, layers=layers)
+
+
+def _places(place: int, depth: int, stride_unit: StrideUnitKind) -> Sequence[int]:
+    """The places in a stage of `depth` units that the unit at `place` of the short stage stands for."""
+    late = stride_unit == "last"
+    if late and place == 2:
+        return (depth - 1,)
+    return range(1, max(2, depth - late)) if place == 1 else (place,)
 
 
 def _listen(network: ResidualNetwork) -> dict[str, _Tally]:

@@ -58,6 +58,16 @@ class Entry:
 
 _PRE: Final = {"order": "full-pre-activation", "projection_norm": False}
 _BOTTLENECK: Final = {"unit": "bottleneck"}
+_KERAS: Final = {"conv_bias": True, "norm_eps": 1.001e-5}
+_KERAS_V2: Final = {
+    **_PRE,
+    "stride": "3x3",
+    "stride_unit": "last",
+    "first_activation": "unit",
+    "pool_padding": "zero",
+    "conv_bias": "unnormalised",
+    "norm_eps": 1.001e-5,
+}
 _WIDE: Final = (64, 128, 256, 512)
 _RESIDUAL: Final[tuple[ShortcutKind, ...]] = ("A", "B")
 _OURS: Final = "; a size of our own, for quick trials"
@@ -159,8 +169,12 @@ def _imagenet() -> Iterator[Entry]:
     for layers in _IMAGENET_UNITS:
         source = "[2] section 4 and table 5" if layers >= 152 else "[2] figure 4e on [1] table 1"
         yield _large(f"preact-{layers}", layers, ("B",), source, _PRE)
-    keras = {"conv_bias": True, "norm_eps": 1.001e-5}
-    yield replace(_large("resnet-50-keras", 50, ("B",), "Keras applications, ResNet50", keras), model="resnet-50")
+    for layers in (50, 101, 152):
+        source = f"Keras applications, ResNet{layers}"
+        yield replace(_large(f"resnet-{layers}-keras", layers, ("B",), source, _KERAS), model=f"resnet-{layers}")
+    for layers in (50, 101, 152):
+        source = f"Keras applications, ResNet{layers}V2"
+        yield replace(_large(f"preact-{layers}-keras", layers, ("B",), source, _KERAS_V2), model=f"preact-{layers}")
 
 
 def _vgg() -> Iterator[Entry]:

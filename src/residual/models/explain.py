@@ -68,7 +68,19 @@ _OF_A_VALUE: Final[Mapping[str, Mapping[Any, str]]] = {
     "norm": {"none": "no batch normalisation, so the convolutions have biases; [1] normalises after each"},
     "zero_last_scale": {True: "each unit starts as the identity (Goyal et al. 2017, section 5.1); not in [1] or [2]"},
     "projection_norm": {False: "projections have no normalisation ([2], the authors' released code)"},
-    "conv_bias": {True: "convolutions have biases, as in Keras and in networks without normalisation; not in [1]"},
+    "conv_bias": {
+        True: "convolutions have biases, as in Keras and in networks without normalisation; not in [1]",
+        "unnormalised": "convolutions that no normalisation follows have biases, as in Keras's ResNetV2; not in [1]",
+    },
+    "stride_unit": {
+        "last": "the last unit of a stage halves the maps, and its shortcut leaves out every other pixel, as in "
+        "Keras's ResNetV2; in [1] and [2] the first unit of the next stage does it",
+    },
+    "first_activation": {
+        "unit": "the stem ends with its convolution and the pooling, and the first unit normalises what was pooled, as "
+        "in Keras's ResNetV2 and timm's resnetv2; in [2] the first activation follows the first convolution (appendix)",
+    },
+    "pool_padding": {"zero": "the stem pools with zeros at the border, which counts before a ReLU; Keras's ResNetV2"},
     "head": {"vgg": "two hidden layers of 4096, on maps averaged to 7x7 where the image is not of 224 pixels"},
     "unit": {"1layer": "each shortcut skips one convolution: 9.90 %, with pre-activation 8.91 % ([2] table 3)"},
 }

@@ -27,11 +27,27 @@ def misfits(spec: NetworkSpec) -> Iterator[str]:
             f"stem is 'none'; with order {spec.order} the first activation comes right after a stem's convolution, "
             "so choose a stem"
         )
+    if spec.stride_unit == "last" and spec.downsampling == "max-pool":
+        yield "stride_unit is 'last'; with max-pooling no unit has a stride, so leave it at first"
+    yield from _first_activation(spec)
     yield from _without_shortcut(spec)
     yield from _zero_scale(spec)
     yield from _without_norm(spec)
     if spec.gate == "none" and spec.gate_bias != -6:
         yield f"gate_bias is {spec.gate_bias:g}; there is no gate, so set gate to exclusive or shortcut-only"
+
+
+def _first_activation(spec: NetworkSpec) -> Iterator[str]:
+    if spec.first_activation == "unit" and spec.order != "full-pre-activation":
+        yield (
+            f"first_activation is 'unit'; with order {spec.order} no unit begins with normalisation and ReLU, so leave "
+            "it at stem or choose order=full-pre-activation"
+        )
+    if spec.pool_padding == "zero" and spec.first_activation == "stem":
+        yield (
+            "pool_padding is 'zero'; behind the stem's ReLU zero is the lowest value, so leave it at lowest or choose "
+            "first_activation=unit"
+        )
 
 
 def _without_shortcut(spec: NetworkSpec) -> Iterator[str]:

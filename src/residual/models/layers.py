@@ -11,25 +11,27 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from residual.models.spec import NetworkSpec
+from residual.models.spec import BiasKind, NetworkSpec
 
 
 @dataclass(frozen=True)
 class Layers:
-    """Makes convolutions and normalisations; `bias` is whether convolutions have one."""
+    """Makes convolutions and normalisations; `bias` says which convolutions have one."""
 
     eps: float = 1e-5
     momentum: float = 0.1
     normalise: bool = True
-    bias: bool = False
+    bias: BiasKind = False
     group: int = 0
 
     @staticmethod
     def of(spec: NetworkSpec) -> Layers:
         return Layers(spec.norm_eps, spec.norm_momentum, spec.norm == "batch", spec.conv_bias, spec.norm_group)
 
-    def conv(self, c_in: int, c_out: int, size: int, stride: int = 1) -> nn.Conv2d:
-        return nn.Conv2d(c_in, c_out, size, stride, padding=size // 2, bias=self.bias)
+    def conv(self, c_in: int, c_out: int, size: int, stride: int = 1, normalised: bool = True) -> nn.Conv2d:
+        """A convolution; `normalised` says that a normalisation follows at once."""
+        bias = not (normalised and self.normalise) if self.bias == "unnormalised" else self.bias
+        return nn.Conv2d(c_in, c_out, size, stride, padding=size // 2, bias=bias)
 
     def norm(self, channels: int) -> nn.Module:
         """Batch normalisation; without normalisation a layer that does nothing, so that names stay."""

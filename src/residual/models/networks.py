@@ -15,7 +15,7 @@ from residual.models.initialisation import initialise
 from residual.models.layers import Layers
 from residual.models.recompute import recomputed
 from residual.models.spec import NetworkSpec
-from residual.models.stems import make_stem
+from residual.models.stems import stem_of
 from residual.models.units import Unit
 
 
@@ -31,7 +31,7 @@ class ResidualNetwork(nn.Module):
         self.spec = spec
         self.recompute = False
         layers = Layers.of(spec)
-        self.stem = make_stem(spec.stem, spec.channels, spec.widths[0], layers)
+        self.stem = stem_of(spec, layers)
         inputs = (spec.stem_width, *spec.outputs[:-1])
         self.stages = nn.ModuleList(_stage(spec, number, c_in) for number, c_in in enumerate(inputs))
         # A pre-activation network ends its last unit with the activation that no next unit begins with.
@@ -43,7 +43,8 @@ class ResidualNetwork(nn.Module):
     def features(self, images_NCHW: Tensor) -> list[Tensor]:
         """The maps that each stage gives, in order: (N, spec.outputs[s], H, W), halved, rounded up, at every stage.
 
-        Those of the last stage come after the final activation of a pre-activation network.
+        Those of the last stage come after the final activation of a pre-activation network. Where the last unit of a
+        stage has the stride, the stage's own maps are halved already, and those of the last two are of one size.
         """
         maps_NCHW: Tensor = self.stem(images_NCHW)
         features = []
@@ -95,14 +96,20 @@ def overwrite_activations(network: ResidualNetwork) -> bool:
 def _stage(spec: NetworkSpec, number: int, c_in: int) -> nn.Sequential:
     """The units of a stage; only the first changes the channels, and the size at every stage but the first.
 
-    With max-pooling no unit has a stride and each stage ends with the pooling.
+    With `stride_unit` at "last" the last unit halves the maps instead, at every stage but the last. With max-pooling no
+    unit has a stride and each stage ends with the pooling.
     """
     pooled = spec.downsampling == "max-pool"
-    width, c_out = spec.widths[number], spec.outputs[number]
+    width, c_out, depth = spec.widths[number], spec.outputs[number], spec.depths[number]
+    if spec.stride_unit == "last":
+        strided = depth - 1 if number < len(spec.depths) - 1 else None
+    else:
+        strided = 0 if number > 0 and not pooled else None
     units: list[nn.Module] = []
-    for place in range(spec.depths[number]):
-        stride = 2 if place == 0 and number > 0 and not pooled else 1
-        units.append(Unit(c_out if place else c_in, width, stride, spec, first=number == place == 0))
+    for place in range(depth):
+        activated = number == place == 0 and spec.first_activation == "stem"
+        stride = 2 if place == strided else 1
+        units.append(Unit(c_out if place else c_in, width, stride, spec, first=activated))
     return nn.Sequential(*units, *([nn.MaxPool2d(2, ceil_mode=True)] if pooled else []))
 
 

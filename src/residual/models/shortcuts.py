@@ -48,7 +48,7 @@ class ProjectionShortcut(nn.Module):
 
     def __init__(self, c_in: int, c_out: int, stride: int, layers: Layers, normalised: bool = True) -> None:
         super().__init__()
-        self.conv = layers.conv(c_in, c_out, 1, stride)
+        self.conv = layers.conv(c_in, c_out, 1, stride, normalised)
         self.norm = layers.norm(c_out) if normalised else nn.Identity()
 
     def forward(self, maps_NCHW: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ class PooledShortcut(nn.Module):
         super().__init__()
         self.pool = nn.AvgPool2d(stride, ceil_mode=True) if stride > 1 else nn.Identity()
         changes = c_in != c_out
-        self.conv = layers.conv(c_in, c_out, 1) if changes else nn.Identity()
+        self.conv = layers.conv(c_in, c_out, 1, normalised=normalised) if changes else nn.Identity()
         self.norm = layers.norm(c_out) if changes and normalised else nn.Identity()
 
     def forward(self, maps_NCHW: Tensor) -> Tensor:
@@ -76,13 +76,26 @@ class PooledShortcut(nn.Module):
 
 
 def make_shortcut(
-    kind: ShortcutKind, c_in: int, c_out: int, stride: int, layers: Layers, normalised: bool = True
+    kind: ShortcutKind,
+    c_in: int,
+    c_out: int,
+    stride: int,
+    layers: Layers,
+    normalised: bool = True,
+    sampled: bool = False,
 ) -> nn.Module | None:
-    """The shortcut of one unit, or None for a plain network, which has no addition."""
+    """The shortcut of one unit, or None for a plain network, which has no addition.
+
+    Args:
+        sampled: where the size changes and the channels do not, option B takes every `stride`-th pixel and projects
+            nothing, as the last unit of a stage does in keras.applications.resnet.
+    """
     if kind == "none":
         return None
     if stride == 1 and c_in == c_out and kind != "C":
         return nn.Identity()
+    if sampled and kind == "B" and c_in == c_out:
+        return ZeroPadShortcut(c_in, c_out, stride)
     match kind:
         case "A":
             return ZeroPadShortcut(c_in, c_out, stride)

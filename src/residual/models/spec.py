@@ -3,7 +3,8 @@
 Axes: `depths` and `widths` have one entry per stage; a width is the number of filters of a stage's 3x3 convolutions,
 and a bottleneck gives four times as many maps. Ranges: `dropout`, `shortcut_dropout` in [0, 1), `norm_momentum` in
 (0, 1], `norm_eps` > 0. Sources: [1] He et al. 2015 (Deep Residual Learning), sections 3.3, 3.4 and 4; [2] He et
-al. 2016 (Identity Mappings), figures 2 and 4 and the appendix; [3] He et al. 2015 (Delving Deep), section 2.2.
+al. 2016 (Identity Mappings), figures 2 and 4 and the appendix; [3] He et al. 2015 (Delving Deep), section 2.2;
+keras.applications.resnet and timm.models.resnetv2 (where a stage strides, who does the first activation).
 """
 
 from __future__ import annotations
@@ -21,6 +22,11 @@ OrderKind = Literal[
     "original", "bn-after-addition", "relu-before-addition", "relu-only-pre-activation", "full-pre-activation"
 ]
 StridePlace = Literal["1x1", "3x3"]
+StrideUnitKind = Literal["first", "last"]
+FirstActivationKind = Literal["stem", "unit"]
+PoolPaddingKind = Literal["lowest", "zero"]
+# `unnormalised`: where no normalisation follows at once.
+BiasKind = Literal[False, True, "unnormalised"]
 ShortcutKind = Literal["none", "A", "A-both", "B", "C", "avgpool"]
 GateKind = Literal["none", "exclusive", "shortcut-only"]
 NormKind = Literal["batch", "none"]
@@ -82,11 +88,14 @@ class NetworkSpec(BaseModel, frozen=True, extra="forbid"):
     shortcut_dropout: Probability = 0.0
     projection_norm: bool = True
     norm: NormKind = "batch"
-    conv_bias: bool = False
+    conv_bias: BiasKind = False
     downsampling: DownsamplingKind = "stride"
     head: HeadKind = "average"
     classifier_initialisation: ClassifierInitialisationKind = "lecun"
     norm_group: Annotated[int, Field(ge=0, le=1 << 20, strict=True)] = 0
+    stride_unit: StrideUnitKind = "first"
+    first_activation: FirstActivationKind = "stem"
+    pool_padding: PoolPaddingKind = "lowest"
 
     @model_validator(mode="after")
     def _parts_fit(self) -> NetworkSpec:
@@ -120,7 +129,8 @@ class NetworkSettings(BaseModel, frozen=True, extra="forbid"):
     """A recipe's `[network]` table: a catalogue name, and what should differ from that entry.
 
     A field that is None keeps the entry's value. Classes and input channels come from the data set. With another
-    `order`, `projection_norm` follows it, and with another `norm`, `conv_bias`, unless they are set as well.
+    `order`, `projection_norm`, `first_activation` and `pool_padding` follow it, and with another `norm`, `conv_bias`,
+    unless they are set as well.
     """
 
     name: str = "resnet-20"
@@ -143,8 +153,11 @@ class NetworkSettings(BaseModel, frozen=True, extra="forbid"):
     shortcut_dropout: Probability | None = None
     projection_norm: bool | None = None
     norm: NormKind | None = None
-    conv_bias: bool | None = None
+    conv_bias: BiasKind | None = None
     downsampling: DownsamplingKind | None = None
     head: HeadKind | None = None
     classifier_initialisation: ClassifierInitialisationKind | None = None
     norm_group: Annotated[int, Field(ge=0, le=1 << 20, strict=True)] | None = None
+    stride_unit: StrideUnitKind | None = None
+    first_activation: FirstActivationKind | None = None
+    pool_padding: PoolPaddingKind | None = None

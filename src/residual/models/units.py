@@ -7,7 +7,8 @@ last unit, changes of dimension).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Final
 
 from torch import Tensor, nn
@@ -38,7 +39,8 @@ class Unit(nn.Module):
     (N, c_in, H, W) -> (N, c_out, ceil(H / stride), ceil(W / stride)). The layers are named conv1, norm1, relu1, ...
     in the order in which they compute; each is a module of its own and none works in place, so that any can be
     hooked. With a pre-activation order, `first` says that the stem has done the first activation, and where the
-    dimensions change the shortcut reads the activated maps too.
+    dimensions change the shortcut reads the activated maps too; but not the last unit of a stage where that has the
+    stride, which carries on every other pixel of what it got.
     """
 
     def __init__(self, c_in: int, width: int, stride: int, spec: NetworkSpec, first: bool = False) -> None:
@@ -47,15 +49,16 @@ class Unit(nn.Module):
         layers = Layers.of(spec)
         before, branch, after = _steps(spec.unit, spec.order)
         self._before, self._branch, self._after = () if first else before, branch, after
-        convs = iter(_convolutions(spec, c_in, width, stride, layers))
+        convs = iter(_convolutions(spec, c_in, width, stride, layers, branch))
         channels = c_in
         for name in (*self._before, *branch):
             channels = self._make(name, channels, convs, layers)
-        self.shortcut = make_shortcut(spec.shortcut, c_in, c_out, stride, layers, spec.projection_norm)
+        late = spec.stride_unit == "last"
+        self.shortcut = make_shortcut(spec.shortcut, c_in, c_out, stride, layers, spec.projection_norm, sampled=late)
         self.addition = make_addition(c_in, c_out, stride, spec)
         for name in after:
             self._make(name, c_out, convs, layers)
-        self._shared = stride != 1 or c_in != c_out
+        self._shared = c_in != c_out or (stride != 1 and not late)
         self._last = branch[-1]
 
     def _make(self, name: str, channels: int, convs: Iterator[nn.Conv2d], layers: Layers) -> int:
@@ -102,11 +105,15 @@ def _steps(unit: UnitKind, order: OrderKind) -> tuple[tuple[str, ...], tuple[str
     return tuple(names[:start]), tuple(names[start:]), tuple(f"{_NAMES[step]}{count}" for step in after)
 
 
-def _convolutions(spec: NetworkSpec, c_in: int, width: int, stride: int, layers: Layers) -> list[nn.Conv2d]:
+def _convolutions(
+    spec: NetworkSpec, c_in: int, width: int, stride: int, layers: Layers, branch: Sequence[str]
+) -> list[nn.Conv2d]:
     """The branch's convolutions; a bottleneck has its stride in the first 1x1 or in the 3x3."""
     sizes = SIZES[spec.unit]
     strided = sizes.index(3) if spec.stride == "3x3" else 0
     channels = [c_in, *[width] * (len(sizes) - 1), width * EXPANSION[spec.unit]]
+    normalised = [after.startswith("norm") for name, after in pairwise((*branch, "")) if name.startswith("conv")]
     return [
-        layers.conv(channels[i], channels[i + 1], size, stride if i == strided else 1) for i, size in enumerate(sizes)
+        layers.conv(channels[i], channels[i + 1], size, stride if i == strided else 1, normalised[i])
+        for i, size in enumerate(sizes)
     ]

@@ -12,7 +12,9 @@ import pytest
 import torch
 
 from tests.models.interchange.broken import Maker, archive, stored
-from tests.models.interchange.layouts import make_keras
+from tests.models.interchange.layouts import make_keras, make_keras_v2
+
+HEADLESS = make_keras_v2((2, 2), (2, 4), 3)
 
 
 def h5(change: Callable[[Any, Path], object], sound: bool = False) -> Maker:
@@ -127,9 +129,13 @@ PLACES: dict[str, tuple[Maker, str]] = {
         h5(lambda f, _: f.create_dataset("layers/conv2d/vars/0", data=np.ones(3))),
         "does not tell the name of the layer",
     ),
-    "HDF5: ResNetV2": (
+    "HDF5: ResNet with a part of ResNetV2": (
         h5(lambda f, _: f.create_dataset("conv2_block1_preact_bn/gamma", data=np.ones(3)), True),
-        "ResNetV2, no network of this program",
+        "conv2_block1_preact_bn/gamma is not of this network",
+    ),
+    "HDF5: ResNetV2 without its last normalisation": (
+        h5(lambda f, _: [f.create_dataset(n, data=t.numpy()) for n, t in HEADLESS.items() if "post_bn" not in n]),
+        "nearest is keras",
     ),
     "Keras: a configuration of lists": (
         keras_archive({"config.json": b"[" * 99_999, "model.weights.h5": b""}),

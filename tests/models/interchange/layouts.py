@@ -200,22 +200,25 @@ def vgg(w: Layers, x: Tensor) -> Tensor:
     return w.linear("classifier.6", F.relu(w.linear("classifier.3", x)))
 
 
-# timm: resnetv2 of bottlenecks.
+# timm: resnetv2.
 
 
-def make_v2(depths: Sequence[int], widths: Sequence[int], classes: int) -> State:
-    draw, before = Drawing(), widths[0]
+def make_v2(depths: Sequence[int], widths: Sequence[int], classes: int, bottleneck: bool = True) -> State:
+    draw, before, grown = Drawing(), widths[0], 4 if bottleneck else 1
     draw.conv("stem.conv", 3, before, 7)
     for stage, (depth, width) in enumerate(zip(depths, widths, strict=True)):
         for unit in range(depth):
             p = f"stages.{stage}.blocks.{unit}"
-            if unit == 0:
-                draw.conv(f"{p}.downsample.conv", before, 4 * width, 1)
-            channels = (before, width, width, 4 * width)
-            for number, size in enumerate((1, 3, 1), 1):
+            if unit == 0 and (bottleneck or stage > 0):
+                draw.conv(f"{p}.downsample.conv", before, grown * width, 1)
+            sizes = (1, 3, 1) if bottleneck else (3, 3)
+            channels = (before, *[width] * (len(sizes) - 1), grown * width)
+            for number, size in enumerate(sizes, 1):
                 draw.norm(f"{p}.norm{number}", channels[number - 1])
                 draw.conv(f"{p}.conv{number}", channels[number - 1], channels[number], size)
-            before = 4 * width
+            before = grown * width
+    # A scale below zero tells whether the pooling or the normalisation comes first.
+    draw.state["stages.0.blocks.0.norm1.weight"][0] *= -1
     draw.norm("norm", before)
     draw.conv("head.fc", before, classes, 1, bias=True)
     return draw.state
@@ -233,9 +236,10 @@ def resnet_v2(w: Layers, x: Tensor) -> Tensor:
             stride = 2 if stage and unit == 0 else 1
             active = F.relu(w.norm(f"{p}.norm1", x))
             carried = w.conv(f"{p}.downsample.conv", active, stride) if w.has(f"{p}.downsample.conv") else x
-            y = w.conv(f"{p}.conv1", active)
-            y = w.conv(f"{p}.conv2", F.relu(w.norm(f"{p}.norm2", y)), stride)
-            x = carried + w.conv(f"{p}.conv3", F.relu(w.norm(f"{p}.norm3", y)))
+            three = w.has(f"{p}.conv3")
+            y = w.conv(f"{p}.conv1", active, 1 if three else stride)
+            y = w.conv(f"{p}.conv2", F.relu(w.norm(f"{p}.norm2", y)), stride if three else 1)
+            x = carried + (w.conv(f"{p}.conv3", F.relu(w.norm(f"{p}.norm3", y))) if three else y)
     x = F.relu(w.norm("norm", x)).mean((2, 3), keepdim=True)
     return w.conv("head.fc", x).flatten(1)
 
@@ -297,3 +301,67 @@ def keras(state: State, images_NHWC: Tensor) -> Tensor:
             y = F.relu(layer(f"{p}_2", y, padding=1))
             x = F.relu(carried + layer(f"{p}_3", y))
     return x.mean((2, 3)) @ state["predictions/kernel"] + state["predictions/bias"]
+
+
+# Keras: ResNetV2; kernels HWIO, images NHWC in RGB, from -1 to 1.
+
+
+def make_keras_v2(depths: Sequence[int], widths: Sequence[int], classes: int) -> State:
+    """Tensors by LAYER/VARIABLE; every stage has at least two units, as in Keras."""
+    draw, found, before = Drawing(), State(), widths[0]
+
+    def conv(name: str, c_in: int, c_out: int, size: int, bias: bool) -> None:
+        found[f"{name}/kernel"] = draw.normal(size, size, c_in, c_out, spread=(2 / (c_in * size * size)) ** 0.5)
+        if bias:
+            found[f"{name}/bias"] = draw.normal(c_out, spread=0.1)
+
+    def norm(name: str, channels: int) -> None:
+        found[f"{name}/gamma"] = draw.normal(channels)
+        found[f"{name}/beta"] = draw.normal(channels, spread=0.2)
+        found[f"{name}/moving_mean"] = draw.normal(channels, spread=0.2)
+        found[f"{name}/moving_variance"] = 0.5 + torch.rand(channels, generator=draw.random)
+
+    conv("conv1_conv", 3, before, 7, True)
+    for stage, (depth, width) in enumerate(zip(depths, widths, strict=True), 2):
+        for unit in range(1, depth + 1):
+            p = f"conv{stage}_block{unit}"
+            norm(f"{p}_preact_bn", before)
+            if unit == 1:
+                conv(f"{p}_0_conv", before, 4 * width, 1, True)
+            conv(f"{p}_1_conv", before, width, 1, False)
+            norm(f"{p}_1_bn", width)
+            conv(f"{p}_2_conv", width, width, 3, False)
+            norm(f"{p}_2_bn", width)
+            conv(f"{p}_3_conv", width, 4 * width, 1, True)
+            before = 4 * width
+    norm("post_bn", before)
+    found["predictions/kernel"] = draw.normal(before, classes, spread=before**-0.5)
+    found["predictions/bias"] = draw.normal(classes, spread=0.1)
+    return found
+
+
+def keras_v2(state: State, images_NHWC: Tensor) -> Tensor:
+    """The logits of RGB images 0..255."""
+
+    def conv(name: str, x: Tensor, stride: int = 1) -> Tensor:
+        return F.conv2d(x, state[f"{name}/kernel"].permute(3, 2, 0, 1), state.get(f"{name}/bias"), stride)
+
+    def active(name: str, x: Tensor) -> Tensor:
+        names = ("moving_mean", "moving_variance", "gamma", "beta")
+        mean, var, gamma, beta = (state[f"{name}/{variable}"] for variable in names)
+        return F.relu(F.batch_norm(x, mean, var, gamma, beta, eps=1.001e-5))
+
+    x = (images_NHWC / 127.5 - 1).permute(0, 3, 1, 2)
+    x = F.max_pool2d(F.pad(conv("conv1_conv", F.pad(x, (3, 3, 3, 3)), 2), (1, 1, 1, 1)), 3, 2)
+    numbers = [stage for stage in range(2, 20) if f"conv{stage}_block1_1_conv/kernel" in state]
+    for stage in numbers:
+        units = [unit for unit in range(1, 100) if f"conv{stage}_block{unit}_1_conv/kernel" in state]
+        for unit in units:
+            p = f"conv{stage}_block{unit}"
+            stride = 2 if unit == units[-1] and stage != numbers[-1] else 1
+            first = active(f"{p}_preact_bn", x)
+            carried = conv(f"{p}_0_conv", first) if unit == 1 else F.max_pool2d(x, 1, stride)
+            y = active(f"{p}_1_bn", conv(f"{p}_1_conv", first))
+            y = active(f"{p}_2_bn", conv(f"{p}_2_conv", F.pad(y, (1, 1, 1, 1)), stride))
+            x = carried + conv(f"{p}_3_conv", y)
+    return active("post_bn", x).mean((2, 3)) @ state["predictions/kernel"] + state["predictions/bias"]

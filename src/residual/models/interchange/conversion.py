@@ -249,6 +249,7 @@ PLAIN_SUM: Final[Mapping[str, Any]] = {
     "gate": "none",
     "shortcut_dropout": 0.0,
     "downsampling": "stride",
+    "stride_unit": "first",
     "head": "average",
     "norm": "batch",
 }

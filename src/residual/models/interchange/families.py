@@ -10,7 +10,7 @@ import re
 from typing import Any, Final, Literal, NamedTuple
 
 from residual.errors import ModelError
-from residual.models.interchange import cifar_resnets, keras, own, timm, torchvision
+from residual.models.interchange import cifar_resnets, keras, keras_v2, own, timm, torchvision
 from residual.models.interchange.adapting import adapt
 from residual.models.interchange.conversion import Family, Report, Shapes, Sight, convert, without_prefix
 from residual.models.interchange.foreign import Foreign, first
@@ -22,7 +22,7 @@ Library = Literal["auto", "torchvision", "timm", "keras", "cifar", "safetensors"
 LIBRARIES: Final[dict[str, tuple[Family, ...]]] = {
     "torchvision": (torchvision.FAMILY, torchvision.VGG),
     "timm": (timm.FAMILY, timm.D, timm.V2),
-    "keras": (keras.FAMILY,),
+    "keras": (keras.FAMILY, keras_v2.FAMILY),
     "cifar": (cifar_resnets.FAMILY,),
     "safetensors": (own.FAMILY,),
 }

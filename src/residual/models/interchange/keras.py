@@ -1,10 +1,9 @@
-"""Keras applications' ResNet-50/101/152 (v1): names, and how its tensors lie.
+"""Keras applications' ResNet-50/101/152, v1: names, and how its tensors lie.
 
 Source: keras.applications.resnet (Keras 3.15). Layers: `conv1_conv, conv1_bn, conv2_block1_0_conv` (shortcut),
 `_1_conv, _1_bn, ..., predictions`; every convolution has a bias, eps is 1.001e-5, a bottleneck has its stride in the
 first 1x1. Kernels are HWIO, matrices (in, out). Its images are BGR, 0..255, less the mean: the first kernel is turned
-to RGB here, and the constants are said for pixels / 255. ResNetV2 puts its stride in the last unit of a stage and pools
-its stem with zeros, which no network here does.
+to RGB here, and the constants are said for pixels / 255. ResNetV2 is in `keras_v2`.
 """
 
 from __future__ import annotations
@@ -14,9 +13,8 @@ from typing import Final
 
 from torch import Tensor
 
-from residual.errors import ModelError
 from residual.models.interchange.conversion import PLAIN_SUM, Change, Family, Origin, Shapes, Sight, described, unlike
-from residual.models.interchange.stages import channels_of, read_stages
+from residual.models.interchange.stages import Stages, channels_of, read_stages
 from residual.models.interchange.torchvision import RESIZED, WIDTHS
 from residual.models.networks import outline
 from residual.models.spec import NetworkSpec
@@ -31,15 +29,7 @@ def sight(_: NetworkSpec) -> Sight:
 
 
 def recognise(shapes: Shapes, where: str) -> NetworkSpec:
-    if any("_preact_bn/" in name for name in shapes):
-        remedy = "it strides in the last unit of a stage and pools its stem with zeros; import ResNet50, 101 or 152"
-        raise ModelError("this is Keras's ResNetV2, no network of this program", where, remedy)
-    units = {
-        re.sub(r"_block(\d{1,5})_", lambda match: f"_block{int(match[1]) - 1}_", name): _oihw(shape)
-        for name, shape in shapes.items()
-        if name.endswith("_conv/kernel") and "_block" in name
-    }
-    stages = read_stages(units, _UNITS, where, start=2)
+    stages = stages_of(shapes, where)
     parts = {
         "depths": stages.depths,
         "widths": stages.widths,
@@ -55,6 +45,16 @@ def recognise(shapes: Shapes, where: str) -> NetworkSpec:
     return described(where, parts)
 
 
+def stages_of(shapes: Shapes, where: str) -> Stages:
+    """The stages of units, which Keras counts from conv2_block1."""
+    units = {
+        re.sub(r"_block(\d{1,5})_", lambda match: f"_block{int(match[1]) - 1}_", name): _oihw(shape)
+        for name, shape in shapes.items()
+        if name.endswith("_conv/kernel") and "_block" in name
+    }
+    return read_stages(units, _UNITS, where, start=2)
+
+
 def _oihw(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (shape[3], shape[2], shape[0], shape[1]) if len(shape) == 4 else shape
 
@@ -64,12 +64,12 @@ def _bgr(kernel: Tensor) -> Tensor:
     return kernel.flip(1) if kernel.shape[1] == 3 else kernel
 
 
-_KERNEL: Final = Change("HWIO to OIHW", lambda w: w.permute(3, 2, 0, 1), lambda w: w.permute(2, 3, 1, 0))
+KERNEL: Final = Change("HWIO to OIHW", lambda w: w.permute(3, 2, 0, 1), lambda w: w.permute(2, 3, 1, 0))
 _FIRST: Final = Change(
     "HWIO to OIHW, BGR to RGB", lambda w: _bgr(w.permute(3, 2, 0, 1)), lambda w: _bgr(w).permute(2, 3, 1, 0)
 )
-_MATRIX: Final = Change("transposed", lambda w: w.T, lambda w: w.T)
-_VARIABLES: Final = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
+MATRIX: Final = Change("transposed", lambda w: w.T, lambda w: w.T)
+VARIABLES: Final = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
 
 
 def origins(spec: NetworkSpec) -> dict[str, Origin]:
@@ -78,15 +78,15 @@ def origins(spec: NetworkSpec) -> dict[str, Origin]:
         module, _, variable = name.rpartition(".")
         if module == "classifier":
             kernel = variable == "weight"
-            found[name] = Origin(f"predictions/{'kernel' if kernel else 'bias'}", _MATRIX if kernel else None)
+            found[name] = Origin(f"predictions/{'kernel' if kernel else 'bias'}", MATRIX if kernel else None)
             continue
         layer, is_conv = _layer(module)
         if not is_conv:
-            found[name] = Origin(f"{layer}/{_VARIABLES.get(variable, variable)}")
+            found[name] = Origin(f"{layer}/{VARIABLES.get(variable, variable)}")
         elif variable == "bias":
             found[name] = Origin(f"{layer}/bias")
         else:
-            found[name] = Origin(f"{layer}/kernel", _FIRST if module == "stem.conv" else _KERNEL)
+            found[name] = Origin(f"{layer}/kernel", _FIRST if module == "stem.conv" else KERNEL)
     return found
 
 
@@ -116,7 +116,7 @@ def refusal(spec: NetworkSpec) -> str:
 FAMILY: Final = Family(
     "keras",
     "Keras",
-    ("conv1_conv/kernel", "conv2_block1_1_conv/kernel"),
+    ("conv1_conv/kernel", "conv1_bn/gamma", "conv2_block1_1_conv/kernel"),
     recognise,
     origins,
     refusal,

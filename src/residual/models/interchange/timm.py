@@ -1,10 +1,10 @@
 """timm's ResNets: those with torchvision's names, the `d` variants, and the pre-activation networks (`resnetv2`).
 
 Source: timm.models.resnet and .resnetv2 (its release 1.0.31). In the `d` variants the stem is `conv1.0/.1/.3/.4/.6` and
-`bn1`, and a shortcut `downsample.1` (convolution) `.2` (BN) after average pooling. In `resnetv2` the stem's pooling
-comes before the first unit's normalisation, here after it: the same function as long as none of its scales is
-negative, which is verified (in training its statistics are of other maps). Its basic units carry their raw input past
-that normalisation, ours the activated one.
+`bn1`, and a shortcut `downsample.1` (convolution) `.2` (BN) after average pooling. In `resnetv2` the first unit does
+the first activation, after the stem's pooling. A network of ours whose stem does it, before the pooling, goes out to
+timm all the same where its units are bottlenecks: the same function as long as none of these scales is negative, which
+is verified (in training its statistics are of other maps).
 """
 
 from __future__ import annotations
@@ -99,12 +99,9 @@ D: Final = Family(
 
 
 def recognise_v2(shapes: Shapes, where: str) -> NetworkSpec:
-    """A pre-activation network of bottlenecks with batch normalisation."""
+    """A pre-activation network with batch normalisation; its first unit does the first activation."""
     pattern = r"stages\.(?P<stage>\d{1,5})\.blocks\.(?P<unit>\d{1,5})\.conv(?P<conv>[123])\.weight"
     stages = read_stages(shapes, pattern, where)
-    if not stages.bottleneck:
-        remedy = "its first unit carries its raw input on, ours the activated one"
-        raise ModelError("a pre-activation network of timm with basic units is no network here", where, remedy)
     if "norm.running_mean" not in shapes:
         raise ModelError("its normalisation is no batch normalisation (BiT)", where, "that is no network here")
     deep = "stem.conv1.weight" in shapes
@@ -113,9 +110,10 @@ def recognise_v2(shapes: Shapes, where: str) -> NetworkSpec:
         "depths": stages.depths,
         "widths": stages.widths,
         "stem": "3-conv" if deep else "7x7",
-        "unit": "bottleneck",
-        "stride": "3x3",
+        "unit": "bottleneck" if stages.bottleneck else "basic",
+        "stride": "3x3" if stages.bottleneck else "1x1",
         "order": "full-pre-activation",
+        "first_activation": "unit",
         "projection_norm": False,
         "shortcut": "avgpool" if deep else "B",
         "classes": channels_of(shapes, "head.fc.weight", 4, 0, where),
@@ -142,7 +140,7 @@ _POOLED: Final = Change("moved before the pooling, where training sees other sta
 
 
 def origins_v2(spec: NetworkSpec) -> dict[str, Origin]:
-    """Our stem's last normalisation is that of timm's first unit."""
+    """Where our stem does the first activation, its last normalisation is that of timm's first unit."""
     first = "norm3" if spec.stem == "3-conv" else "norm"
     found = {}
     for name in outline(spec).state_dict():
@@ -166,16 +164,18 @@ def origins_v2(spec: NetworkSpec) -> dict[str, Origin]:
 
 def refusal_v2(spec: NetworkSpec) -> str:
     """Why timm has no such pre-activation network; empty where it has."""
+    own = spec.first_activation == "unit"
     wanted: dict[str, Any] = {
         "order": "full-pre-activation",
-        "unit": "bottleneck",
-        "stride": "3x3",
+        "unit": ("basic", "bottleneck") if own else "bottleneck",
+        "stride": "3x3" if spec.unit == "bottleneck" else "1x1",
         "stem": ("7x7", "3-conv"),
         "shortcut": "avgpool" if spec.stem == "3-conv" else "B",
         "widths": WIDTHS,
         "norm_eps": 1e-5,
         "projection_norm": False,
         "conv_bias": False,
+        "pool_padding": "lowest",
         **PLAIN_SUM,
     }
     return unlike(spec, wanted, "timm's resnetv2")
