@@ -26,7 +26,19 @@ TINY = {
     "checkpoint.every_seconds": None,
 }
 PLATEAU = {"schedule.kind": "plateau", "schedule.patience": 1, "schedule.threshold": 0.9}
+HOLD = {
+    **{"schedule.kind": "steps", "schedule.rate": 0.05, "schedule.drops": [7]},
+    **{"schedule.hold.rate": 0.01, "schedule.hold.until_error": 0.88, "schedule.hold.window": 3},
+}
 PARTS: dict[str, dict[str, Any]] = {
+    "hold": HOLD,
+    "best and patience": {"evaluation.best": "balanced", "evaluation.patience": 2},
+    "best of averaged weights": {
+        "evaluation.best": "loss",
+        "optimiser.average": 0.9,
+        "evaluation.precise_statistics": 64,
+    },
+    "patience": {"evaluation.patience": 2},
     "adam": {"optimiser.kind": "adam", "optimiser.nesterov": False},
     "adamw": {"optimiser.kind": "adamw", "optimiser.nesterov": False},
     "averaged weights": {"optimiser.average": 0.9},
@@ -68,6 +80,16 @@ def test_an_interrupted_run_ends_like_one_left_alone(name: str, tmp_path: Path) 
     if name.startswith("plateau"):
         assert [r["name"] for r in records if r["kind"] == "event"][:1] == ["plateau-1"]
         assert len({r["rate"] for r in records if r["kind"] == "train"}) > 1
+    if name == "hold":
+        (event,) = (r for r in records if r["kind"] == "event")
+        assert (event["name"], event["step"]) == ("training-error-below", 6)  # its window spans the interruption
+        assert {r["step"]: r["rate"] for r in records if r["kind"] == "train"} == pytest.approx(
+            {2: 0.01, 4: 0.01, 6: 0.01, 8: 0.005, 9: 0.005}
+        )
+    if "patience" in name:
+        (event,) = (r for r in records if r["kind"] == "event")
+        assert event["name"] == "stopped-early"
+        assert 4 < event["step"] < 9
     with pytest.raises(Interrupted):
         train("digits", set=settings, out=tmp_path / "cut", listener=Interrupting(4))
     assert RunFolder.open(tmp_path / "cut").steps()[0] == 4

@@ -27,6 +27,7 @@ FLAGS = {
     "compute.deterministic": "--deterministic",
     "data.validation": "--protocol",
     "data.follow_links": "--follow-links",
+    "evaluation.watch_test": "--watch-test",
 }
 LEFT_OUT = ("format", "name", "source", "departures")
 _HOMES = re.compile(r"(/home/|/Users/|[A-Za-z]:[\\/]Users[\\/])[^/\\\s'\"]+|/root(?=[/\s'\"]|$)")

@@ -255,7 +255,9 @@ def _recorded(records: Sequence[Facts]) -> list[Figures]:
         ("training", running, last_of(records, "train")),
         *((split, PLAIN, last_of(records, "evaluation", split)) for split in ("validation", "test")),
     ]
-    return [_figures(split, protocol, record["step"], record) for split, protocol, record in rows if record]
+    found = [_figures(split, protocol, record["step"], record) for split, protocol, record in rows if record]
+    kept = [record for record in records if record["kind"] == "kept"]
+    return found + [_figures(f"{r['split']}, weights that were kept", PLAIN, r["of_step"], r) for r in kept]
 
 
 def _figures(split: str, protocol: str, step: int, scores: Mapping[str, Any]) -> Figures:

@@ -25,6 +25,7 @@ def train(
     seed: Whole | None = None,
     device: str | None = None,
     protocol: Literal["tune", "final"] | None = None,
+    watch_test: bool = False,
     deterministic: bool = False,
     follow_links: bool = False,
     set: Many | None = None,
@@ -55,6 +56,8 @@ def train(
         auto, cpu, mps, cuda or cuda:N.
     protocol
         tune holds a tenth of the training images out for validation; final trains on all of them.
+    watch_test
+        Also evaluate the test images by epoch, for figures; nothing reads it, and the result is marked so.
     deterministic
         Refuse operations whose result may vary; on a GPU, what makes a resumed run equal bit for bit.
     follow_links
@@ -92,6 +95,7 @@ def train(
         network=network,
         seed=seed,
         device=device,
+        watch_test=watch_test,
         deterministic=deterministic,
         follow_links=follow_links,
         protocol=protocol,

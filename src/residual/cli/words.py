@@ -98,8 +98,12 @@ def say_result(folder: RunFolder, log: str) -> None:
     if log == "json":
         print(json.dumps({**result, "kind": "result", "run": str(folder.path)}), flush=True)
         return
-    rows = list(result["final"].items())
-    console().print(scores_table(f"finished: step {result['steps']:,}, single view, {result['seconds']:.0f} s", rows))
+    rows, best, length = list(result["final"].items()), result.get("best"), folder.facts()["chosen"]["steps"]
+    if best is not None:
+        rows += [(f"{split}, step {best['step']:,}: kept", best[split]) for split in result["final"] if split in best]
+    early = "" if result["steps"] == length else f" of {length:,} (patience ended)"
+    title = f"finished: step {result['steps']:,}{early}, single view, {result['seconds']:.0f} s"
+    console().print(scores_table(title, rows))
     if "test" not in result["final"]:
         print("there are no test images: the figure is that of the held-out validation images")
     if folder.curves_path.exists():

@@ -30,6 +30,16 @@ def sum_type(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
+def balanced(confusion: Tensor) -> float:
+    """The mean, over the classes that have images, of the share of them that is recognised.
+
+    confusion_KK int64: rows are true classes, columns predicted ones.
+    """
+    images = confusion.sum(1)
+    there = images > 0
+    return float((confusion.diagonal()[there].double() / images[there]).mean())
+
+
 @dataclass
 class Tally:
     """Running sums on the device; nothing is copied to the host until `scores` is asked."""

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from residual.evaluation.classifier import Classifier
 from residual.files import Facts
+from residual.runs.summary import model_figures
 
 MARK: Final = "<!-- written by `residual card` -->"
 _DATASETS: Final = {"cifar-10": ("CIFAR-10", "cifar10"), "cifar-100": ("CIFAR-100", "cifar100")}
@@ -45,7 +46,7 @@ def _head(classifier: Classifier, name: str, result: Facts | None) -> Iterator[s
                     {"type": "accuracy", "name": words, "value": scores[key]} for key, words in _SHARES.items()
                 ],
             }
-            for split, scores in result["final"].items()
+            for split, scores in model_figures(result).items()
         ]
         yield f"model-index: {json.dumps([{'name': name, 'results': entries}])}"
     yield "---"
@@ -93,11 +94,13 @@ def _measured(result: Facts) -> Iterator[str]:
     title, _ = _dataset(result["data"]["name"])
     yield "## Figures"
     yield ""
-    yield f"Of one run, seed {result['seed']}, at its last step, on {_plain(title)}; {protocol['view']} view."
+    best = result.get("best")
+    place = f"with the weights of step {best['step']:,}" if best else "at its last step"
+    yield f"Of one run, seed {result['seed']}, {place}, on {_plain(title)}; {protocol['view']} view."
     yield ""
     yield "| split | images | top-1 | top-3 | top-5 | loss |"
     yield "|---|---:|---:|---:|---:|---:|"
-    for split, scores in result["final"].items():
+    for split, scores in model_figures(result).items():
         shares = " | ".join(f"{100 * scores[key]:.2f} %" for key in _SHARES)
         yield f"| {split} | {scores['images']:,} | {shares} | {scores['loss']:.4f} |"
     yield ""

@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 Record = dict[str, Any]
+FIGURES = ("loss", "top1", "top3", "top5", "balanced", "images")
 _PART = 1 << 13
 _LONGEST = 1 << 20
 
@@ -57,6 +58,22 @@ def evaluation_record(
         "final": final,
         "time": time,
     }
+
+
+def kept_record(
+    split: Literal["validation", "test"], step: int, metric: str, of: Mapping[str, Any], figures: Mapping[str, Any]
+) -> Record:
+    """Figures of the weights that were best on the validation images, told at the last step.
+
+    `of_step` and `of_epoch` are where these weights are from.
+    """
+    place = {"of_step": of["step"], "of_epoch": of["epoch"], "metric": metric}
+    return {"kind": "kept", "measure": "evaluated", "split": split, "step": step, **place, **figures}
+
+
+def figures_of(record: Record) -> dict[str, Any]:
+    """What an evaluation found: number of images, loss and shares."""
+    return {name: record[name] for name in FIGURES if name in record}
 
 
 def event_record(name: str, step: int, value: float) -> Record:

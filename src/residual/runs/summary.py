@@ -47,6 +47,9 @@ def summarise(run: RunFolder, settings: Sequence[str] = ()) -> Facts:
             "seconds": result["seconds"] if result is not None else None,
             "created": facts["created"],
         }
+        if result is not None:
+            row["step"] = row["steps"] = result.get("steps", steps)
+            figures = model_figures(result) if "best" in result else figures
         for split in SPLITS:
             row[f"{split}_top1"] = figures[split]["top1"] if split in figures else None
         for name, value in row.items():
@@ -58,6 +61,12 @@ def summarise(run: RunFolder, settings: Sequence[str] = ()) -> Facts:
         return {"run": run.name, "damaged": error.what}
     except (KeyError, TypeError, AttributeError) as error:
         return {"run": run.name, "damaged": f"its files are not as written: {error!r:.80}"}
+
+
+def model_figures(result: Facts) -> Facts:
+    """By split, the figures of the model of a finished run: of the last step, or of the weights the recipe kept."""
+    best = result.get("best")
+    return {split: best[split] for split in SPLITS if split in best} if best else dict(result["final"])
 
 
 def _splits(facts: Facts, finished: bool) -> list[str]:

@@ -17,6 +17,7 @@ from typing import Any
 from residual.errors import UsageError
 from residual.files import Facts, readable, replace_file
 from residual.runs.folder import RunFolder, runs_root
+from residual.runs.summary import model_figures
 from residual.training.progress import Listener, Silent
 from residual.training.recipe import Override, Recipe
 from residual.training.recipes import find_recipe
@@ -44,7 +45,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class SeedStudy:
-    """The finished runs of a study, and by split the spread of each figure at the last step."""
+    """The finished runs of a study, and by split the spread of each figure of their models."""
 
     folder: Path
     recipe: str
@@ -112,10 +113,10 @@ def study_seeds(
 def summarise(folder: Path, recipe: str, seeds: Sequence[int], runs: Sequence[RunFolder]) -> SeedStudy:
     """The spread of every figure over finished runs."""
     results = [result for run in runs if (result := run.result()) is not None]
-    splits = [split for split in ("validation", "test") if all(split in result["final"] for result in results)]
+    found = [model_figures(result) for result in results]
+    splits = [split for split in ("validation", "test") if all(split in figures for figures in found)]
     final = {
-        split: {name: Spread.of([result["final"][split][name] for result in results]) for name in _FIGURES}
-        for split in splits
+        split: {name: Spread.of([figures[split][name] for figures in found]) for name in _FIGURES} for split in splits
     }
     seconds = Spread.of([result["seconds"] for result in results])
     return SeedStudy(folder, recipe, tuple(seeds), tuple(runs), final, seconds)

@@ -24,13 +24,13 @@ def run_loop(session: Session) -> None:
         session.report()
         session.evaluate()
         stop = session.heard()
-        if stop and state.step < session.total:
+        if stop and state.step < session.end:
             session.save()
             raise _interrupted(session, stop)
         session.save_if_due()
-        if stop and session.journal.evaluated < session.total:
+        if stop and session.journal.evaluated < session.end:
             raise _interrupted(session, stop)
-        if state.step >= session.total:
+        if state.step >= session.end:
             return
         session.take_step()
 

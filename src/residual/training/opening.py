@@ -28,6 +28,7 @@ from residual.training.journal import Events, Journal
 from residual.training.optimiser import OptimiserPart, make_optimiser
 from residual.training.progress import Listener
 from residual.training.recipe import Recipe, to_recipe
+from residual.training.selection import Best, Patience
 from residual.training.session import Session
 from residual.training.signals import Signals
 from residual.training.state import Part, TrainState
@@ -109,6 +110,13 @@ def open_session(
     averaging = Averaging(network, recipe.optimiser.average) if recipe.optimiser.average else None
     if averaging is not None:
         parts["average"] = averaging
+    best_by, watched = recipe.evaluation.metrics
+    best = Best(network, best_by) if best_by is not None else None
+    if best is not None:
+        parts["best"] = best
+    patience = Patience(watched, recipe.evaluation.patience) if watched is not None else None
+    if patience is not None:
+        parts["patience"] = patience
     state = TrainState(classifier, parts)
     identity = run_identity(facts)
     records = _restore(folder, state, identity)
@@ -148,6 +156,8 @@ def open_session(
         ),
         averaging=averaging,
         ranks=ranks,
+        best=best,
+        patience=patience,
         seconds_before=state.seconds,
     )
 

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.text import Text
 
 from residual.errors import log
-from residual.training.schedules import HALVED
+from residual.training.schedules import HALVED, STOPPED
 
 Record = dict[str, Any]
 Style = Literal["auto", "bar", "plain", "json", "none"]
@@ -108,12 +108,15 @@ def _clock(seconds: float) -> str:
 def describe(record: Record) -> str:
     """A record as words, for a line of output."""
     if record["kind"] == "event" and record["name"].startswith(HALVED):
-        text = (
-            f"out of memory, so each batch is computed in {record['value']:.0f} parts from here on; the same gradient,"
-        )
-        return f"step {record['step']}: {text} but batch normalisation sees one part at a time"
+        text = f"out of memory: each batch is computed in {record['value']:.0f} parts from here on: the same gradient"
+        return f"step {record['step']}: {text}, though batch normalisation sees one part at a time"
+    if record["kind"] == "event" and record["name"] == STOPPED:
+        return f"step {record['step']}: patience has ended, the best validation figure stays {record['value']:.4g}"
     if record["kind"] == "event":
         return f"step {record['step']}: {record['name']} ({record['value']:.1%})"
+    if record["kind"] == "kept":
+        name = f"{record['split']} with the weights of step {record['of_step']:,}, which are kept"
+        return f"{name}: loss {record['loss']:.4f}, top-1 {record['top1']:.2%}"
     name = "training (running)" if record["kind"] == "train" else record["split"]
     return f"{name}: loss {record['loss']:.4f}, top-1 {record['top1']:.2%}"
 

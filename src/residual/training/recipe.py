@@ -23,6 +23,7 @@ from residual.models import NetworkSettings, find
 from residual.models.spec import NONE_IS_A_CHOICE
 from residual.training.optimiser import OptimiserSettings
 from residual.training.schedules import SCHEDULES, Schedule, Steps
+from residual.training.selection import Metric
 
 Override = tuple[str, Any]
 
@@ -53,6 +54,28 @@ class EvaluationSettings(BaseModel, frozen=True, extra="forbid"):
     precise_statistics: int = Field(
         0, ge=0, description="training images over which batch normalisation is measured anew at the end; 0 for none"
     )
+    best: Literal["none"] | Metric = Field(
+        "none", description="keep the weights of the validation that was best by this, and not those of the last step"
+    )
+    patience: int = Field(
+        0,
+        ge=0,
+        le=1_000_000,
+        description="validations in a row without a better one that end a run; 0 for any number",
+    )
+    patience_on: Literal["auto"] | Metric = Field("auto", description="better by what; auto is as best, else top1")
+
+    @field_validator("best", mode="before")
+    @classmethod
+    def _none_is_a_choice(cls, value: Any) -> Any:
+        return "none" if value is None else value
+
+    @property
+    def metrics(self) -> tuple[Metric | None, Metric | None]:
+        """What decides which weights are kept, and when the run ends; None where nothing does."""
+        best: Metric | None = None if self.best == "none" else self.best
+        watched: Metric | None = (best or "top1") if self.patience_on == "auto" else self.patience_on
+        return best, watched if self.patience else None
 
 
 class CheckpointSettings(BaseModel, frozen=True, extra="forbid"):

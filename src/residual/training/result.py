@@ -3,32 +3,48 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from typing import Any
 
 from residual.files import Facts
 from residual.runs.folder import RunFolder
-from residual.runs.records import last_of
+from residual.runs.records import Record, figures_of, last_of
 from residual.sealed import FORMAT
 from residual.training.compute import Compute
+from residual.training.recipe import EvaluationSettings
+from residual.training.schedules import STOPPED
 
-_FIGURES = ("loss", "top1", "top3", "top5", "images")
 
-
-def protocol(recipe: Facts, data: Facts) -> Facts:
+def protocol(recipe: Facts, data: Facts, best: Facts | None = None) -> Facts:
     """How the figures came about: which images were trained on, what was read when, what chose what."""
+    settings = EvaluationSettings.model_validate(recipe["evaluation"])
+    _, watched = settings.metrics
+    choices = [] if watched is None else [f"patience of {settings.patience} validations ({watched})"]
     every = recipe["data"]["validation"] == 0 and "val" not in data.get("layout", "")
     kept = "last step"
     if recipe["optimiser"].get("average"):
         kept += f", running average of decay {recipe['optimiser']['average']:g}"
     if precise := recipe["evaluation"].get("precise_statistics"):
         kept += f", statistics measured anew over {precise:,} training images"
+    if best is not None:
+        choices.append(f"best on validation ({best['metric']})")
+        kept = f"step {best['step']}, {choices[-1]}; final: {kept}"
     return {
         "training": "final (all training images)" if every else "tune (validation held out)",
         "view": "single",
         "weights": kept,
-        "selection": "none",
+        "selection": ", ".join(choices) or "none",
         "watched_test": recipe["evaluation"]["watch_test"],
     }
+
+
+def best_of(records: Sequence[Record]) -> Facts | None:
+    """Where the kept weights are from, and their figures by split; None where those of the last step are kept."""
+    found = [record for record in records if record["kind"] == "kept"]
+    if not found:
+        return None
+    place = {"metric": found[-1]["metric"], "step": found[-1]["of_step"], "epoch": found[-1]["of_epoch"]}
+    return place | {record["split"]: figures_of(record) for record in found}
 
 
 def make_result(folder: RunFolder, seconds: float, compute: Compute) -> Facts:
@@ -38,14 +54,17 @@ def make_result(folder: RunFolder, seconds: float, compute: Compute) -> Facts:
     for split in ("validation", "test"):
         record = last_of(records, "evaluation", split)
         if record is not None:
-            final[split] = {name: record[name] for name in _FIGURES}
+            final[split] = figures_of(record)
     by_epoch = [
         {name: r[name] for name in ("step", "epoch", "loss", "top1")} | {"split": r.get("split", "training (running)")}
         for r in records
         if r["kind"] in ("train", "evaluation")
     ]
+    best = best_of(records)
     events = [{name: r[name] for name in ("name", "step", "value")} for r in records if r["kind"] == "event"]
     batch, steps = facts["chosen"]["batch_size"], facts["chosen"]["steps"]
+    steps = next((event["step"] for event in events if event["name"] == STOPPED), steps)
+    more = {name: value for name, value in (("best", best), ("events", events)) if value}
     return {
         "format": FORMAT,
         "kind": "training",
@@ -54,7 +73,7 @@ def make_result(folder: RunFolder, seconds: float, compute: Compute) -> Facts:
         "changed": facts["changed"],
         "network": facts["network"],
         "data": facts["data"],
-        "protocol": protocol(facts["recipe"], facts["data"]),
+        "protocol": protocol(facts["recipe"], facts["data"], best),
         "seed": facts["recipe"]["seed"],
         "versions": facts["versions"],
         "machine": facts["machine"],
@@ -66,4 +85,5 @@ def make_result(folder: RunFolder, seconds: float, compute: Compute) -> Facts:
         "images_seen": steps * batch,
         "final": final,
         "by_epoch": by_epoch,
-    } | ({"events": events} if events else {})
+        **more,
+    }

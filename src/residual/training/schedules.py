@@ -22,6 +22,9 @@ PLATEAU = "plateau-"
 HALVED = "out-of-memory-"
 """With a number, the event that halves the parts in which a batch is computed, from this step on; moves no rate."""
 
+STOPPED = "stopped-early"
+"""The event that ends the run before its length: the step after which patience with the validation figures ended."""
+
 Rate = Annotated[float, Field(gt=0, le=1e3, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 

@@ -20,11 +20,11 @@ from residual.data.batches import Batches
 from residual.data.datasets import Division
 from residual.data.source import Dataset, everything
 from residual.errors import NonFiniteError
-from residual.evaluation.scores import Tally
+from residual.evaluation.scores import Tally, balanced
 from residual.files import Appender, Facts
 from residual.ranks import ALONE, Ranks
 from residual.runs.folder import RunFolder
-from residual.runs.records import evaluation_record, event_record, train_record
+from residual.runs.records import evaluation_record, event_record, figures_of, kept_record, train_record
 from residual.training.averaging import Averaging
 from residual.training.compute import Compute
 from residual.training.journal import Events, Journal
@@ -32,7 +32,8 @@ from residual.training.optimiser import set_rate
 from residual.training.progress import Listener
 from residual.training.recipe import Recipe
 from residual.training.room import Room, evaluate_in_room
-from residual.training.schedules import BELOW
+from residual.training.schedules import BELOW, STOPPED
+from residual.training.selection import Best, Patience
 from residual.training.signals import Signals
 from residual.training.state import TrainState
 from residual.training.statistics import measure_statistics
@@ -63,6 +64,8 @@ class Session:
     guard: Guard
     averaging: Averaging | None = None
     ranks: Ranks = ALONE
+    best: Best | None = None
+    patience: Patience | None = None
     saved_at: float = field(default_factory=time.monotonic)
     began: float = field(default_factory=time.monotonic)
     seconds_before: float = 0.0
@@ -81,6 +84,11 @@ class Session:
     def heard(self) -> int:
         """The signal that any process has heard, the same number on all of them; 0 where there was none."""
         return self.ranks.largest(self.signals.number or 0)
+
+    @property
+    def end(self) -> int:
+        """The step after which the run is over: its length, unless patience ended before."""
+        return self.events.happened.get(STOPPED, self.total)
 
     # -- steps -----------------------------------------------------------------------------------------
 
@@ -129,8 +137,8 @@ class Session:
 
     def due(self, step: int) -> bool:
         """Whether `step` ends a stretch between evaluations, or the run."""
-        if step in (0, self.total):
-            return step == self.total
+        if step in (0, self.end):
+            return step == self.end
         every = self.recipe.evaluation.every_epochs
         return int(self.batches.epoch(step) / every) > int(self.batches.epoch(step - 1) / every)
 
@@ -163,24 +171,51 @@ class Session:
     def evaluate(self) -> None:
         """Validate where that is due; the test set is read at the last step, or under `watch_test`."""
         step = self.state.step
-        if self.journal.evaluated == step or not self.due(step):
-            return
-        final = step == self.total
+        while self.journal.evaluated != step and self.due(step):
+            final = step == self.end
+            found = self._evaluations(final)
+            if found is None:
+                return  # a signal came; all of it is done anew on resume
+            for record in found:
+                self._record(record)
+                if record["kind"] == "evaluation":
+                    self._judge(record["split"], 1 - record["top1"])
+            if self.patience is not None and not final and self.patience.judge(found[0]):
+                self.events.happened[STOPPED] = step  # so that this step is the last, and is evaluated as such
+                self._record(event_record(STOPPED, step, self.patience.best or 0.0))
+            if final or step < self.end:
+                self.journal.evaluated = step
+
+    def _evaluations(self, final: bool) -> list[Facts] | None:
+        """The records of all that is due now, validation first; None where a signal came."""
+        test = ("test", self.dataset.test, everything(self.dataset.test))
         jobs: list[tuple[Any, Any, Tensor]] = []
         if len(self.division.validation):
             jobs.append(("validation", self.dataset.held, self.division.validation))
         if len(self.dataset.test) and (final or self.recipe.evaluation.watch_test):
-            jobs.append(("test", self.dataset.test, everything(self.dataset.test)))
-        with self.kept_weights():
+            jobs.append(test)
+        with self.judged_weights():
             if final and not self._measure_statistics():
-                return  # a signal came; all of it is done anew on resume
+                return None
             found = [record for job in jobs if (record := self._judged(*job, final)) is not None]
-        if len(found) < len(jobs):
-            return
-        for record in found:
-            self._record(record)
-            self._judge(record["split"], 1 - record["top1"])
-        self.journal.evaluated = step
+            if len(found) < len(jobs):
+                return None
+            if self.best is None:
+                return found
+            self.best.judge(self.state.step, self.batches.epoch(self.state.step), figures_of(found[0]))
+        if not final:
+            return found
+        kept = [kept_record("validation", self.state.step, self.best.metric, self.best.facts(), self.best.scores)]
+        if len(self.dataset.test):
+            judged: Facts | None = found[-1]
+            if self.best.step != self.state.step:
+                with self.kept_weights():
+                    judged = self._judged(*test, final)
+            if judged is None:
+                return None
+            figures = figures_of(judged)
+            kept.append(kept_record("test", self.state.step, self.best.metric, self.best.facts(), figures))
+        return found + kept
 
     def _judged(self, split: Any, source: Any, indices: Tensor, final: bool) -> Facts | None:
         """The record of one evaluation; None where a signal came."""
@@ -200,13 +235,23 @@ class Session:
         if not math.isfinite(evaluation.scores["loss"]):
             what = f"the loss of the {split} images is not finite at step {step}"
             raise NonFiniteError(what, self.folder.path, "lower the learning rate; the last checkpoint is whole")
-        clock = {"seconds": round(time.monotonic() - start, 3)}
-        epoch = self.batches.epoch(step)
-        return evaluation_record(split, step, epoch, evaluation.images, evaluation.scores, final, clock)
+        clock, scores = {"seconds": round(time.monotonic() - start, 3)}, evaluation.scores
+        if "balanced" in self.recipe.evaluation.metrics:
+            scores = scores | {"balanced": balanced(evaluation.confusion)}
+        return evaluation_record(split, step, self.batches.epoch(step), evaluation.images, scores, final, clock)
+
+    def judged_weights(self) -> AbstractContextManager[None]:
+        """The network with the weights that are judged: the averaged ones, where the recipe wants them."""
+        return self.averaging.in_place() if self.averaging is not None else nullcontext()
 
     def kept_weights(self) -> AbstractContextManager[None]:
-        """The network with the weights that are judged and kept: the averaged ones, where the recipe wants them."""
-        return self.averaging.in_place() if self.averaging is not None else nullcontext()
+        """The network with the weights that become the model: those judged last, or the best where the recipe asks."""
+        return self.best.in_place() if self.best is not None else self.judged_weights()
+
+    @property
+    def kept_step(self) -> int:
+        """The step of these weights."""
+        return self.state.step if self.best is None or self.best.step is None else self.best.step
 
     def _measure_statistics(self) -> bool:
         """At the end, the statistics of batch normalisation as true averages, where the recipe wants them."""
@@ -247,5 +292,5 @@ class Session:
         step, settings = self.state.step, self.recipe.checkpoint
         by_step = settings.every_steps is not None and step % settings.every_steps == 0
         by_time = settings.every_seconds is not None and time.monotonic() - self.saved_at >= settings.every_seconds
-        if step in (0, self.total) or by_step or by_time or self.save_soon:
+        if step in (0, self.end) or by_step or by_time or self.save_soon:
             self.save()

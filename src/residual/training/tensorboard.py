@@ -54,6 +54,8 @@ class Points:
         if kind == "event":
             text = f"{record['value']:.4g} at step {step}"
             return [Point(f"events/{record['name']}", step, self._seconds + self._evaluating, text)]
+        if kind == "kept":
+            return []  # figures of another step, which stand there already
         split = "training" if kind == "train" else record["split"]
         own: dict[str, float] = {}
         if kind == "train":

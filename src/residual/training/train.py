@@ -34,6 +34,7 @@ from residual.training.progress import Listener, Silent
 from residual.training.recipe import Override, Recipe, differences, override
 from residual.training.recipes import DEFAULT, find_recipe
 from residual.training.result import make_result
+from residual.training.selection import refuse_without_validation
 from residual.training.settling import check_sizes, settle, settled
 from residual.training.signals import Signals
 from residual.training.weighing import class_weights, weight_facts
@@ -102,6 +103,7 @@ def train(
                 "schedule.watch",
                 "set schedule.watch to training, or use --protocol tune",
             )
+        refuse_without_validation(*recipe.evaluation.metrics, len(division.validation))
         compute, reasons = choose(chosen_recipe.compute)
         steps = _steps(recipe, len(division.training))
         for concern in concerns(dataset, division.training, division.validation):
@@ -276,7 +278,8 @@ def _sit(
         how = "failed"
         try:
             run_loop(session)
-            provenance = {"step": session.state.step, "identity": session.identity}
+            provenance = {"step": session.kept_step, "identity": session.identity}
+            session.state.classifier.provenance["step"] = session.kept_step
             with session.kept_weights():
                 folder.save_model(session.state.classifier.pack(), provenance)
             folder.save_result(make_result(folder, session.state.seconds, compute))
