@@ -32,7 +32,7 @@ ROOMS: dict[str, set[str]] = {
     "analysis": {"data", "models", "evaluation", "runs"},
     "export": {"data", "models", "evaluation", "runs"},
     "tuning": {"training", "evaluation", "runs"},
-    "studies": {"tuning", "training", "analysis", "evaluation", "runs"},
+    "studies": {"tuning", "training", "analysis", "evaluation", "data", "models", "runs"},
     "web": {"analysis", "evaluation", "runs"},
 }
 ROOMS["cli"] = {*ROOMS}

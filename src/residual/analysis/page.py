@@ -21,6 +21,13 @@ def page(report: ReportData) -> bytes:
     """The HTML file, UTF-8; the same report gives the same bytes."""
     names = [run.name for run in report.runs]
     title = names[0] if len(names) == 1 else f"{len(names)} runs: {', '.join(names)}"
+    body = _alone(report) if len(report.runs) == 1 else _together(report)
+    foot = tag("footer", f"Made by residual {VERSION} from the run folders. This file loads nothing from elsewhere.")
+    return document(title, [*body, foot])
+
+
+def document(title: str, body: Sequence[Html]) -> bytes:
+    """A whole page, UTF-8: its style inside it, and a policy that lets it load nothing."""
     css = files("residual.analysis").joinpath("page.css").read_text(encoding="utf-8")
     head = tag(
         "head",
@@ -32,9 +39,7 @@ def page(report: ReportData) -> bytes:
         tag("title", f"{title} – Residual report"),
         tag("style", Html(css)),
     )
-    body = _alone(report) if len(report.runs) == 1 else _together(report)
-    foot = tag("footer", f"Made by residual {VERSION} from the run folders. This file loads nothing from elsewhere.")
-    return ("<!doctype html>\n" + tag("html", head, tag("body", *body, foot), lang="en") + "\n").encode()
+    return ("<!doctype html>\n" + tag("html", head, tag("body", *body), lang="en") + "\n").encode()
 
 
 def _alone(report: ReportData) -> list[Html]:

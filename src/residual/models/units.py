@@ -72,6 +72,11 @@ class Unit(nn.Module):
         return channels
 
     @property
+    def branch_end(self) -> str:
+        """The name of the layer whose output is F(x), what the branch gives to the addition."""
+        return self._last
+
+    @property
     def last_norm(self) -> nn.BatchNorm2d | None:
         """The normalisation that ends the branch, which `zero_last_scale` is about; None where it ends otherwise."""
         found = self.get_submodule(self._last)

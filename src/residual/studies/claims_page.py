@@ -1,0 +1,96 @@
+"""The report on the claims as one HTML file, in the style of a run's report: it loads nothing and runs no script."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from residual.analysis.elements import Column, Html, join, table, tag, terms
+from residual.analysis.page import document
+from residual.studies import wording
+from residual.studies.reproduce import Reproduction
+from residual.studies.verdicts import Judgement, tally
+from residual.version import VERSION
+
+_COLUMNS = (
+    Column("id"),
+    Column("lines"),
+    Column("claim"),
+    Column("verdict"),
+    Column("figures, and what must be added"),
+    Column("from"),
+)
+
+
+def claims_page(made: Reproduction) -> bytes:
+    """The HTML file, UTF-8; the same verdicts and files give the same bytes."""
+    anchors = [("notes", "What this report is"), *((f"seed-{n}", f"Seed {n}") for n in made.registry.seeds)]
+    anchors += [("contradictions", "Seeds against seeds"), ("files", "Result files")]
+    links = (tag("li", tag("a", words, href=f"#{name}")) for name, words in anchors)
+    lead = f"{len(made.judgements)} claims, each with a verdict, its figures and where they come from"
+    head = tag(
+        "header",
+        tag("p", "Claims", class_="eyebrow"),
+        tag("h1", wording.TITLE, tag("span", f"budget {made.budget}", class_="state open")),
+        tag("p", lead, class_="lead"),
+        tag("nav", tag("ul", *links), aria_label="Contents"),
+    )
+    body = tag("main", _cards(made), _notes(made), *_seeds(made), *_contradictions(made), *_files(made))
+    foot = tag("footer", f"Made by residual {VERSION}: `residual reproduce`. This file loads nothing from elsewhere.")
+    return document(wording.TITLE, [head, body, foot])
+
+
+def _cards(made: Reproduction) -> Html:
+    """How often each verdict was given."""
+    whole = f"of {len(made.judgements)} claims"
+    cards = (
+        tag(
+            "div",
+            tag("dt", verdict),
+            tag("dd", str(count)),
+            tag("dd", whole, class_="how"),
+        )
+        for verdict, count in tally(made.judgements).items()
+    )
+    return tag("dl", *cards, class_="cards")
+
+
+def _notes(made: Reproduction) -> Html:
+    lines = (tag("li", note) for note in wording.notes(made))
+    return tag("div", tag("p", "What this report is"), tag("ul", *lines), class_="notes", role="note", id="notes")
+
+
+def _seeds(made: Reproduction) -> list[Html]:
+    parts = []
+    for number, title in made.registry.seeds.items():
+        own = [one for one in made.judgements if one.claim.seed == number]
+        if own:
+            parts.append(tag("h2", f"Seed {number}", id=f"seed-{number}"))
+            parts.append(table(title, _COLUMNS, [_row(one) for one in own], kind="claims"))
+    return parts
+
+
+def _row(one: Judgement) -> Sequence[str]:
+    beside = [tag("div", tag("code", text)) for text in wording.figures(one)]
+    words = [tag("div", text) for text in wording.explained(one)]
+    condition = one.claim.confirmed.text if one.claim.confirmed else None
+    verdict = tag("b", one.verdict, title=f"confirmed if {condition}" if condition else None)
+    return (one.claim.id, one.claim.lines, one.claim.text, verdict, join([*beside, *words]), wording.origin(one))
+
+
+def _contradictions(made: Reproduction) -> list[Html]:
+    head = tag("h2", "Seeds against seeds", id="contradictions")
+    if not made.contradictions:
+        return [head, tag("p", "None among these claims.")]
+    rows = [(", ".join(one.claims), one.words) for one in made.contradictions]
+    columns = (Column("claims"), Column("what they say, and which is right"))
+    return [head, table("Where seeds contradict each other, or themselves", columns, rows)]
+
+
+def _files(made: Reproduction) -> list[Html]:
+    parts = [tag("h2", "Result files", id="files")]
+    for one in made.used():
+        parts += [tag("h3", one.source), terms(wording.facts(one))]
+    if len(parts) == 1:
+        parts.append(tag("p", "No verdict here rests on a stored file."))
+    references = (tag("li", f"{mark} {title}") for mark, title in made.registry.references.items())
+    return [*parts, tag("h2", "References", id="references"), tag("ul", *references)]

@@ -1,0 +1,244 @@
+"""Evidence: the figures of one study as a file, with all that they must be quoted beside, and when one is refused.
+
+A file holds `measured` (figures by name, judged by conditions), `series` (the points of its figures) and their
+provenance: command, commit, recipes with their SHA-256, seeds, device, versions, checksums of the data, seconds.
+`measured` is not sealed: whoever changes it by hand changes verdicts, and finds the command that would have made it.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any, Final, Literal, get_args
+
+from residual.data.datasets import FAMILIES
+from residual.environment import machine, versions
+from residual.errors import ResidualError, UsageError
+from residual.files import Damaged, Facts, canonical, digest, read_regular, readable, replace_file
+from residual.training.recipe import Recipe, override
+from residual.training.recipes import RECIPES
+from residual.version import VERSION
+
+Budget = Literal["smoke", "cpu", "gpu"]
+BUDGETS: tuple[Budget, ...] = get_args(Budget)
+FORMAT, KIND, ENDING = 1, "evidence", ".evidence.json"
+_LIMIT = 1 << 26
+_FREE: Final = ("compute", "checkpoint", "seed", "source")
+"""Of a recipe: what changes no figure at the last step, or is told beside it."""
+
+
+class Refused(ResidualError):
+    """A result file that is no evidence for what it is named after."""
+
+    exit_code = 3
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What a study is, so that figures of another study are not taken for its own: its name, the recipe it changes,
+    the data set it needs, and in words what is measured. Another definition has another hash."""
+
+    study: str
+    measures: str
+    recipe: str = ""
+    dataset: str = ""
+
+    @property
+    def sha256(self) -> str:
+        return digest(canonical(asdict(self)))
+
+
+@dataclass(frozen=True)
+class RecipeFacts:
+    """The recipe of one arm of a study: a named one with changes, and the hash of what came out."""
+
+    name: str
+    changed: Mapping[str, Any]
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The figures of a study and how they came about; `source` is the file, or `computed now`."""
+
+    study: str
+    definition: str
+    budget: Budget
+    command: str
+    measured: Mapping[str, Any]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    series: Mapping[str, Any] = field(default_factory=dict)
+    recipes: Mapping[str, RecipeFacts] = field(default_factory=dict)
+    seeds: tuple[int, ...] = ()
+    data: Mapping[str, Any] = field(default_factory=dict)
+    device: Mapping[str, Any] = field(default_factory=dict)
+    caveats: tuple[str, ...] = ()
+    seconds: float = 0.0
+    date: str = ""
+    commit: str | None = None
+    versions: Mapping[str, str] = field(default_factory=dict)
+    machine: Mapping[str, Any] = field(default_factory=dict)
+    source: str = "computed now"
+
+    @property
+    def version_note(self) -> str:
+        """What to say where another release of this package made it."""
+        made = self.versions.get("residual")
+        return "" if made in (None, VERSION) else f"made by residual {made}, read by {VERSION}"
+
+    def as_dict(self) -> Facts:
+        head: Facts = {"format": FORMAT, "kind": KIND}
+        return head | {name: value for name, value in asdict(self).items() if name != "source"}
+
+
+def recipe_identity(recipe: Recipe) -> str:
+    """The hash of what a recipe computes: not where the data lie, on what it runs, nor its seed."""
+    table = {name: value for name, value in recipe.model_dump(mode="json").items() if name not in _FREE}
+    table["data"] = {name: value for name, value in table["data"].items() if name not in ("path", "threads")}
+    table["evaluation"] = {"precise_statistics": recipe.evaluation.precise_statistics}
+    return digest(canonical(table))
+
+
+def recipe_facts(name: str, changed: Mapping[str, Any]) -> RecipeFacts:
+    """The facts of a named recipe with changes.
+
+    Raises:
+        UsageError: there is no such recipe, or it takes no such change.
+    """
+    if name not in RECIPES:
+        raise UsageError(f"no recipe is named {name[:80]!r}", "recipes", "only named recipes are evidence")
+    return RecipeFacts(name, dict(changed), recipe_identity(override(RECIPES[name], changed.items())))
+
+
+def made(definition: Definition, budget: Budget, command: str, measured: Mapping[str, Any], **more: Any) -> Evidence:
+    """New evidence, with the date, versions and machine of this moment."""
+    return Evidence(
+        study=definition.study,
+        definition=definition.sha256,
+        budget=budget,
+        command=command,
+        measured=measured,
+        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        commit=_commit(),
+        versions=versions(),
+        machine=machine(),
+        **more,
+    )
+
+
+def _commit() -> str | None:
+    """The commit of the checkout this package runs in; None where it is installed, or no git is there."""
+    here = Path(__file__).resolve().parent
+    if here.parents[1].name != "src":
+        return None
+    command = ["git", "-C", str(here), "rev-parse", "--short=12", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None
+
+
+def write(evidence: Evidence, path: Path) -> None:
+    replace_file(path, readable(evidence.as_dict()))
+
+
+def read(path: Path | Traversable, definitions: Mapping[str, Definition]) -> Evidence:
+    """The evidence in a file.
+
+    Raises:
+        Refused: it is damaged, of an unknown study or another definition of it, of recipes other than those of this
+            release, or measured on data that are not the study's.
+    """
+    try:
+        data = read_regular(path, _LIMIT) if isinstance(path, Path) else path.read_bytes()
+        value = json.loads(data)
+    except (ValueError, RecursionError, Damaged, OSError) as error:
+        raise Refused(f"no result file can be read: {type(error).__name__}", path, "restore it") from None
+    if not isinstance(value, dict) or value.get("kind") != KIND:
+        raise Refused("this is no evidence", path, "name a result file of `residual study`")
+    if value.get("format") != FORMAT:
+        raise Refused(f"a result file of format {value.get('format')!r:.20}", path, "install the release that wrote it")
+    fields = {name: found for name, found in value.items() if name not in ("format", "kind")}
+    try:
+        recipes = {arm: RecipeFacts(**facts) for arm, facts in fields.pop("recipes").items()}
+        seeds, caveats = tuple(fields.pop("seeds")), tuple(fields.pop("caveats"))
+        found = Evidence(**fields, seeds=seeds, caveats=caveats, recipes=recipes, source=path.name)
+        tables = (found.measured, found.settings, found.data, found.versions, found.series)
+        if not all(isinstance(table, Mapping) for table in tables):
+            raise ValueError("figures that are no table")
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
+        raise Refused(f"its fields are not those of a result file: {error!r:.120}", path, "restore it") from None
+    _check(found, path, definitions)
+    return found
+
+
+def _check(found: Evidence, path: object, definitions: Mapping[str, Definition]) -> None:
+    definition = definitions.get(found.study)
+    if definition is None:
+        raise Refused(f"no study is named {found.study!r:.40}", path, "install the release that wrote it")
+    if found.definition != definition.sha256:
+        what = f"the study {found.study} is defined otherwise in this release"
+        raise Refused(what, path, f"measure anew: {found.command}")
+    if found.budget not in BUDGETS:
+        raise Refused(f"no budget is named {found.budget!r:.20}", path, "restore it")
+    for arm, facts in found.recipes.items():
+        if definition.recipe and facts.name in RECIPES and facts.name != definition.recipe:
+            raise Refused(f"{arm} is of the recipe {facts.name}, not {definition.recipe}", path, "measure anew")
+        try:
+            now = recipe_facts(facts.name, facts.changed)
+        except ResidualError as error:
+            raise Refused(f"the recipe of {arm} cannot be made: {error.what}", path, "measure anew") from None
+        if now.sha256 != facts.sha256:
+            raise Refused(f"the recipe hash of {arm} is not that of its settings", path, "measure anew")
+    if definition.dataset:
+        if found.data.get("name") != definition.dataset:
+            what = f"measured on {found.data.get('name')!r:.40}, and the claims speak of {definition.dataset}"
+            raise Refused(what, path, "it is no evidence for them")
+        official = [dict(form.files) for form in FAMILIES[definition.dataset].forms]
+        if found.data.get("checksums") not in official:
+            raise Refused(f"the checksums are not those of {definition.dataset}", path, "fetch the data, measure anew")
+
+
+def gather(
+    folders: Sequence[Path], definitions: Mapping[str, Definition], shipped: bool = True
+) -> tuple[list[Evidence], dict[str, str]]:
+    """All evidence in the package, in folders and in single files; and the refused files of folders, with the reasons.
+
+    Raises:
+        UsageError: a folder or file is not there.  Refused: a file that was named itself.
+    """
+    found: list[Evidence] = []
+    refused: dict[str, str] = {}
+    for folder in folders:
+        if folder.is_file():
+            found.append(read(folder, definitions))
+        elif not folder.is_dir():
+            raise UsageError("no result file and no folder of them", folder, "name one with --evidence")
+    for path in _files([folder for folder in folders if folder.is_dir()], shipped):
+        try:
+            found.append(read(path, definitions))
+        except Refused as error:
+            refused[path.name] = error.what
+    return found, refused
+
+
+def _files(folders: Sequence[Path], shipped: bool) -> Iterable[Path | Traversable]:
+    """The result files of the package and of folders; other JSON files that a folder holds are passed over."""
+    if shipped:
+        inside = files("residual.studies").joinpath("evidence").iterdir()
+        yield from sorted((file for file in inside if file.name.endswith(ENDING)), key=lambda file: file.name)
+    for folder in folders:
+        yield from sorted(folder.glob(f"*{ENDING}"))
+
+
+def strongest(all_of_it: Iterable[Evidence], study: str) -> list[Evidence]:
+    """The evidence of a study, best first: the larger budget, then more seeds, then the newer date."""
+    own = [one for one in all_of_it if one.study == study]
+    return sorted(own, key=lambda one: (BUDGETS.index(one.budget), len(one.seeds), one.date), reverse=True)

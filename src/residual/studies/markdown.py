@@ -1,0 +1,56 @@
+"""The report on the claims as Markdown: the same verdicts, without the figures that are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from residual.studies import wording
+from residual.studies.reproduce import Reproduction
+from residual.studies.verdicts import Judgement, tally
+
+
+def markdown(made: Reproduction) -> str:
+    """The document; the same verdicts and files give the same text."""
+    found = made.registry
+    lines = [
+        f"# {wording.TITLE}",
+        "",
+        "Written by `residual reproduce --markdown docs/claims.md`. Each claim has a verdict, the figures it rests",
+        "on and where they come from; what counts as confirmed was decided before measuring, and stands in",
+        "`src/residual/studies/claims.toml`.",
+        "",
+        *(f"- {note}" for note in wording.notes(made)),
+        "",
+        "| verdict | claims |",
+        "|---|---|",
+        *(f"| {verdict} | {count} |" for verdict, count in tally(made.judgements).items()),
+        "",
+    ]
+    for number, title in found.seeds.items():
+        own = [one for one in made.judgements if one.claim.seed == number]
+        if own:
+            lines += [f"## Seed {number}: {title}", "", *_table(own), ""]
+    if made.contradictions:
+        lines += ["## Seeds against seeds", "", "| claims | what they say, and which is right |", "|---|---|"]
+        lines += [f"| {', '.join(one.claims)} | {_cell(one.words)} |" for one in made.contradictions]
+        lines.append("")
+    if made.used():
+        lines += ["## Result files", ""]
+        for one in made.used():
+            lines += [f"### {one.source}", "", *(f"- {name}: {_cell(words)}" for name, words in wording.facts(one)), ""]
+    lines += ["## References", "", *(f"- {mark} {title}" for mark, title in found.references.items()), ""]
+    return "\n".join(lines)
+
+
+def _table(judgements: Iterable[Judgement]) -> Iterable[str]:
+    yield "| id | lines | claim | verdict | figures, and what must be added | from |"
+    yield "|---|---|---|---|---|---|"
+    for one in judgements:
+        beside = "; ".join(wording.figures(one))
+        words = ". ".join(part for part in (f"`{beside}`" if beside else "", " ".join(wording.explained(one))) if part)
+        cells = (one.claim.id, one.claim.lines, one.claim.text, one.verdict, words, wording.origin(one))
+        yield f"| {' | '.join(_cell(cell) for cell in cells)} |"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")

@@ -1,0 +1,100 @@
+"""`reproduce`: what needs no data is computed, everything else is judged by result files; one verdict a claim."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from residual.files import Facts
+from residual.studies.claims import Contradiction, Registry, registry
+from residual.studies.evidence import Budget, Evidence, gather
+from residual.studies.table import CHECKS, DEFINITIONS, WAYS, checked
+from residual.studies.verdicts import Judgement, judge, tally
+from residual.version import VERSION
+
+LABELS: Mapping[Budget, str] = {
+    "smoke": "smoke: computed now is only what needs no data; everything else is judged by stored result files",
+    "cpu": "cpu: studies without figures of that budget were trained now",
+    "gpu": "gpu: studies without figures of that budget were trained now",
+}
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """The verdicts, the evidence they rest on, the files that were refused with the reasons, and seconds."""
+
+    budget: Budget
+    registry: Registry
+    judgements: tuple[Judgement, ...]
+    evidence: tuple[Evidence, ...]
+    refused: Mapping[str, str]
+    seconds: float
+
+    @property
+    def label(self) -> str:
+        return LABELS[self.budget]
+
+    @property
+    def contradictions(self) -> tuple[Contradiction, ...]:
+        """Where seeds contradict each other, among the claims that were asked for."""
+        asked = {one.claim.id for one in self.judgements}
+        return tuple(one for one in self.registry.contradictions if asked.issuperset(one.claims))
+
+    def used(self) -> list[Evidence]:
+        """The result files that some verdict rests on, in the order of their studies."""
+        found = {id(one.evidence): one.evidence for one in self.judgements if one.evidence is not None}
+        return [one for one in found.values() if one.source != "computed now"]
+
+    def as_dict(self) -> Facts:
+        return {
+            "format": 1,
+            "kind": "claims",
+            "residual": VERSION,
+            "budget": self.budget,
+            "label": self.label,
+            "seconds": round(self.seconds, 1),
+            "verdicts": tally(self.judgements),
+            "claims": [one.as_dict() for one in self.judgements],
+            "contradictions": [{"claims": list(one.claims), "words": one.words} for one in self.contradictions],
+            "refused": dict(self.refused),
+        }
+
+
+def reproduce(
+    claims: Sequence[str] = (),
+    *,
+    budget: Budget = "smoke",
+    evidence: Sequence[Path] = (),
+    shipped: bool = True,
+    more: Callable[[Sequence[str], Sequence[Evidence]], Sequence[Evidence]] = lambda studies, found: (),
+    tell: Callable[[str], None] = lambda check: None,
+) -> Reproduction:
+    """Judge claims.
+
+    Args:
+        claims: their ids, `E*` for several; without any, all.
+        evidence: result files, or folders of them, beside those in the package.
+        shipped: whether those in the package count.
+        more: given the studies that the claims need and the evidence there is, trains what the budget allows.
+        tell: told of every check before it is made.
+
+    Raises:
+        UsageError: no such claim or file.  Refused: a file that was named is no evidence.
+    """
+    began = time.monotonic()
+    known = registry()
+    wanted = known.find(claims)
+    studies = list(dict.fromkeys(claim.study for claim in wanted))
+    stored, refused = gather(evidence, DEFINITIONS, shipped)
+    found = list(stored)
+    for name in studies:
+        if name in CHECKS:
+            tell(name)
+            # A stored file of a check is somebody's word for what is computed here; what is computed counts.
+            found = [one for one in found if one.study != name]
+            found.append(checked(name, time.monotonic))
+    found += more(studies, found)
+    judgements = tuple(judge(claim, found, WAYS) for claim in wanted)
+    return Reproduction(budget, known, judgements, tuple(found), refused, time.monotonic() - began)

@@ -1,0 +1,151 @@
+"""From a claim and evidence to a verdict: pure functions, so that one more result file changes what it must change.
+
+A claim is confirmed where its condition holds on the figures of its study, and confirmed with a caveat where something
+must be added: by the registry (what the seed leaves out) or by the evidence (one seed, a shorter schedule). Where the
+condition fails, the seed is wrong if the right statement's own condition holds, else the claim is not confirmed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from residual.files import Facts
+from residual.studies.claims import DOCUMENT, Claim
+from residual.studies.conditions import Absent, Value
+from residual.studies.evidence import Evidence, strongest
+
+Verdict = Literal["confirmed", "confirmed with a caveat", "not confirmed", "wrong in the seed", "not measured"]
+VERDICTS: tuple[Verdict, ...] = (
+    "confirmed",
+    "confirmed with a caveat",
+    "wrong in the seed",
+    "not confirmed",
+    "not measured",
+)
+_DOCUMENTED: Mapping[str, Verdict] = {
+    "confirmed": "confirmed",
+    "caveat": "confirmed with a caveat",
+    "wrong": "wrong in the seed",
+    "unmeasured": "not measured",
+}
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a study's figures would be had: the command, and what it costs in words."""
+
+    command: str
+    cost: str
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The verdict on a claim: the figures it rests on, what must be added, the evidence, and why there is none."""
+
+    claim: Claim
+    verdict: Verdict
+    figures: Mapping[str, Value]
+    caveats: tuple[str, ...] = ()
+    evidence: Evidence | None = None
+    why: str = ""
+    way: Way | None = None
+
+    def as_dict(self) -> Facts:
+        claim, evidence = self.claim, self.evidence
+        return {
+            "id": claim.id,
+            "seed": claim.seed,
+            "lines": claim.lines,
+            "claim": claim.text,
+            "study": claim.study,
+            "confirmed_if": claim.confirmed.text if claim.confirmed else None,
+            "right_if": claim.right_if.text if claim.right_if else None,
+            "verdict": self.verdict,
+            "figures": dict(self.figures),
+            "caveats": list(self.caveats),
+            "right": claim.right or None,
+            "source": claim.source or None,
+            "evidence": None
+            if evidence is None
+            else {
+                "source": evidence.source,
+                "budget": evidence.budget,
+                "command": evidence.command,
+                "seeds": list(evidence.seeds),
+                "commit": evidence.commit,
+                "date": evidence.date,
+                "seconds": evidence.seconds,
+                "device": dict(evidence.device),
+                "versions": dict(evidence.versions),
+                "data": dict(evidence.data),
+                "recipes": {arm: facts.sha256 for arm, facts in evidence.recipes.items()},
+                "version_note": evidence.version_note or None,
+            },
+            "why": self.why or None,
+            "command": self.way.command if self.way else None,
+            "cost": self.way.cost if self.way else None,
+        }
+
+
+def judge(claim: Claim, evidence: Iterable[Evidence], ways: Mapping[str, Way]) -> Judgement:
+    """The verdict on a claim from the best evidence of its study that has the figures it asks for.
+
+    Args:
+        ways: by study, how its figures would be had.
+    """
+    if claim.study == DOCUMENT:
+        caveats = (claim.caveat,) if claim.caveat else ()
+        verdict = _DOCUMENTED[claim.documented or "unmeasured"]
+        why = f"a statement about a source: {claim.source}" if verdict != "not measured" else _unmeasured(claim)
+        return Judgement(claim, verdict, {}, caveats, why=why)
+    missing = ""
+    for one in strongest(evidence, claim.study):
+        try:
+            return _measured(claim, one, ways.get(claim.study))
+        except Absent as error:
+            missing = f"{one.source} has no {error.path}"
+    why = missing or f"there is no result file of the study {claim.study}"
+    way = Way(claim.command, claim.cost) if claim.command else ways.get(claim.study)
+    return Judgement(claim, "not measured", {}, why=why, way=way)
+
+
+def _unmeasured(claim: Claim) -> str:
+    return {
+        "imagenet": "the images of ImageNet are needed, which this project may not pass on",
+        "literature": "it speaks of a publication, not of a network",
+    }.get(claim.needs, "nothing here measures it")
+
+
+def _measured(claim: Claim, evidence: Evidence, way: Way | None) -> Judgement:
+    """The verdict on figures; raises `Absent` where the evidence lacks one of them."""
+    if claim.confirmed is None:
+        raise ValueError(f"{claim.id} has no condition")
+    figures = claim.confirmed.figures(evidence.measured)
+    if claim.right_if is not None:
+        figures |= claim.right_if.figures(evidence.measured)
+    caveats = tuple(text for text in (claim.caveat, *added(evidence)) if text)
+    if claim.confirmed.holds(evidence.measured):
+        verdict: Verdict = "confirmed with a caveat" if caveats else "confirmed"
+    elif claim.right_if is not None and claim.right_if.holds(evidence.measured):
+        verdict = "wrong in the seed"
+    else:
+        verdict = "not confirmed"
+    return Judgement(claim, verdict, figures, caveats, evidence, way=way)
+
+
+def added(evidence: Evidence) -> Iterable[str]:
+    """What evidence itself asks to be said beside a verdict."""
+    yield from evidence.caveats
+    if len(evidence.seeds) == 1:
+        yield "one seed"
+    if evidence.budget == "smoke" and evidence.recipes:
+        yield "smoke: far shorter than anything a verdict should rest on"
+
+
+def tally(judgements: Sequence[Judgement]) -> dict[Verdict, int]:
+    """How often each verdict was given."""
+    counts = Counter(one.verdict for one in judgements)
+    return {verdict: counts[verdict] for verdict in VERDICTS}
