@@ -68,7 +68,9 @@ def settings(facts: Facts, stated: Mapping[str, Any] | None = None) -> list[Sett
         if path in LEFT_OUT:
             continue
         group, _, name = path.partition(".")
-        if path in facts["changed"]:
+        if path in facts["changed"] and path in reasons and path not in settled:
+            origin = f"chosen: {reasons[path]}"
+        elif path in facts["changed"]:
             origin = _given(path, words)
         else:
             origin = recipe if stated is None or file or path in flat(dict(stated)) else "default"

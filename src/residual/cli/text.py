@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -22,3 +22,11 @@ def _whole(kind: Any, tokens: Sequence[Any]) -> int:
 
 Whole = Annotated[int, Parameter(converter=_whole)]
 """A whole number: 1.5 is refused, never rounded."""
+
+
+def _whole_or_auto(kind: Any, tokens: Sequence[Any]) -> int | Literal["auto"]:
+    return "auto" if tokens[0].value == "auto" else _whole(kind, tokens)
+
+
+Auto = Annotated[int | Literal["auto"], Parameter(converter=_whole_or_auto)]
+"""A whole number, or auto."""

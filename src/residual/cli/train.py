@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shlex
 import sys
+import time
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from residual.cli.asked import asked
-from residual.cli.text import Whole
+from residual.cli.text import Auto, Whole
 
 Many = Annotated[list[str], Parameter(allow_repeating=True, negative=())]
 
@@ -20,7 +21,8 @@ def train(
     *,
     data: str | None = None,
     epochs: float | None = None,
-    batch_size: Whole | None = None,
+    budget: str | None = None,
+    batch_size: Auto | None = None,
     network: str | None = None,
     seed: Whole | None = None,
     device: str | None = None,
@@ -46,8 +48,10 @@ def train(
         The folder or archive with the images.
     epochs
         Passes over the training images.
+    budget
+        In place of epochs: the time the whole run may take, as 90s, 15m or 1h30m.
     batch_size
-        Images per step.
+        Images per step; auto tries real steps and takes the largest in which an image still gets cheaper.
     network
         A named network (`residual models` lists them).
     seed
@@ -75,6 +79,7 @@ def train(
     log
         A bar on a terminal, plain lines elsewhere; or JSON lines.
     """
+    since = time.monotonic()  # a budget counts from here, before torch is loaded
     from residual.environment import check_versions
 
     check_versions()
@@ -91,7 +96,7 @@ def train(
         set,
         data=data,
         epochs=epochs,
-        batch_size=batch_size,
+        batch_size=None if batch_size == "auto" else batch_size,
         network=network,
         seed=seed,
         device=device,
@@ -103,6 +108,10 @@ def train(
     listener: Listener = Unbroken(say_choices(make_listener(log), log))
     listener = Board(listener) if tensorboard else listener
     if resume is not None:
+        if budget is not None or batch_size == "auto":
+            raise UsageError(
+                "a run that goes on keeps its length and its batches", "train", "leave --budget and auto out"
+            )
         if out is not None:
             raise UsageError(
                 "--out and --resume exclude each other", "train", "leave --out away: a resumed run stays where it is"
@@ -113,7 +122,16 @@ def train(
         if override:
             raise UsageError("--override is for --resume", "train", "leave it out")
         command = "residual " + " ".join(shlex.quote(a) for a in sys.argv[1:])
-        folder = begin(DEFAULT if recipe is None else recipe, set=changes, out=out, listener=listener, command=command)
+        folder = begin(
+            DEFAULT if recipe is None else recipe,
+            set=changes,
+            out=out,
+            listener=listener,
+            command=command,
+            budget=budget,
+            batch_size="auto" if batch_size == "auto" else None,
+            since=since,
+        )
     draw_run(folder)
     say_result(folder, log)
     return 0

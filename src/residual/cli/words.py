@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from typing import Any
 
@@ -59,9 +60,21 @@ def choices(facts: Facts, plan: dict[str, Any]) -> list[str]:
         f"data     {data['name']} ({data['origin']}): "
         f"{data['training']:,} training, {data['validation']:,} validation, {data['test'] or 'no'} test images",
         *(f"settled  {path} {value} ({reasons[path]})" for path, value in facts.get("settled", {}).items()),
+        *_fitted(facts, plan),
         f"compute  {chosen['device']} ({reasons['device']}), {chosen['precision']} ({reasons['precision']}), "
         f"{chosen['layout']}, threads {chosen['threads']}",
     ]
+
+
+def _fitted(facts: Facts, plan: dict[str, Any]) -> list[str]:
+    """What trials before step 0 have chosen, and when a run with a budget will end."""
+    own = [path for path in facts["changed"] if path in facts["reasons"] and path not in facts.get("settled", {})]
+    lines = [f"chosen   {path} {facts['changed'][path]} ({facts['reasons'][path]})" for path in own]
+    budget = facts["chosen"].get("budget")
+    if budget is not None and plan["step"] == 0:
+        ends = datetime.datetime.fromisoformat(budget["ends"]).astimezone()
+        lines.append(f"ends     about {ends:%H:%M:%S} on {ends:%d %B}, if the machine stays as free as it was just now")
+    return lines
 
 
 def _counted(facts: Facts) -> str:

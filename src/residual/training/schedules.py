@@ -170,3 +170,24 @@ SCHEDULES: dict[str, type[AnySchedule]] = {
 def hold_of(schedule: AnySchedule) -> Hold | None:
     """The event a schedule waits for, if any."""
     return schedule.hold if isinstance(schedule, Steps) else None
+
+
+def in_proportion(schedule: AnySchedule, planned: int, total: int) -> AnySchedule:
+    """The schedule for a run of another length: what stands at given steps keeps its share of the run.
+
+    That is the drops of `steps`, which the paper has at a half and three quarters of its run. The other schedules
+    follow the length, or what happens, by themselves. A warm-up keeps its steps, since it is there for the first
+    updates, not for a share of the run.
+
+    Raises:
+        ValueError: the run is too short to hold the warm-up, or the drops one after the other.
+    """
+    warmup = 0 if isinstance(schedule, OneCycle) else schedule.warmup.steps
+    if warmup < planned and warmup >= total:
+        raise ValueError(f"the warm-up alone takes {warmup:,}")
+    if not isinstance(schedule, Steps):
+        return schedule
+    drops = tuple(max(1, round(drop * total / planned)) for drop in schedule.drops)
+    if len({*drops}) < len({*schedule.drops}) or (warmup and min(drops, default=total) <= warmup < min(schedule.drops)):
+        raise ValueError(f"the drops of the rate would be at steps {', '.join(str(drop) for drop in drops)}")
+    return schedule.model_copy(update={"drops": drops})

@@ -9,12 +9,10 @@ import datetime
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import Any, Literal
 
 from residual.data.batches import check_batch_size, steps_of
 from residual.data.concerns import concerns
@@ -29,6 +27,7 @@ from residual.runs import disk
 from residual.runs.folder import RunFolder, create_numbered, find_run, runs_root
 from residual.training import opening
 from residual.training.compute import Compute, choose
+from residual.training.fitting import Wishes, fit
 from residual.training.loop import run_loop
 from residual.training.progress import Listener, Silent
 from residual.training.recipe import Override, Recipe, differences, override
@@ -37,6 +36,7 @@ from residual.training.result import make_result
 from residual.training.selection import refuse_without_validation
 from residual.training.settling import check_sizes, settle, settled
 from residual.training.signals import Signals
+from residual.training.trial import untouched
 from residual.training.weighing import class_weights, weight_facts
 
 SAFE = ("compute.", "checkpoint.")
@@ -65,6 +65,9 @@ def train(
     out: str | os.PathLike[str] | None = None,
     listener: Listener | None = None,
     command: str | None = None,
+    budget: str | None = None,
+    batch_size: Literal["auto"] | None = None,
+    since: float | None = None,
 ) -> RunFolder:
     """Train a recipe in a new run folder, to its end.
 
@@ -74,6 +77,9 @@ def train(
         out: the run folder; must not exist. Without it, `runs/<recipe>-<number>`.
         listener: who is told what happens; no one by default.
         command: what is stored as the command to repeat the run.
+        budget: the time the run may take, as 15m or 1h30m; its length is then chosen from a measured rate.
+        batch_size: auto chooses it from real steps.
+        since: when the budget began, by time.monotonic(); now unless given.
 
     Raises:
         UsageError, DataError, EnvironmentFault: before anything is written.
@@ -83,6 +89,7 @@ def train(
     check_versions()
     mind_fork()
     changes = list(set.items() if isinstance(set, Mapping) else set)
+    wishes = Wishes.of(budget, batch_size, changes, since)
     chosen_recipe = override(_recipe(recipe), changes)
     place = Path(out).expanduser() if out is not None else None
     if place is not None:
@@ -105,6 +112,19 @@ def train(
             )
         refuse_without_validation(*recipe.evaluation.metrics, len(division.validation))
         compute, reasons = choose(chosen_recipe.compute)
+        fitted = fit(
+            wishes,
+            recipe,
+            lambda recipe: _steps(recipe, len(division.training)),
+            (dataset, division),
+            spec,
+            compute,
+            place or runs_root(),
+            signals.heed,
+        )
+        changes += fitted.changes
+        chosen_recipe = override(chosen_recipe, fitted.changes)
+        recipe = override(recipe, fitted.changes)
         steps = _steps(recipe, len(division.training))
         for concern in concerns(dataset, division.training, division.validation):
             log.warning(concern)
@@ -114,9 +134,9 @@ def train(
             "command": _utf8(command or " ".join(shlex.quote(a) for a in sys.orig_argv)),
             "recipe": chosen_recipe.model_dump(mode="json"),
             "changed": {path: value for path, value in changes},
-            "chosen": {**compute.facts(), "steps": steps, "batch_size": recipe.batch_size},
+            "chosen": {**compute.facts(), "steps": steps, "batch_size": recipe.batch_size, **fitted.measured},
             "settled": chosen,
-            "reasons": reasons | whys,
+            "reasons": reasons | whys | fitted.reasons,
             "network": spec.model_dump(mode="json"),
             "counted": count(spec, dataset.image_size).summary(),
             "data": _data_facts(dataset, division),
@@ -237,19 +257,6 @@ def _create(path: Path | None, recipe: Recipe, dataset: Dataset, facts: Facts, t
     raise UsageError("no free name was found for the run", runs_root(), "name one with --out")
 
 
-@contextmanager
-def _own_chance(compute: Compute) -> Iterator[None]:
-    """Leave the caller's random state as it was."""
-    device = compute.torch_device
-    if device.type == "cpu":
-        with torch.random.fork_rng(devices=[]):
-            yield
-    else:
-        index = device.index or 0
-        with torch.random.fork_rng(devices=[index], device_type=device.type):
-            yield
-
-
 def _sit(
     folder: RunFolder,
     recipe: Recipe,
@@ -258,7 +265,7 @@ def _sit(
     signals: Signals,
     data: Any = None,
 ) -> RunFolder:
-    with folder.hold(), _own_chance(compute):
+    with folder.hold(), untouched(compute.torch_device):
         if folder.result() is not None:
             return folder
         disk.warn(folder.path)

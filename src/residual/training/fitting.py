@@ -1,0 +1,93 @@
+"""What is found out by trial before step 0, where that is asked for: a batch size, and a length from a budget."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from residual.data.datasets import Division
+from residual.data.source import Dataset
+from residual.errors import UsageError
+from residual.files import Facts
+from residual.models import NetworkSpec
+from residual.training.batch_trial import choose_batch
+from residual.training.budget import choose_length
+from residual.training.compute import Compute
+from residual.training.durations import seconds_of
+from residual.training.recipe import Override, Recipe, override
+from residual.training.trial import untouched
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """`budget`: seconds since `began` (monotonic), None for the recipe's own length; `batch`: whether to try sizes."""
+
+    budget: float | None = None
+    batch: bool = False
+    began: float = 0.0
+
+    @staticmethod
+    def of(
+        budget: str | None, batch_size: Literal["auto"] | None, changes: Iterable[Override], since: float | None = None
+    ) -> Wishes:
+        """
+        Raises:
+            UsageError: no such time, or what is to be found out is given as well.
+        """
+        given = {path for path, _ in changes}
+        lengths = sorted(given & {"epochs", "steps"})
+        if budget is not None and lengths:
+            what = f"a budget chooses the length, and {' and '.join(lengths)} is given as well"
+            raise UsageError(what, "--budget", "give one of the two")
+        if batch_size is not None and "batch_size" in given:
+            raise UsageError("the batch size is to be tried, and is given as well", "--batch-size", "give it once")
+        seconds = None if budget is None else seconds_of(budget, "--budget")
+        return Wishes(seconds, batch_size is not None, time.monotonic() if since is None else since)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What the trials came to: changes of the recipe, their reasons, and the measurements for run.json."""
+
+    changes: tuple[Override, ...] = ()
+    reasons: Facts = field(default_factory=dict)
+    measured: Facts = field(default_factory=dict)
+
+
+def fit(
+    wishes: Wishes,
+    recipe: Recipe,
+    length: Callable[[Recipe], int],
+    data: tuple[Dataset, Division],
+    spec: NetworkSpec,
+    compute: Compute,
+    beside: Path,
+    heed: Callable[[], None],
+) -> Fitted:
+    """Try what is wished for; nothing of the run is touched.
+
+    Args:
+        length: the steps of a recipe on these images.
+        beside: where the run folder will be made.
+
+    Raises:
+        UsageError, OutOfMemory: what is wished for cannot be had.
+    """
+    changes: list[Override] = []
+    reasons: Facts = {}
+    measured: Facts = {}
+    with untouched(compute.torch_device):
+        if wishes.batch:
+            size, why, tried = choose_batch(recipe, data, spec, compute, heed)
+            changes, reasons, measured = [("batch_size", size)], {"batch_size": why}, {"batch_sizes_tried": tried}
+            recipe = override(recipe, changes)
+        if wishes.budget is not None:
+            asked = (wishes.budget, wishes.began, recipe, length(recipe))
+            found = choose_length(*asked, data, spec, compute, beside, heed)
+            changes += found.changes
+            reasons |= found.reasons
+            measured["budget"] = found.facts
+    return Fitted(tuple(changes), reasons, measured)
