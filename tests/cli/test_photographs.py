@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from residual.training import session
 from residual.training.progress import Silent
 from residual.training.recipes import find_recipe
 from tests.cli.conftest import only_error, photograph
+from tests.cli.test_output import shell
 from tests.conftest import shared_folder
 from tests.data.photographs import divided, encoded, fill, photographs, picture
 
@@ -362,3 +364,20 @@ def test_photographs_are_learnt(say, real, here):
     rows = json.loads(say("predict", "run", *held, "--format", "json").out)
     right = sum(row["predictions"][0]["class"] == Path(row["file"]).parent.name for row in rows)
     assert right == round(30 * report["top1"])
+
+
+UNSHARE = shutil.which("unshare")
+
+
+def test_processes_need_no_shared_memory_and_few_open_files(say, photos, here):
+    """/dev/shm of 64 KiB, as containers have it, where a file system may be mounted; 64 open files."""
+    common = ("--set", "steps=2", "--set", "data.threads=1", *PLAIN)
+    assert say("train", "PHOTOS", *common, "--out", "threads").code == 0
+    small = 'mount -t tmpfs -o size=64k none /dev/shm || exit 99; ulimit -n 64; exec "$@"'
+    tried = UNSHARE and subprocess.run([UNSHARE, "-m", "true"], capture_output=True, check=False).returncode == 0
+    line = f"""{UNSHARE} -m bash -c '{small}' bash "$@" """ if tried else 'ulimit -n 64; "$@"'
+    said = shell(line, "train", "PHOTOS", *common, "--set", "data.workers=processes", "--out", "processes")
+    if said.code == 99:
+        pytest.skip("this machine lets no file system be mounted")
+    assert (said.code, said.err) == (0, "")
+    assert model_of(here / "processes") == model_of(here / "threads")

@@ -28,6 +28,7 @@ from residual.data.places import holds_photographs
 from residual.data.preprocessing import Normalisation
 from residual.data.source import Dataset, everything
 from residual.data.splits import divided, stratified
+from residual.data.workers import Workers
 from residual.errors import DataError, argument
 
 Name = Literal["digits", "cifar-10", "cifar-100", "folder"]
@@ -53,7 +54,8 @@ class DataSettings(BaseModel, frozen=True, extra="forbid"):
     quarantine: float = Field(0.01, ge=0, le=0.5, description="share of training files that may be unusable")
     follow_links: bool = Field(False, description="follow links that lead out of the folder")
     group: str | None = Field(None, description="of a table: images with the same value here stay on one side")
-    threads: int = Field(0, ge=0, le=256, description="threads that decode images; 0 is automatic")
+    threads: int = Field(0, ge=0, le=256, description="how many decode images at a time; 0 is automatic")
+    workers: Workers = Field("threads", description="what decodes images: threads or processes; the same pixels")
     sampling: Sampling = Field("natural", description="balanced: every class equally often, its images by turns")
     augment: AugmentSettings = AugmentSettings()
 

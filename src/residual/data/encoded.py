@@ -75,6 +75,22 @@ def read_file(path: Path) -> bytes:
         raise DataError(f"cannot read: {error.strerror}", path, "check the file and its permissions") from None
 
 
+def read_part(path: Path, offset: int, size: int | None) -> bytes:
+    """So many bytes of an archive from an offset on; with no size, a regular file whole.
+
+    Raises:
+        DataError: as `read_file`, or more than 256 MiB.
+        OSError: the archive cannot be read.
+    """
+    if size is None:
+        return read_file(path)
+    if size > FILE_LIMIT:
+        raise DataError(f"{size:,} bytes where at most {FILE_LIMIT:,} are expected", path)
+    with open(path, "rb") as stream:
+        stream.seek(offset)
+        return stream.read(size)
+
+
 @contextmanager
 def opened(data: bytes, where: object) -> Iterator[Image.Image]:
     """An image of one of the allowed formats and sizes; whatever decoding raises becomes a `DataError`."""

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import queue
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from residual.data.checking import nothing
-from residual.data.workers import automatic
-from residual.errors import EnvironmentFault
+from residual.data.workers import automatic, start_module
 
 MEMORY = 2 << 30  # bytes of address space of a process that decodes
 SECONDS = 30.0  # for one file
@@ -53,7 +50,7 @@ class _Child:
 
     def _try(self, line: bytes) -> bytes:
         fresh = self.process is None
-        process = self.process = self.process or _start(self.memory)
+        process = self.process = self.process or start_module("residual.data.examiner", str(self.memory))
         self.late, answer = False, b""
         assert process.stdin is not None  # both are pipes
         assert process.stdout is not None
@@ -78,25 +75,6 @@ class _Child:
                 with contextlib.suppress(OSError):
                     pipe.close()
         return process.wait()
-
-
-def _start(memory: int) -> subprocess.Popen[bytes]:
-    here = str(Path(__file__).resolve().parents[2])
-    paths = [here, *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(paths),
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-    }
-    # -P: a file of the user's own folder is never imported in place of a library.
-    command = [sys.executable, "-P", "-m", "residual.data.examiner", str(memory)]
-    pipe = subprocess.PIPE
-    try:
-        return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, env=environment)
-    except OSError as error:
-        what = f"no process can be started to decode images: {error.strerror}"
-        raise EnvironmentFault(what, sys.executable, "close other programs, or raise the limit of processes") from None
 
 
 def examine_all(

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from residual.data.encoded import FILE_LIMIT, is_grey, opened, orientation, read_file, to_array, upright
+from residual.data.encoded import is_grey, opened, orientation, read_part, to_array, upright
 from residual.errors import DataError
 
 _SUFFIXES = {"PNG": (".png",), "JPEG": (".jpg", ".jpeg"), "WEBP": (".webp",)}
@@ -98,16 +98,6 @@ def _hashes(image: Image.Image) -> dict[str, Any]:
     }
 
 
-def _bytes(path: Path, offset: int, size: int | None) -> bytes:
-    if size is None:
-        return read_file(path)
-    if size > FILE_LIMIT:
-        raise DataError(f"{size:,} bytes where at most {FILE_LIMIT:,} are expected", path)
-    with open(path, "rb") as stream:
-        stream.seek(offset)
-        return stream.read(size)
-
-
 def _limit(memory: int) -> None:
     try:
         import resource
@@ -125,7 +115,7 @@ def main() -> None:
     for line in sys.stdin.buffer:
         asked = json.loads(line)
         try:
-            found = examine(asked["name"], _bytes(Path(asked["file"]), asked["offset"], asked["size"]))
+            found = examine(asked["name"], read_part(Path(asked["file"]), asked["offset"], asked["size"]))
         except MemoryError:
             found = {"fault": "decoding needs more memory than is allowed", "kind": "too large", "sha256": ""}
         except DataError as error:

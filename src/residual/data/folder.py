@@ -29,6 +29,7 @@ from residual.data.reading import FolderSource
 from residual.data.source import Dataset
 from residual.data.splits import divided
 from residual.data.stores import File, shown
+from residual.data.workers import Workers
 from residual.errors import DataError, log
 
 STEP, LARGEST = 32, 224  # image sizes chosen by themselves are multiples of one and at most the other
@@ -49,6 +50,7 @@ class Wishes:
     resize: Resize = "crop"
     interpolation: Interpolation = "bilinear"
     crop: float = 1.0
+    workers: Workers = "threads"
 
 
 @dataclass
@@ -144,6 +146,7 @@ def _source(layout: Layout, part: _Files, wishes: Wishes, channels: int, side: i
         wishes.crop,
         wishes.resize,
         wishes.interpolation,
+        wishes.workers,
     )
 
 

@@ -1,8 +1,8 @@
-"""A source whose images are files, decoded by threads as they are asked for: nothing needs to fit in memory.
+"""Images that are files, decoded by threads or processes as they are asked for: nothing needs to fit in memory.
 
 `read` answers for uint8 NCHW of one size, the pixels `predict` would see, `read_cropped` for crops drawn before
 decoding; `expect` lets the threads begin with images that will be asked for soon. What comes back depends on the
-numbers and the draws alone: not on the count of threads, nor on what was expected.
+numbers and the draws alone: not on the count of threads or processes, nor on what was expected.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from residual.data.checking import KnowingStore, Verdict
+from residual.data.decoders import Order, decoders
 from residual.data.encoded import Encoded, Picture, opened
 from residual.data.geometry import Geometry, Interpolation, Resize
 from residual.data.images import covering, cropped, fitted
-from residual.data.stores import Changed, File, Store, shown
+from residual.data.stores import ArchiveStore, Changed, File, LocatedStore, Store, shown
 from residual.data.windows import Crops
-from residual.data.workers import workers
+from residual.data.workers import Workers, workers
 from residual.files import digest
 
 _TASK = 4  # images a thread takes at a time
@@ -61,6 +62,7 @@ class FolderSource:
         labels: int64 N.
         image_size: (H, W) that all are brought to.
         threads: how many decode at a time; 0 is automatic.
+        workers: whether threads decode, or processes that a thread each waits for; a pack has nothing to decode.
         crop, resize, interpolation: how they are brought to it, as a model's preprocessing has it.
     """
 
@@ -74,6 +76,7 @@ class FolderSource:
     crop: float = 1.0
     resize: Resize = "crop"
     interpolation: Interpolation = "bilinear"
+    workers: Workers = "threads"
     _expected: dict[bytes, _Request] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -134,13 +137,35 @@ class FolderSource:
         pool = workers(self.threads)
 
         def fill(start: int) -> Callable[[], None]:
+            places = range(start, min(start + _TASK, len(numbers)))
+
             def task() -> None:
-                for place in range(start, min(start + _TASK, len(numbers))):
+                for place in self._left(places, numbers, crops, pixels):
                     pixels[place] = self._one(numbers[place], crops, place).numpy()
 
             return task
 
         return _Request(pixels, [pool.submit(fill(start)) for start in range(0, len(numbers), _TASK)])
+
+    def _left(
+        self, places: Sequence[int], numbers: Sequence[int], crops: Crops | None, pixels: NDArray[np.uint8]
+    ) -> list[int]:
+        """The places that no other process has filled: all, or those of images that it could not make.
+
+        These are made here, which tells in words what is wrong with them.
+        """
+        if self.workers == "threads" or not isinstance(self.store, LocatedStore):
+            return [*places]
+        orders = [self._order(self.store, numbers[place], crops, place) for place in places]
+        filled = decoders().decode(orders, [pixels[place] for place in places])
+        return [place for place, done in zip(places, filled, strict=True) if not done]
+
+    def _order(self, store: LocatedStore, number: int, crops: Crops | None, place: int) -> Order:
+        file = self.files[number]
+        path, offset = store.locate(file)
+        size = file.size if isinstance(store, ArchiveStore) else None
+        what = [str(path), offset, size, self.verdicts[number].sha256, self.channels, self.image_size, self.geometry]
+        return store.say(file.path), [*what, None if crops is None else crops[place]]
 
     def _one(self, number: int, crops: Crops | None, place: int) -> Tensor:
         with self._picture(number) as (picture, where):

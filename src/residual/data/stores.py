@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from residual.data.encoded import FILE_LIMIT, read_file
 from residual.errors import DataError
@@ -60,6 +60,13 @@ class Store(Protocol):
     def say(self, path: str) -> str:
         """What a person would call the file."""
         ...
+
+
+@runtime_checkable
+class LocatedStore(Store, Protocol):
+    """A store that can say in which file, and where in it, the bytes of an image lie."""
+
+    def locate(self, file: File) -> tuple[Path, int]: ...
 
 
 def shown(path: str) -> str:

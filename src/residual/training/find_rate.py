@@ -149,7 +149,7 @@ def _run(name: str) -> RunFolder | None:
 
 def _refuse_changed(asked: Iterable[Override], run: RunFolder) -> None:
     """The weights of a run fit its own network and images alone."""
-    free = ("data.path", "data.threads", "data.augment.")
+    free = ("data.path", "data.threads", "data.workers", "data.augment.")
     fixed = [path for path, _ in asked if path.startswith(("network.", "data.")) and not path.startswith(free)]
     if fixed:
         raise UsageError(f"a run keeps its own {', '.join(fixed)}", run.path, "leave it out, or name a recipe")

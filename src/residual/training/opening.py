@@ -43,7 +43,7 @@ def run_identity(facts: Facts) -> str:
     """
     recipe = {k: v for k, v in facts["recipe"].items() if k not in ("compute", "checkpoint")}
     data = {"name": facts["data"]["name"], "checksums": facts["data"]["checksums"]}
-    recipe["data"] = {k: v for k, v in recipe["data"].items() if k not in ("path", "threads")}
+    recipe["data"] = {k: v for k, v in recipe["data"].items() if k not in ("path", "threads", "workers")}
     whole = {"recipe": recipe, "network": facts["network"], "data": data, "steps": facts["chosen"]["steps"]}
     if facts.get("settled"):  # runs of older releases have none, and keep their identity
         whole["settled"] = facts["settled"]

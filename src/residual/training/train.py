@@ -41,7 +41,7 @@ from residual.training.weighing import class_weights, weight_facts
 
 SAFE = ("compute.", "checkpoint.")
 """What may be changed on resume, with `override_safe`: the same figures up to rounding."""
-MOVED = ("data.path", "data.threads", "source", "departures")
+MOVED = ("data.path", "data.threads", "data.workers", "source", "departures")
 """What may be changed freely: the data may have moved, and its checksums say whether it is the same; and words."""
 
 
