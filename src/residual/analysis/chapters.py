@@ -65,6 +65,7 @@ def figures_table(run: RunReport) -> Html:
 def _protocol(facts: Facts) -> str:
     """The protocol of a finished run in words."""
     watched = "watched by epoch for the curves" if facts.get("watched_test") else "not looked at before the end"
+    watched = facts.get("test", watched)
     return (
         f"training {facts.get('training')}; {facts.get('view')} view; weights of the {facts.get('weights')}; "
         f"chosen by figures: {facts.get('selection')}; test images {watched}"

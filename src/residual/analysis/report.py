@@ -166,7 +166,7 @@ def read_report(
     """Read the runs and let their models answer. A damaged run is named and hides no other.
 
     Args:
-        split: the images to judge by; without it, those of the test, or of the validation where there is no test.
+        split: the images to judge by; without it, those of the test, or of the validation where no test was read.
         data: where the images are, if not where they were at training.
         stated: tells the settings that the recipe of a `run.json` states itself; what it leaves out is a default.
         progress: told the run, and how many images of how many are done.
@@ -269,9 +269,12 @@ def _answered(
     report: RunReport, run: RunFolder, split: Split | None, data: str | None, device: str, progress: Progress
 ) -> RunReport:
     """The report with the answers of the run's model, or with the reason why there are none."""
-    chosen = split or ("test" if report.data.get("test") else "validation")
+    unread = run.facts()["recipe"].get("evaluation", {}).get("test") is False
+    chosen = split or ("test" if report.data.get("test") and not unread else "validation")
     missing = list(report.missing)
-    if not report.data.get("test"):
+    if unread:
+        missing.append("This run does not read the test images (evaluation.test), so none are shown unless asked for.")
+    elif not report.data.get("test"):
         missing.append("The data of this run have no test images.")
     if not report.data.get(chosen):
         missing.append(f"The run has no {chosen} images, so there is nothing to judge the classes by.")

@@ -118,7 +118,8 @@ def say_result(folder: RunFolder, log: str) -> None:
     title = f"finished: step {result['steps']:,}{early}, single view, {result['seconds']:.0f} s"
     console().print(scores_table(title, rows))
     if "test" not in result["final"]:
-        print("there are no test images: the figure is that of the held-out validation images")
+        why = "the test images were not read" if result["data"]["test"] else "there are no test images"
+        print(f"{why}: the figure is that of the held-out validation images")
     if folder.curves_path.exists():
         print(printable(f"curves   {folder.curves_path}"))
     print(printable(f"model    {folder.model_path}"))

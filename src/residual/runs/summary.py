@@ -73,7 +73,8 @@ def _splits(facts: Facts, finished: bool) -> list[str]:
     """The splits the records can hold by now; for one they do not hold, all of them would have to be read."""
     data, evaluation = facts["data"], facts["recipe"].get("evaluation", {})
     watched = finished or evaluation.get("watch_test", True)
-    there = {"validation": data.get("validation", 1), "test": data.get("test", 1) and watched}
+    read = evaluation.get("test", True) and watched
+    there = {"validation": data.get("validation", 1), "test": data.get("test", 1) and read}
     return [split for split in SPLITS if there[split]]
 
 

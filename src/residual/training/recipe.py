@@ -12,7 +12,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, Field, PlainValidator, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    PlainValidator,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 
 from residual.data.balance import Weighing
@@ -49,6 +57,7 @@ class LossSettings(BaseModel, frozen=True, extra="forbid"):
 
 class EvaluationSettings(BaseModel, frozen=True, extra="forbid"):
     every_epochs: float = Field(1.0, gt=0, le=1e6, description="epochs between validations")
+    test: bool = Field(True, description="read the test images at the last step")
     watch_test: bool = Field(False, description="also record the test set by epoch, for figures; nothing reads it")
     batch_size: int = Field(500, ge=1, le=100_000)
     precise_statistics: int = Field(
@@ -76,6 +85,13 @@ class EvaluationSettings(BaseModel, frozen=True, extra="forbid"):
         best: Metric | None = None if self.best == "none" else self.best
         watched: Metric | None = (best or "top1") if self.patience_on == "auto" else self.patience_on
         return best, watched if self.patience else None
+
+    @field_validator("watch_test")
+    @classmethod
+    def _only_what_is_read(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and not info.data.get("test", True):
+            raise ValueError("the test images are not read at all where evaluation.test is false, leave one out")
+        return value
 
 
 class CheckpointSettings(BaseModel, frozen=True, extra="forbid"):

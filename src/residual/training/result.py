@@ -35,6 +35,7 @@ def protocol(recipe: Facts, data: Facts, best: Facts | None = None) -> Facts:
         "weights": kept,
         "selection": ", ".join(choices) or "none",
         "watched_test": recipe["evaluation"]["watch_test"],
+        **({} if recipe["evaluation"].get("test", True) else {"test": "not read"}),
     }
 
 

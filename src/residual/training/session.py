@@ -169,7 +169,7 @@ class Session:
             self._record(event_record(event, self.state.step, error))
 
     def evaluate(self) -> None:
-        """Validate where that is due; the test set is read at the last step, or under `watch_test`."""
+        """Validate where that is due; the test set is read at the last step, if at all, or under `watch_test`."""
         step = self.state.step
         while self.journal.evaluated != step and self.due(step):
             final = step == self.end
@@ -192,7 +192,8 @@ class Session:
         jobs: list[tuple[Any, Any, Tensor]] = []
         if len(self.division.validation):
             jobs.append(("validation", self.dataset.held, self.division.validation))
-        if len(self.dataset.test) and (final or self.recipe.evaluation.watch_test):
+        settings = self.recipe.evaluation
+        if settings.test and len(self.dataset.test) and (final or settings.watch_test):
             jobs.append(test)
         with self.judged_weights():
             if final and not self._measure_statistics():
@@ -206,7 +207,7 @@ class Session:
         if not final:
             return found
         kept = [kept_record("validation", self.state.step, self.best.metric, self.best.facts(), self.best.scores)]
-        if len(self.dataset.test):
+        if settings.test and len(self.dataset.test):
             judged: Facts | None = found[-1]
             if self.best.step != self.state.step:
                 with self.kept_weights():
