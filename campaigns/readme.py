@@ -97,6 +97,54 @@ def _listing(result: Facts) -> tuple[str, str, str]:
     return f"`residual runs` with {result['runs']:,} runs of {result['records']} records, with start-up", figure, "-"
 
 
+def _ga001(result: Facts) -> tuple[str, str, str]:
+    study, settings = result["study"], result["settings"]
+    counts, best = study["counts"], study["best"]
+    what = (
+        f"`ga-001` as seed 001 has it: {study['population']} individuals, {study['generations']} generations, "
+        f"{settings['network']}, {settings['optimiser']}, space `{settings['space']}`, {settings['epochs']:g} epochs "
+        f"of {settings['limit'] or 50_000:,} images, the test set unread"
+    )
+    figure = (
+        f"{counts['trained']} trained, {counts['failed']} failed (momentum of 1 and more); best validation top-1 "
+        f"{_percent(best['fitness'])} (individual {best['number']}), {study['seconds'] / 60:.0f} min of training"
+    )
+    return what, figure, f"search seed {study['seed']}"
+
+
+def _comparison(result: Facts) -> tuple[str, str, str]:
+    what = (
+        f"searches compared: {result['recipe']['network']['name']}, {result['recipe']['data']['limit']:,} images, "
+        f"{result['recipe']['epochs']:g} epochs, {result['trainings']} trainings a search, test top-1 of the winners "
+        f"with {result['fresh']} fresh seeds, mean ± deviation of {result['searches']} searches"
+    )
+    arms = [
+        f"{arm} {100 * mean['mean']:.2f} ± {100 * mean['std']:.2f} %"
+        for arm, means in result["means"].items()
+        if (mean := means["top1"]) is not None
+    ]
+    shown = [
+        one["verdict"]
+        for one in result["differences"]
+        if " is better " in one["verdict"] or " is worse " in one["verdict"]
+    ]
+    words = "; ".join(shown) or f"none of {len(result['differences'])} differences was shown"
+    return what, f"{', '.join(arms)}; {words}", f"search seeds 0 to {result['searches'] - 1}"
+
+
+def _tuning_kill(result: Facts) -> tuple[str, str, str]:
+    figures = []
+    for name in ("sqlite", "postgresql"):
+        found = result[name]
+        if "studies" in found:
+            same = sum(row["equal"] for row in found["studies"])
+            figures.append(
+                f"{name}: {found['kills']} kills, {same} of {len(found['studies'])} studies as if left alone"
+            )
+    workers, seed = result["sqlite"]["workers"], result["sqlite"]["seed"]
+    return f"{workers} workers of a search, kill -9 at random instants", "; ".join(figures), f"kill seed {seed}"
+
+
 def _fresh(result: Facts) -> tuple[str, str, str]:
     figure = (
         f"{result['demo']['seconds']:.0f} s and {result['test']['seconds']:.0f} s ({result['tests']['passed']} tests)"
@@ -114,6 +162,9 @@ ROWS: dict[str, Callable[[Facts], tuple[str, str, str]]] = {
     "damage": _damage,
     "train-throughput": _throughput,
     "runs-listing": _listing,
+    "ga001-resnet-20-sgd-seed001-seed0": _ga001,
+    "comparison": _comparison,
+    "tuning-kill": _tuning_kill,
 }
 
 

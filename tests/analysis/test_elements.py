@@ -116,3 +116,12 @@ def test_a_large_confusion_is_a_picture_with_its_pixels_within():
     (image,) = Page(svg).every("image")
     assert str(image["href"]).startswith("data:image/png;base64,")
     assert " " not in str(image["href"])
+
+
+def test_a_small_confusion_names_its_classes_letter_by_letter():
+    import numpy
+
+    names = ["cat", "$x_1$", "<b>"]
+    svg = inline_svg(confusion_picture(numpy.eye(3, dtype=numpy.int64), names, "inline"), "c", "Confusion")
+    texts = Page(svg).texts
+    assert [texts.count(name) for name in names] == [2, 2, 2]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from campaigns import comparison, tuning_kill
+from campaigns import comparison, readme, running, tuning_kill
 from campaigns.ga001 import search, wish
-from residual.tuning.rows import Snapshot
+from residual.runs.folder import RunFolder
 from residual.tuning.study import Wish
 
 SMALL = (
@@ -21,8 +22,6 @@ SMALL = (
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RESIDUAL_RUNS", str(tmp_path / "runs"))
-    monkeypatch.setattr(comparison, "ROOT", tmp_path)
-    monkeypatch.setattr(comparison, "FAST", "digits")
 
 
 def test_workers_killed_at_random_instants_leave_the_study_as_it_is_in_peace() -> None:
@@ -47,29 +46,24 @@ def test_the_seeds_search_is_what_the_seed_says() -> None:
     assert "folder" not in found
 
 
-def test_the_comparison_gives_every_arm_the_same_trainings_and_fresh_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comparison, "SEARCHES", ("random",))
-    found = comparison.compare(SMALL[:-1], 1, (2, 1), 1, SMALL[-1:])
-    assert [row["trainings"] for row in found["rows"]] == [3, 3]
-    assert [len(row["test_top1"]) for row in found["rows"]] == [1, 1]
-    assert found["verdicts"][0].startswith("random: no difference from the default recipe was shown")
-    assert comparison.compare(SMALL[:-1], 1, (2, 1), 1, SMALL[-1:]) == found, "gone on with: nothing is trained again"
-
-
-def test_verdicts_say_what_the_intervals_carry() -> None:
-    figures = {"a": [0.02, 0.021, 0.019], "b": [-0.02, -0.021, -0.019], "c": [0.02, -0.02, 0.01], "d": [0.3]}
-    better, worse, open_, single = comparison.verdict({name: comparison.interval(v) for name, v in figures.items()})
-    assert better == "a: better than the default recipe by +2.00 points"
-    assert worse == "b: worse than the default recipe by -2.00 points"
-    assert "no difference" in open_
-    assert "no difference" in single
-
-
-def test_ranks_share_ties_and_spearman_is_theirs() -> None:
-    assert comparison.ranks([0.3, 0.1, 0.3, 0.9]) == [2.5, 1.0, 2.5, 4.0]
-    assert comparison.spearman([1, 2, 3, 4], [10, 20, 30, 25]) == pytest.approx(0.8)
-    assert comparison.spearman([1, 1, 1], [1, 2, 3]) is None
-
-
-def test_the_winner_is_the_best_of_the_allowed_trainings() -> None:
-    assert comparison.winner(Snapshot((), ()), 35) is None
+def test_two_workers_share_a_comparison_and_train_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "results").mkdir()
+    for module in (running, comparison):
+        monkeypatch.setattr(module, "RESULTS", tmp_path / "results")
+    asked = "--recipe digits --limit 100 --epochs 1 --arms default,random --population 2 --generations 0 --searches 2"
+    more = ["--fresh", "1", "--proxy", "0", "--workers", "2", "--device", "cpu", "--set", "network.widths=[4, 8, 16]"]
+    assert comparison.main([*asked.split(), *more]) == 0
+    result = json.loads((tmp_path / "results/comparison.json").read_bytes())
+    assert [row["trainings"] for row in result["rows"]] == [2, 2, 2, 2]
+    assert (result["kind"], result["campaign"], result["workers"]) == ("campaign", "comparison", 2)
+    assert (tmp_path / "results/comparison.html").read_bytes().startswith(b"<!doctype html>")
+    runs = [RunFolder(path.parent) for path in (tmp_path / "runs").rglob("run.json")]
+    assert len(runs) == 2 * 2 * 2 + 2 * 2
+    assert [run.name for run in runs if sum(e["event"] == "began" for e in run.sessions()) != 1] == []
+    assert "Traceback" not in capfd.readouterr().err
+    what, figure, chance = readme.ROWS["comparison"](result)
+    assert "1 epochs, 2 trainings a search" in what
+    assert "none of 1 differences was shown" in figure
+    assert chance == "search seeds 0 to 1"

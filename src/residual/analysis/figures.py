@@ -27,6 +27,7 @@ from residual.analysis.style import (
     WRONG,
     Kind,
     literal,
+    name_ticks,
     picture_format,
     rendered,
     style,
@@ -94,9 +95,7 @@ def confusion_picture(confusion_KK: Array, names: Sequence[str], kind: Kind) -> 
         axes.grid(False)
         if classes <= MOST_NAMES:
             for axis, turn in ((axes.xaxis, 90), (axes.yaxis, 0)):
-                axis.set_ticks(range(classes), ["-"] * classes, rotation=turn)
-                for text, name in zip(axis.get_ticklabels(), names, strict=True):
-                    literal(text, name, longest=16)
+                name_ticks(axis, names, longest=16, rotation=turn)
         axes.set_xlabel("predicted class" if classes <= MOST_NAMES else "predicted class, by number")
         axes.set_ylabel("true class" if classes <= MOST_NAMES else "true class, by number")
         return rendered(figure, kind)

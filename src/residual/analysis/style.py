@@ -7,7 +7,7 @@ users are drawn as they are: no mathematics, no markup, a box for what no font h
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from residual.errors import UsageError
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
     from matplotlib.text import Text
 
@@ -79,11 +81,20 @@ def shortened(text: str, longest: int = LONGEST_NAME) -> str:
 
 def literal(text: Text, words: str, longest: int = LONGEST_NAME) -> None:
     """Set words as they are: `$` is a dollar, and a letter that no font here has becomes a box."""
+    text.set_text(_drawable(words, longest, text.get_fontweight()))
+
+
+def name_ticks(axis: Axis, names: Sequence[str], longest: int = LONGEST_NAME, **look: Any) -> None:
+    """Names at 0, 1, 2 ... along an axis, drawn as they are."""
+    axis.set_ticks(range(len(names)), [_drawable(name, longest, "normal") for name in names], **look)
+
+
+def _drawable(words: str, longest: int, weight: str | int) -> str:
     from matplotlib import rcParams
 
-    known = _letters(tuple(rcParams["font.sans-serif"]), text.get_fontweight())
+    known = _letters(tuple(rcParams["font.sans-serif"]), weight)
     words = shortened(words, longest)
-    text.set_text("".join(letter if letter in known else "\N{REPLACEMENT CHARACTER}" for letter in words))
+    return "".join(letter if letter in known else "\N{REPLACEMENT CHARACTER}" for letter in words)
 
 
 @cache
@@ -111,6 +122,15 @@ def style(kind: Kind = "png") -> Iterator[None]:
             settings |= {"svg.fonttype": "none", "font.size": 9.5, "legend.fontsize": 9}
         matplotlib.rcParams.update(settings)
         yield
+
+
+def plain_ticks(axes: Axes) -> None:
+    """0.001 rather than a power of ten on a logarithmic axis."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    if axes.get_yscale() == "log":
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def rendered(figure: Figure, kind: Kind) -> bytes:

@@ -12,7 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from residual.analysis.style import BLUE, GREY, PALETTE, RED, literal, picture_format, rendered, style
+from residual.analysis.style import (
+    BLUE,
+    GREY,
+    PALETTE,
+    RED,
+    literal,
+    name_ticks,
+    picture_format,
+    plain_ticks,
+    rendered,
+    style,
+)
 from residual.files import replace_file
 
 MOST_GENES = 11
@@ -97,25 +108,14 @@ def _draw_gene(axes: Any, found: History, name: str) -> None:
     values = list(found.genes[name])
     if found.scales[name] == "choice":
         words = sorted({str(value) for value in values})
-        axes.set_yticks(range(len(words)), ["-"] * len(words))
-        for text, word in zip(axes.get_yticklabels(), words, strict=True):
-            literal(text, word)
+        name_ticks(axes.yaxis, words)
         values = [words.index(str(value)) for value in values]
         axes.set_ylim(-0.5, len(words) - 0.5)
     else:
         axes.set_yscale(found.scales[name])
-        _plain_ticks(axes)
+        plain_ticks(axes)
     for number, value, rank in zip(found.numbers, values, found.rank, strict=True):
         axes.plot([number], [value], marker="o", markersize=4, color=BLUE, alpha=0.15 + 0.85 * rank)
     if found.winner is not None:
         axes.plot([found.winner], [values[found.winner]], marker="o", markersize=9, color=RED, fillstyle="none")
     axes.set_xlabel("individual")
-
-
-def _plain_ticks(axes: Any) -> None:
-    """0.001 rather than a power of ten on a logarithmic axis."""
-    from matplotlib.ticker import FuncFormatter, NullFormatter
-
-    if axes.get_yscale() == "log":
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.yaxis.set_minor_formatter(NullFormatter())

@@ -1,4 +1,4 @@
-"""`residual study show`."""
+"""`residual study`: its verbs, and `show`."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from typing import Annotated, Any
 import cyclopts
 from cyclopts import Parameter
 
+from residual.cli.study_compare import compare
 from residual.cli.study_seeds import seeds
 from residual.cli.text import printable
 
-study = cyclopts.App(name="study", help="Studies: trainings over several seeds, and those that `residual tune` made.")
+study = cyclopts.App(name="study", help="Studies: several seeds, searches, and searches compared.")
 study.command(seeds)
+study.command(compare)
 MOST_ROWS = 200
 
 

@@ -1,0 +1,190 @@
+"""`residual study compare`."""
+
+from __future__ import annotations
+
+import json as json_
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from residual.cli.asked import asked
+from residual.cli.text import Whole, printable
+
+if TYPE_CHECKING:
+    from residual.files import Facts
+    from residual.studies.comparison import Labour
+
+Many = Annotated[list[str], Parameter(allow_repeating=True, negative=())]
+
+
+def compare(
+    recipe: str | None = None,
+    /,
+    *,
+    study: str | None = None,
+    arms: str | None = None,
+    space: str | None = None,
+    gene: Many | None = None,
+    population: Whole | None = None,
+    generations: Whole | None = None,
+    searches: Whole | None = None,
+    fresh: Whole | None = None,
+    proxy: Whole | None = None,
+    longer: float | None = None,
+    data: str | None = None,
+    epochs: float | None = None,
+    batch_size: Whole | None = None,
+    network: str | None = None,
+    set: Many | None = None,
+    device: str | None = None,
+    storage: str | None = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Compare searches with each other and with the recipe as it is, at an equal number of trainings and steps.
+
+    The best of each search by validation is trained anew with fresh seeds, and the test images are read of these alone,
+    once. Interrupt it as you like; the same command goes on, and given again beside it, joins the work.
+
+    Parameters
+    ----------
+    recipe
+        A named recipe, a recipe.toml file, or a folder of photographs; without it, a small one of the embedded digits.
+    study
+        The comparison's name; it lies in runs/NAME, its searches are the studies NAME-ARM-SEED. Without it, a new one.
+    arms
+        Those to be compared, as in `default,random,tpe,ga-001,ga`: the recipe repeated with other seeds is `default`.
+    space
+        default or seed001, as in `residual tune`.
+    gene
+        A setting to search, as in `residual tune`.
+    population
+        Individuals of a generation, those that survive included.
+    generations
+        Generations bred after the first.
+    searches
+        Search seeds of every arm.
+    fresh
+        Fresh seeds with which each winner is trained anew.
+    proxy
+        Random settings that are trained for long as well, to see whether the short training ranks them likewise.
+    longer
+        How many times as long.
+    data
+        The folder or archive with the images.
+    epochs
+        Passes over the training images, of every training.
+    batch_size
+        Images per step.
+    network
+        A named network.
+    set
+        Any setting by path.
+    device
+        The device of this worker.
+    storage
+        postgresql://USER@HOST/DATABASE for the searches' ledgers; without it $RESIDUAL_STORAGE, else files under runs.
+    json
+        One JSON value instead of lines and tables; the page is written all the same.
+    """
+    from residual.environment import check_versions
+    from residual.tuning import need_optuna
+
+    check_versions()
+    need_optuna()
+    from residual.errors import argument
+    from residual.studies.comparison import compare as work
+    from residual.studies.contest import Asked
+    from residual.studies.findings import findings
+    from residual.tuning.individual import FREE
+    from residual.tuning.study import free_name
+
+    changes = asked(set, data=data, epochs=epochs, batch_size=batch_size, network=network, device=device)
+    wanted = Asked(
+        recipe,
+        tuple((path, value) for path, value in changes if not path.startswith("compute.")),
+        None if arms is None else tuple(arm.strip() for arm in arms.split(",")),
+        space,
+        tuple(gene or []),
+        population,
+        generations,
+        searches,
+        fresh,
+        proxy,
+        longer,
+    )
+    own = tuple((path, value) for path, value in changes if path.startswith(FREE))
+    address = storage or os.environ.get("RESIDUAL_STORAGE")
+    tell = (lambda unit, event: None) if json else say
+    labour = work(study or free_name("compare"), wanted, storage=address, own=own, tell=tell)
+    found = findings(labour)
+    page = write(labour, found, f"residual study compare --study {argument(labour.contest.name)}")
+    if json:
+        print(json_.dumps(found | {"page": str(page)}))
+        return 0
+    _table(found)
+    for line in found["verdicts"]:
+        print(printable(line))
+    print(printable(f"page     {page}"))
+    return 0
+
+
+def write(labour: Labour, found: Facts, command: str) -> Path:
+    """Write the findings and their page into the comparison's folder; returns the page.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    from residual.analysis.comparison_page import comparison_page
+    from residual.files import readable, replace_file
+    from residual.studies.contest import FOUND, PAGE
+
+    folder = labour.contest.folder
+    replace_file(folder / FOUND, readable(found))
+    replace_file(folder / PAGE, comparison_page(found, command))
+    return folder / PAGE
+
+
+def say(unit: str, event: dict[str, Any]) -> None:
+    """An event of a unit in a line or some; of a search those of `residual tune`."""
+    from residual.cli.tune import describe
+
+    for line in describe_training(event) if event["kind"] == "training" else describe(event):
+        print(printable(f"{unit}: {line.strip()}"), flush=True)
+
+
+def describe_training(event: dict[str, Any]) -> list[str]:
+    match event["event"]:
+        case "begun":
+            return ["training"]
+        case "failed":
+            return [f"failed: {event['reason']}"]
+    return [f"{'test' if event['test'] else 'validation'} top-1 {event['top1']:.2%}"]
+
+
+def _table(found: Facts) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from residual.cli.words import console
+
+    title = (
+        f"{found['name']}: {found['trainings']} trainings a search, {found['searches']} searches an arm, winners anew"
+    )
+    table = Table(title=Text(printable(title)), title_justify="left")
+    for column in ("arm", "test top-1", "top-3", "top-5", "loss", "validation top-1", "fitness was"):
+        table.add_column(column, justify="left" if column == "arm" else "right")
+    for arm, means in found["means"].items():
+        fitness = [row["fitness"] for row in found["rows"] if row["arm"] == arm and row["fitness"] is not None]
+        cells = [_pair(means[name], name == "loss") for name in ("top1", "top3", "top5", "loss", "validation_top1")]
+        table.add_row(arm, *cells, f"{100 * sum(fitness) / len(fitness):.2f} %" if fitness else "-")
+    console().print(table)
+
+
+def _pair(mean: Facts | None, loss: bool) -> str:
+    if mean is None:
+        return "-"
+    scale, digits, unit = (1, 4, "") if loss else (100, 2, " %")
+    spread = "" if mean["std"] is None else f" ± {scale * mean['std']:.{digits}f}"
+    return f"{scale * mean['mean']:.{digits}f}{spread}{unit}"

@@ -1,0 +1,277 @@
+"""Searches compared with each other and with going without, at an equal number of trainings of equal length.
+
+The default recipe is repeated with other seeds; every search has several search seeds. Of each arm's best by validation
+fresh seeds are trained, and of these alone the test images are read, once. Before that, if asked, some random settings
+are trained for long as well (Spearman), to see whether the short training ranks them as the long one does.
+
+The work is cut into units: a search, or one training. A worker holds the lock of the unit it works on, so any number of
+workers may join at any time, and what a dead one left is gone on with. Where every unit is held, a worker helps with a
+search, whose individuals several may train.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from residual.chance import stream
+from residual.errors import Interrupted, NonFiniteError, StorageError, UsageError, argument
+from residual.files import Facts, lock, readable, replace_file, storage
+from residual.runs.folder import RunFolder
+from residual.studies.contest import DEFAULT, LOCKS, Asked, Contest, open_contest
+from residual.training.progress import Listener, Silent
+from residual.training.recipe import Override, override
+from residual.training.train import resume, train
+from residual.tuning.heard import Heard
+from residual.tuning.individual import FREE
+from residual.tuning.rows import Individual, Snapshot
+from residual.tuning.space import Genes
+from residual.tuning.study import Wish, open_study, tune
+from residual.tuning.summary import summarise
+
+Tell = Callable[[str, Facts], None]
+"""Told the name of a unit and what happened in it."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What came of one training: its run, or the reason why there is none."""
+
+    run: RunFolder | None
+    reason: str | None = None
+
+    def final(self, split: str) -> Facts | None:
+        """Loss, top-1, top-3 and top-5 of a split at the last step; None where the training failed."""
+        result = None if self.run is None else self.run.result()
+        return None if result is None else result["final"].get(split)
+
+
+class Unit(NamedTuple):
+    """A piece of work; `several` workers may share it."""
+
+    name: str
+    work: Callable[[], None]
+    several: bool
+
+
+@dataclass
+class Labour:
+    """One worker on a comparison, and what of its own it trains with."""
+
+    contest: Contest
+    own: tuple[Override, ...] = ()
+    storage: str | None = None
+    tell: Tell = lambda unit, event: None
+    listener: Listener = field(default_factory=Silent)
+    _closed: dict[str, Facts] = field(default_factory=dict)
+
+    # -- single trainings --------------------------------------------------------------------------------
+
+    def proxy_genes(self, number: int) -> Genes:
+        return self.contest.space.draw(stream(0, "tuning", "proxy", number))
+
+    def proxy_changes(self, number: int, long: bool) -> list[Override]:
+        recipe = self.contest.recipe
+        name, length = ("epochs", recipe.epochs) if recipe.steps is None else ("steps", recipe.steps)
+        more = float(length or 1) * self.contest.facts["longer"]
+        stretched = [(name, more if name == "epochs" else round(more))] if long else []
+        return [*self.contest.base(False), *self.contest.space.overrides(self.proxy_genes(number)), *stretched]
+
+    def repeat_changes(self, search: int, number: int) -> list[Override]:
+        return [*self.contest.base(False), ("seed", 1000 * (search + 1) + number)]
+
+    def fresh_changes(self, search: int, number: int, genes: Facts) -> list[Override]:
+        return [*self.contest.base(True), *genes.items(), ("seed", 500_000 + 1000 * search + number)]
+
+    def _own(self) -> list[Override]:
+        """A worker's own settings, with the precision of the comparison: else each training would measure it."""
+        given = any(path == "compute.precision" for path, _ in self.own)
+        return [*self.own] if given else [("compute.precision", self.contest.facts["precision"]), *self.own]
+
+    def _path(self, name: str) -> Path:
+        return self.contest.folder / name
+
+    def trained(self, name: str) -> Trained | None:
+        """What came of a training; None where it is not finished."""
+        run = RunFolder(self._path(name))
+        if (run.path / "run.json").is_file() and run.result() is not None:
+            return Trained(run)
+        note = self._path(f"{name}.failed.json")
+        return Trained(None, json.loads(note.read_bytes())["reason"]) if note.is_file() else None
+
+    def _train(self, name: str, changes: list[Override]) -> None:
+        if self.trained(name) is not None:
+            return  # another worker was quicker
+        path, own = self._path(name), self._own()
+        self.tell(name, {"kind": "training", "event": "begun"})
+        try:
+            if (path / "run.json").is_file():
+                run = resume(path, set=own, override_safe=True, listener=self.listener)
+            else:
+                command = f"residual study compare --study {argument(self.contest.name)}"
+                run = train(
+                    self.contest.recipe, set=[*changes, *own], out=path, listener=self.listener, command=command
+                )
+        except (UsageError, NonFiniteError) as error:  # as in a search: the settings' own fault
+            replace_file(self._path(f"{name}.failed.json"), readable({"reason": str(error)}))
+            self.tell(name, {"kind": "training", "event": "failed", "reason": str(error)})
+            return
+        final = (run.result() or {})["final"]
+        figure = final.get("test") or final["validation"]
+        self.tell(name, {"kind": "training", "event": "complete", "top1": figure["top1"], "test": "test" in final})
+
+    # -- searches ----------------------------------------------------------------------------------------
+
+    def study(self, arm: str, search: int) -> str:
+        """The name of a search's study."""
+        return f"{self.contest.name}-{arm}-{search}"
+
+    def wish(self, arm: str, search: int) -> Wish:
+        facts = self.contest.facts
+        genes = tuple(gene.text() for gene in self.contest.space.genes)
+        size = {"population": facts["population"], "generations": facts["generations"], "seed": search}
+        base = self.contest.base(False)
+        return Wish(override(self.contest.recipe, base), (), sampler=arm, genes=genes, **size)
+
+    def _search(self, arm: str, search: int) -> None:
+        name, own = self.study(arm, search), self._own()
+        tell = functools.partial(self.tell, name)
+        tune(name, self.wish(arm, search), storage=self.storage, own=own, tell=tell, listener=self.listener).close()
+
+    def searched(self, arm: str, search: int) -> Facts | None:
+        """A finished search in plain values: its summary and the best of its allowed trainings; None before its end."""
+        name = self.study(arm, search)
+        if name not in self._closed:
+            try:
+                study = open_study(name, self.storage)
+            except (UsageError, StorageError):
+                return None  # not begun, or just being begun; what is damaged is told by who works on it
+            try:
+                found = summarise(study)
+                best = winner(study.read(), self.contest.trainings)
+            finally:
+                study.close()
+            if found["status"] != "finished":
+                return None
+            genes = None if best is None else dict(zip(self.contest.space.paths, best.genes, strict=True))
+            self._closed[name] = found | {"winner": None if best is None else best.number, "winner_genes": genes}
+        return self._closed[name]
+
+    def best(self, arm: str, search: int) -> Facts | None:
+        """The settings that an arm arrives at in one search: none for the default, None where all of it failed."""
+        if arm == DEFAULT:
+            return {}
+        found = self.searched(arm, search)
+        genes = None if found is None else found["winner_genes"]
+        return None if genes is None else dict(genes)
+
+    # -- the units ---------------------------------------------------------------------------------------
+
+    def units(self) -> Iterator[Unit]:
+        """What is not done and can be begun, in the order in which it is best begun."""
+        facts = self.contest.facts
+        for number in range(facts["proxy"]):
+            for tail in ("short", "long"):
+                yield from self._single(f"proxy-{number}-{tail}", self.proxy_changes(number, tail == "long"))
+        for search in range(facts["searches"]):
+            for arm in facts["arms"]:
+                if arm == DEFAULT:
+                    for n in range(self.contest.trainings):
+                        yield from self._single(f"{DEFAULT}-{search}-{n}", self.repeat_changes(search, n))
+                elif self.searched(arm, search) is None:
+                    yield Unit(self.study(arm, search), functools.partial(self._search, arm, search), True)
+        for search in range(facts["searches"]):
+            for arm in facts["arms"]:
+                genes = self.best(arm, search)
+                for n in range(facts["fresh"] if genes is not None else 0):
+                    yield from self._single(f"winner-{arm}-{search}-{n}", self.fresh_changes(search, n, genes or {}))
+
+    def _single(self, name: str, changes: list[Override]) -> Iterator[Unit]:
+        if self.trained(name) is None:
+            yield Unit(name, functools.partial(self._train, name, changes), False)
+
+    def run(self) -> None:
+        """Work until nothing is left.
+
+        Raises:
+            Interrupted: SIGINT or SIGTERM; what is at work is saved, and the same command goes on.
+        """
+        locks = self._path(LOCKS)
+        with storage(locks):
+            locks.mkdir(parents=True, exist_ok=True)
+        with Heard() as signals:
+            pause = 0.1
+            while True:
+                busy: list[Unit] = []
+                for unit in self.units():
+                    if signals:
+                        raise self.stopped(int(signals.number or 2))
+                    if self._do(unit, locks):
+                        break
+                    busy.append(unit)
+                else:
+                    if not busy:
+                        return
+                    shared = next((unit for unit in busy if unit.several), None)
+                    if shared is not None:
+                        shared.work()  # as one more of its workers
+                        continue
+                    time.sleep(pause)
+                    pause = min(2.0, 1.5 * pause)
+                    continue
+                pause = 0.1
+
+    def _do(self, unit: Unit, locks: Path) -> bool:
+        """Work on a unit to its end; False where another worker holds it."""
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(lock(locks / f"{unit.name[-80:]}.lock", "this unit"))
+            except StorageError:
+                return False
+            unit.work()
+        return True
+
+    def stopped(self, number: int) -> Interrupted:
+        remedy = f"residual study compare --study {argument(self.contest.name)}"
+        return Interrupted("stopped, nothing is left half done", self.contest.folder, remedy, number)
+
+
+def winner(snapshot: Snapshot, trainings: int) -> Individual | None:
+    """The best of the first so many individuals: no arm profits from a longer search."""
+    first = [one for one in snapshot.individuals if one.number < trainings and one.fitness is not None]
+    return max(first, key=lambda one: (one.fitness or 0.0, -one.number), default=None)
+
+
+def compare(
+    name: str,
+    asked: Asked | None = None,
+    *,
+    storage: str | None = None,
+    own: Iterable[Override] = (),
+    tell: Tell | None = None,
+    listener: Listener | None = None,
+) -> Labour:
+    """Work on a comparison until it is finished, together with whoever else does; its findings are in `findings`.
+
+    Args:
+        storage: where the searches keep their ledgers, as for `tune`; without it each in a file of its own.
+        own: settings of this worker alone: `compute.*`, `checkpoint.*`, `data.path`.
+
+    Raises:
+        UsageError: it cannot be compared, or differs from the one there.
+        Interrupted: nothing is lost; the same name goes on.
+    """
+    contest = open_contest(name, asked or Asked())
+    mine = tuple((path, value) for path, value in own if path.startswith(FREE) and value is not None)
+    labour = Labour(contest, mine, storage, tell or (lambda unit, event: None), listener or Silent())
+    try:
+        labour.run()
+    except Interrupted as error:
+        raise labour.stopped(error.exit_code - 128) from None
+    return labour
