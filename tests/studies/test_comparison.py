@@ -210,6 +210,8 @@ def test_a_fresh_training_that_failed_counts_as_chance() -> None:
         ({"set": (("data.validation", 0),)}, "fitness is read there"),
         ({"population": 1, "fresh": 0}, "population is 1: must be 2 or more. fresh is 0: must be 1 or more"),
         ({"longer": 1.0}, "longer is 1.0"),
+        ({"set": (("evaluation.patience", 3),)}, "not train the same number of steps"),
+        ({"set": (("evaluation.best", "top1"),)}, "those of the last step"),
     ],
 )
 def test_what_is_no_fair_comparison_is_refused_before_anything_is_written(

@@ -229,6 +229,12 @@ def _refuse(
     faults += (
         [] if recipe.data.validation else [Fault("data.validation", 0, "fitness is read there", "hold images out")]
     )
+    settings = recipe.evaluation
+    faults += [] if not settings.patience else [Fault("evaluation.patience", settings.patience, _EQUAL, "set it to 0")]
+    if settings.best != "none":
+        faults.append(
+            Fault("evaluation.best", settings.best, "figures here are those of the last step", "set it to none")
+        )
     for word, (_, _, least) in NUMBERS.items():
         faults += [] if numbers[word] >= least else [Fault(word, numbers[word], f"must be {least} or more")]
     faults += [] if 1 < longer <= 1000 else [Fault("longer", longer, "must be above 1, and at most 1000")]
