@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from residual.evaluation.use import evaluate_run as evaluate
     from residual.evaluation.use import load, predict
     from residual.runs.folder import RunFolder, list_runs
+    from residual.training.extending import extend
     from residual.training.recipe import Recipe
     from residual.training.recipes import RECIPES
     from residual.training.train import resume, train
@@ -32,6 +33,7 @@ _PLACES = {
     "RECIPES": ("residual.training.recipes", "RECIPES"),
     "Recipe": ("residual.training.recipe", "Recipe"),
     "RunFolder": ("residual.runs.folder", "RunFolder"),
+    "extend": ("residual.training.extending", "extend"),
     "evaluate": ("residual.evaluation.use", "evaluate_run"),
     "list_runs": ("residual.runs.folder", "list_runs"),
     "load": ("residual.evaluation.use", "load"),
@@ -49,6 +51,7 @@ __all__ = [
     "RunFolder",
     "__version__",
     "evaluate",
+    "extend",
     "list_runs",
     "load",
     "predict",

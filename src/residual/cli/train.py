@@ -33,6 +33,7 @@ def train(
     set: Many | None = None,
     out: str | None = None,
     resume: str | None = None,
+    extend_to: str | None = None,
     override: bool = False,
     tensorboard: bool = False,
     log: Literal["auto", "bar", "plain", "json"] = "auto",
@@ -72,6 +73,8 @@ def train(
         The run folder; must not exist. Without it, a new one under runs/.
     resume
         Go on with this run; without a value, the last one.
+    extend_to
+        With --resume: go on with a finished run, in a new run folder, to so many epochs in all, or as 80000steps.
     override
         With --resume: allow other compute and checkpoint settings.
     tensorboard
@@ -86,6 +89,7 @@ def train(
     from residual.cli.drawing import draw_run
     from residual.cli.words import say_choices, say_result
     from residual.errors import UsageError
+    from residual.training.extending import extend
     from residual.training.progress import Listener, Unbroken, make_listener
     from residual.training.recipes import DEFAULT
     from residual.training.tensorboard import Board
@@ -107,7 +111,16 @@ def train(
     )
     listener: Listener = Unbroken(say_choices(make_listener(log), log))
     listener = Board(listener) if tensorboard else listener
-    if resume is not None:
+    command = "residual " + " ".join(shlex.quote(a) for a in sys.argv[1:])
+    name = None if resume == "last" else resume
+    if extend_to is not None:
+        if resume is None:
+            raise UsageError("no run to extend was named", "--extend-to", "as in --resume RUN --extend-to 60")
+        if recipe is not None or override or budget is not None or batch_size == "auto":
+            what = "a run that is extended keeps its recipe, and --extend-to is its length"
+            raise UsageError(what, "--extend-to", "leave RECIPE, --override, --budget and auto out")
+        folder = extend(name, extend_to, set=changes, out=out, listener=listener, command=command)
+    elif resume is not None:
         if budget is not None or batch_size == "auto":
             raise UsageError(
                 "a run that goes on keeps its length and its batches", "train", "leave --budget and auto out"
@@ -116,12 +129,10 @@ def train(
             raise UsageError(
                 "--out and --resume exclude each other", "train", "leave --out away: a resumed run stays where it is"
             )
-        name = None if resume == "last" else resume
         folder = go_on(name, recipe=recipe, set=changes, override_safe=override, listener=listener)
     else:
         if override:
             raise UsageError("--override is for --resume", "train", "leave it out")
-        command = "residual " + " ".join(shlex.quote(a) for a in sys.argv[1:])
         folder = begin(
             DEFAULT if recipe is None else recipe,
             set=changes,

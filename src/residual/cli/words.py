@@ -68,6 +68,8 @@ def choices(facts: Facts, plan: dict[str, Any]) -> list[str]:
 
 def _fitted(facts: Facts, plan: dict[str, Any]) -> list[str]:
     """What trials before step 0 have chosen, and when a run with a budget will end."""
+    if parent := facts.get("parent"):
+        return [f"extends  {parent['run']}, which ended at step {parent['step']:,}: {facts['reasons']['schedule']}"]
     own = [path for path in facts["changed"] if path in facts["reasons"] and path not in facts.get("settled", {})]
     lines = [f"chosen   {path} {facts['changed'][path]} ({facts['reasons'][path]})" for path in own]
     budget = facts["chosen"].get("budget")

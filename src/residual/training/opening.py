@@ -17,7 +17,7 @@ from residual.data.datasets import Division, divide, open_dataset
 from residual.data.preprocessing import measure
 from residual.data.source import Dataset, FileSource, everything, names
 from residual.errors import DataError, ModelError, UsageError, log
-from residual.evaluation.classifier import Classifier
+from residual.evaluation.classifier import WEIGHTS, Classifier
 from residual.files import Appender, Facts, canonical, digest
 from residual.models import NetworkSpec, build, overwrite_activations, put
 from residual.ranks import ALONE, Ranks
@@ -28,10 +28,11 @@ from residual.training.journal import Events, Journal
 from residual.training.optimiser import OptimiserPart, make_optimiser
 from residual.training.progress import Listener
 from residual.training.recipe import Recipe, to_recipe
+from residual.training.schedules import STOPPED
 from residual.training.selection import Best, Patience
 from residual.training.session import Session
 from residual.training.signals import Signals
-from residual.training.state import Part, TrainState
+from residual.training.state import STATE, Part, TrainState
 from residual.training.step import Guard
 from residual.training.weighing import class_weights
 
@@ -47,6 +48,8 @@ def run_identity(facts: Facts) -> str:
     whole = {"recipe": recipe, "network": facts["network"], "data": data, "steps": facts["chosen"]["steps"]}
     if facts.get("settled"):  # runs of older releases have none, and keep their identity
         whole["settled"] = facts["settled"]
+    if facts.get("parent"):
+        whole["parent"] = {name: facts["parent"][name] for name in ("identity", "step", "weights", "state")}
     return digest(canonical(whole))
 
 
@@ -120,6 +123,9 @@ def open_session(
     state = TrainState(classifier, parts)
     identity = run_identity(facts)
     records = _restore(folder, state, identity)
+    parent = facts.get("parent")
+    if parent is not None and state.step == 0:
+        _take_over(parent, state, journal, events, patience)
     batches = Batches(
         dataset.train,
         division.training,
@@ -159,6 +165,7 @@ def open_session(
         best=best,
         patience=patience,
         seconds_before=state.seconds,
+        first=parent["step"] if parent is not None else 0,
     )
 
 
@@ -181,6 +188,37 @@ def _restore(folder: RunFolder, state: TrainState, identity: str) -> Appender:
     book = state.restore(found[1], identity, where)
     folder.discard_after(state.step)
     return Appender(folder.records_path, book["length"], book["sha256"])
+
+
+def parent_state(path: Path, step: int) -> dict[str, bytes]:
+    """The files of the last checkpoint of a finished run, from which another goes on.
+
+    Raises:
+        UsageError: there is no such run.
+        ModelError: its last checkpoint cannot be used.
+    """
+    found = RunFolder.open(path).newest_checkpoint()
+    if found is None or found[0]["step"] != step:
+        raise ModelError(
+            f"the checkpoint of its last step, {step:,}, is gone or damaged", path, "restore it from a copy"
+        )
+    return found[1]
+
+
+def _take_over(parent: Facts, state: TrainState, journal: Journal, events: Events, patience: Patience | None) -> None:
+    """Begin where another run has ended; what ended it is forgotten, what has happened to it is not."""
+    path = Path(parent["path"])
+    contents = parent_state(path, parent["step"])
+    if (digest(contents[WEIGHTS]), digest(contents[STATE])) != (parent["weights"], parent["state"]):
+        raise ModelError("the run that this one goes on from is not what it was", path, "extend it anew")
+    state.restore(contents, parent["identity"], path)
+    state.seconds = 0.0
+    events.happened.pop(STOPPED, None)
+    if patience is not None:
+        patience.waited = 0
+    journal.evaluated = state.step
+    if journal.reported != state.step:
+        journal.restart(state.step)
 
 
 def stored_recipe(folder: RunFolder, facts: Facts) -> Recipe:

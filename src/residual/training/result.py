@@ -66,6 +66,8 @@ def make_result(folder: RunFolder, seconds: float, compute: Compute) -> Facts:
     batch, steps = facts["chosen"]["batch_size"], facts["chosen"]["steps"]
     steps = next((event["step"] for event in events if event["name"] == STOPPED), steps)
     more = {name: value for name, value in (("best", best), ("events", events)) if value}
+    if "parent" in facts:
+        more["parent"] = {name: value for name, value in facts["parent"].items() if name != "path"}
     return {
         "format": FORMAT,
         "kind": "training",

@@ -76,7 +76,7 @@ class OneCycle(BaseModel, frozen=True, extra="forbid"):
     """Rate up, down, then far below the start; momentum mirrored.
 
     With cosine halves and rise .25 this is fastai's `fit_one_cycle`: start peak/25, end peak/1e5.
-    The last step, total - 1, has the end rate.
+    The last step, total - 1, has the end rate. `first` is where another run has ended, and this cycle begins.
     """
 
     kind: Literal["one-cycle"] = "one-cycle"
@@ -86,6 +86,7 @@ class OneCycle(BaseModel, frozen=True, extra="forbid"):
     end_divisor: float = Field(1e5, ge=1, le=1e12)
     shape: Literal["cosine", "linear"] = "cosine"
     momentum_low: Share | None = Field(None, description="momentum at the peak; none keeps the optimiser's")
+    first: int = Field(0, ge=0, description="step at which the cycle begins")
 
     def _between(self, start: float, end: float, share: float) -> float:
         if self.shape == "cosine":
@@ -94,7 +95,7 @@ class OneCycle(BaseModel, frozen=True, extra="forbid"):
 
     def _place(self, step: int, total: int) -> tuple[bool, float]:
         """Whether the rate still rises, and the share of that part that is done."""
-        progress = step / max(1, total - 1)
+        progress = max(0, step - self.first) / max(1, total - 1 - self.first)
         if progress < self.rise:
             return True, progress / self.rise
         return False, min(1.0, (progress - self.rise) / (1 - self.rise))
@@ -121,8 +122,10 @@ class Cosine(BaseModel, frozen=True, extra="forbid"):
     rate: Rate = 0.1
     end_rate: float = Field(0.0, ge=0, le=1e3, allow_inf_nan=False)
     warmup: WarmUp = WarmUp()
+    first: int = Field(0, ge=0, description="step at which it begins, where another run has ended")
 
     def rate_at(self, step: int, total: int, events: Events) -> float:
+        step, total = max(0, step - self.first), total - self.first
         if step < self.warmup.steps:
             return self.warmup.apply(step, self.rate)
         span = max(1, total - self.warmup.steps)

@@ -70,6 +70,7 @@ class Session:
     began: float = field(default_factory=time.monotonic)
     seconds_before: float = 0.0
     save_soon: bool = False
+    first: int = 0
     room: Room = field(init=False)
 
     def __post_init__(self) -> None:
@@ -293,5 +294,5 @@ class Session:
         step, settings = self.state.step, self.recipe.checkpoint
         by_step = settings.every_steps is not None and step % settings.every_steps == 0
         by_time = settings.every_seconds is not None and time.monotonic() - self.saved_at >= settings.every_seconds
-        if step in (0, self.end) or by_step or by_time or self.save_soon:
+        if step in (self.first, self.end) or by_step or by_time or self.save_soon:
             self.save()

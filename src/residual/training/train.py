@@ -97,7 +97,7 @@ def train(
     signals = Signals()
     with signals:
         if chosen_recipe.data.dataset == "folder":  # found out before the images are read
-            _refuse_inside(place or runs_root(), chosen_recipe.data.path)
+            refuse_inside(place or runs_root(), chosen_recipe.data.path)
         dataset = open_dataset(chosen_recipe.data, signals.heed)
         division = divide(dataset, chosen_recipe.data)
         chosen, whys = settle(chosen_recipe, dataset, len(division.training), [path for path, _ in changes])
@@ -111,6 +111,9 @@ def train(
                 "set schedule.watch to training, or use --protocol tune",
             )
         refuse_without_validation(*recipe.evaluation.metrics, len(division.validation))
+        if first := getattr(recipe.schedule, "first", 0):
+            what = f"the schedule begins at step {first:,}, where another run has ended"
+            raise UsageError(what, "schedule.first", "extend that run with --extend-to, or set it to 0")
         compute, reasons = choose(chosen_recipe.compute)
         fitted = fit(
             wishes,
@@ -234,7 +237,7 @@ def _refuse_unmakeable(path: Path) -> None:
         raise UsageError(f"no run folder can be made there: {reason}", where, "name another --out") from None
 
 
-def _refuse_inside(place: Path, data: str | None) -> None:
+def refuse_inside(place: Path, data: str | None) -> None:
     """No run may be written among the images."""
     try:
         folder = Path(data).expanduser() if data is not None else None
@@ -248,7 +251,7 @@ def _create(path: Path | None, recipe: Recipe, dataset: Dataset, facts: Facts, t
     """The new run folder; where no name was given, the next number that no other process takes first."""
     for _ in range(100):
         place = path or create_numbered(recipe.name)
-        _refuse_inside(place, dataset.origin)
+        refuse_inside(place, dataset.origin)
         try:
             return RunFolder.create(place, facts, toml, split)
         except (UsageError, StorageError):

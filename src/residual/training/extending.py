@@ -1,0 +1,197 @@
+"""A finished run goes on in a run of its own: the parent is only read, the child says where it began.
+
+The child's step goes on counting where the parent's ended, so the order of the images, their augmentation and dropout
+are those of a longer run. Weights, moments, averages, events and the best weights so far are taken over. What the
+rate does is stated in the child's recipe: see `continued`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import re
+import shlex
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from residual.data.batches import steps_of
+from residual.environment import check_versions, machine, versions
+from residual.errors import UsageError
+from residual.evaluation.classifier import WEIGHTS
+from residual.files import Facts, digest
+from residual.runs.folder import RunFolder, create_numbered, find_run
+from residual.runs.summary import flat
+from residual.training import opening
+from residual.training.compute import choose
+from residual.training.progress import Listener
+from residual.training.recipe import Override, Recipe, override
+from residual.training.schedules import AnySchedule, Cosine, OneCycle
+from residual.training.settling import settled
+from residual.training.state import FACTS, STATE
+from residual.training.train import refuse_inside, resume
+
+FREE = ("schedule.", "checkpoint.", "compute.", "data.path", "data.threads", "evaluation.every_epochs")
+"""What may be changed in an extension; all else is what the state was made with."""
+LOWER = 0.5
+"""A second cycle rises to this share of the peak before it: Smith 2017, `triangular2`."""
+_RISE = 0.05
+"""Share of an extension in which a cosine rises again."""
+_FORM = re.compile(r"(\d+(?:\.\d+)?)(?:\s*(epochs?|steps?))?")
+
+
+@dataclass(frozen=True)
+class Until:
+    """The length of the whole, parent included, in one of two units."""
+
+    value: float
+    unit: str
+
+    @staticmethod
+    def of(text: str) -> Until:
+        """60, 60epochs or 80000steps.
+
+        Raises:
+            UsageError: none of these.
+        """
+        found = _FORM.fullmatch(text.strip().lower())
+        unit = "epochs" if found is None or not (found.group(2) or "").startswith("step") else "steps"
+        if found is None or not 0 < float(found.group(1)) <= 1e9 or (unit == "steps" and "." in found.group(1)):
+            raise UsageError(f"{text[:40]!r} is no length", "--extend-to", "write epochs, as 60, or 80000steps")
+        return Until(float(found.group(1)), unit)
+
+    def steps(self, images: int, batch_size: int) -> int:
+        return int(self.value) if self.unit == "steps" else steps_of(self.value, images, batch_size)
+
+
+def continued(schedule: AnySchedule, first: int, total: int, rate: float) -> tuple[AnySchedule, str]:
+    """The schedule of steps `first` to `total`, and in words what it does.
+
+    Steps and plateau go on as they are: their rate depends on the iteration, or on what has happened. One cycle and
+    cosine have ended, so they begin a second, lower time.
+
+    Args:
+        rate: that of the parent's last step.
+    """
+    if isinstance(schedule, OneCycle):
+        peak = LOWER * schedule.peak
+        divisors = {
+            "start_divisor": min(1e6, max(1.0, peak / rate)),
+            "end_divisor": max(1.0, LOWER * schedule.end_divisor),
+        }
+        again = schedule.model_copy(update={"first": first, "peak": peak, **divisors})
+        return again, f"a second cycle from {rate:.3g} up to {peak:.3g}, half the peak before, and down again"
+    if isinstance(schedule, Cosine):
+        lower = LOWER * schedule.rate
+        rise = schedule.warmup.model_copy(
+            update={"steps": max(1, round(_RISE * (total - first))), "rate": rate, "shape": "linear"}
+        )
+        lowered = schedule.model_copy(update={"first": first, "rate": lower, "warmup": rise})
+        return lowered, f"a second cosine from {rate:.3g} up to {lower:.3g}, half the rate before, and down again"
+    return schedule, f"the schedule {schedule.kind} goes on as it is, from {rate:.3g}"
+
+
+def extend(
+    run: str | os.PathLike[str] | None,
+    to: str,
+    *,
+    set: Mapping[str, Any] | Iterable[Override] = (),
+    out: str | os.PathLike[str] | None = None,
+    listener: Listener | None = None,
+    command: str | None = None,
+) -> RunFolder:
+    """Go on with a finished run in a new run folder, to a greater length; the finished one stays byte for byte.
+
+    Args:
+        run: the finished run, its name under `runs/`, or None for the run last touched.
+        to: the length of the whole: epochs, as 60, or 80000steps.
+        set: changes of the schedule, of checkpoints, of what is computed with and of where the data lie.
+        out: the new run folder; without it, `runs/<recipe>-<number>`.
+
+    Raises:
+        UsageError: the run is not finished, as long already, or asked for other changes.
+        ModelError: its last state cannot be used.
+    """
+    check_versions()
+    parent = find_run(os.fspath(run) if run is not None else None)
+    until, asked = Until.of(to), list(set.items() if isinstance(set, Mapping) else set)
+    facts, result = parent.facts(), parent.result()
+    if result is None:
+        raise UsageError("the run is not finished", parent.path, "finish it with --resume, then extend it")
+    stored = opening.stored_recipe(parent, facts)
+    kept = [path for path, _ in asked if not path.startswith(FREE)]
+    if kept:
+        raise UsageError(f"an extension keeps the run's own {', '.join(kept)}", parent.path, "leave it out")
+    whole = settled(stored, facts, parent.path)
+    first, steps = result["steps"], until.steps(facts["data"]["training"], whole.batch_size)
+    if steps <= first:
+        what = f"{until.value:g} {until.unit} are {steps:,} steps, and the run has {first:,} already"
+        raise UsageError(what, "--extend-to", "name a greater length")
+    origin, happened = _origin(parent, facts, result, first)
+    rate = stored.schedule.rate_at(first - 1, facts["chosen"]["steps"], happened)
+    schedule, why = continued(stored.schedule, first, steps, rate)
+    changes = _changes(stored, schedule, until, steps, asked)
+    recipe = override(stored, changes)
+    if mine := [path for path, _ in asked if path.startswith("schedule.")]:
+        why = f"{why}; but for {', '.join(mine)}, which was asked for"
+    compute = opening.stored_compute(parent, facts)
+    reasons = {
+        name: text for name, text in facts["reasons"].items() if name in (*compute.facts(), *facts.get("settled", {}))
+    }
+    if any(path.startswith("compute.") for path, _ in asked):
+        compute, own = choose(recipe.compute)
+        reasons |= own
+    reasons |= {path: why for path, _ in changes if path.startswith("schedule.")} | {"schedule": why}
+    place = Path(out).expanduser() if out is not None else create_numbered(recipe.name)
+    refuse_inside(place, facts["data"]["origin"])
+    before = {path: value for path, value in facts["changed"].items() if path not in ("epochs", "steps")}
+    child = {
+        **{name: value for name, value in facts.items() if name != "format"},
+        "residual": versions()["residual"],
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": (command or shlex.join(sys.orig_argv)).encode(errors="backslashreplace").decode(),
+        "recipe": recipe.model_dump(mode="json"),
+        "changed": before | dict(changes),
+        "chosen": {**compute.facts(), "steps": steps, "batch_size": whole.batch_size},
+        "reasons": reasons,
+        "parent": origin,
+        "versions": versions(),
+        "machine": machine(),
+    }
+    RunFolder.create(place, child, recipe.to_toml(), parent.split())
+    return resume(place, listener=listener)
+
+
+def _origin(parent: RunFolder, facts: Facts, result: Facts, step: int) -> tuple[Facts, dict[str, int]]:
+    """Which state the extension goes on from, so that nobody can take another for it; and the events in it."""
+    contents = opening.parent_state(parent.path, step)
+    origin = {
+        "run": parent.name,
+        "path": str(parent.path.resolve()),
+        "identity": opening.run_identity(facts),
+        "step": step,
+        "weights": digest(contents[WEIGHTS]),
+        "state": digest(contents[STATE]),
+        "schedule": facts["recipe"]["schedule"],
+        "seconds": result["seconds"],
+        "final": result["final"],
+    }
+    if "parent" in facts:
+        origin["parent"] = facts["parent"]
+    return origin, json.loads(contents[FACTS])["parts"]["events"]["happened"]
+
+
+def _changes(recipe: Recipe, schedule: AnySchedule, until: Until, steps: int, asked: list[Override]) -> list[Override]:
+    """What the recipe of the extension has changed."""
+    changes: list[Override] = [(until.unit, steps if until.unit == "steps" else until.value)]
+    before, after = flat(recipe.schedule.model_dump()), flat(schedule.model_dump())
+    changes += [(f"schedule.{name}", value) for name, value in after.items() if before[name] != value]
+    if recipe.data.augment.sizes:
+        changes.append(("data.augment.sizes", []))  # small images belong to the beginning of a run
+    if any(path == "schedule.kind" for path, _ in asked):
+        changes = [change for change in changes if not change[0].startswith("schedule.")]
+    given = {path for path, _ in asked}
+    return [*(change for change in changes if change[0] not in given), *asked]
