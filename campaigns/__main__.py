@@ -20,6 +20,7 @@ CAMPAIGNS = {
     "cifar10-fast": "campaigns.cifar10_fast: CIFAR-10 in 37 epochs over three seeds, with a result file each",
     "train-throughput": "benchmarks.train_throughput: images/s of `residual train` beside those of the usual loop",
     "runs-listing": "benchmarks.runs_listing: seconds of `residual runs` with 1,000 runs, and with 10",
+    "onnx": "campaigns.onnx: ONNX Runtime beside the network on 1,000 images; weights out and in again, bit for bit",
     "ga001": "campaigns.ga001: the seed's genetic algorithm on CIFAR-10, ten individuals, five generations",
     "tuning-kill": "campaigns.tuning_kill: workers of a study killed -9 at random instants, on SQLite and PostgreSQL",
     "comparison": "campaigns.comparison: tuning against the default recipe repeated, at an equal number of trainings",

@@ -145,6 +145,21 @@ def _tuning_kill(result: Facts) -> tuple[str, str, str]:
     return f"{workers} workers of a search, kill -9 at random instants", "; ".join(figures), f"kill seed {seed}"
 
 
+def _onnx(result: Facts) -> tuple[str, str, str]:
+    graphs, trips, run = result["graphs"], result["round_trips"], result["trained"]
+    images = sum(graph["images"] for graph in graphs)
+    figure = (
+        f"same top-1 for {sum(graph['same_top1'] for graph in graphs):,} of {images:,} answers, largest difference "
+        f"{max(graph['largest_difference'] for graph in graphs):.1g}; "
+        f"{sum(trip['identical'] == trip['images'] for trip in trips)} of {len(trips)} networks bit-identical"
+    )
+    what = (
+        f"{run['network']} after {run['epochs']} epochs of CIFAR-10 in ONNX Runtime, logits and probabilities of "
+        f"{graphs[0]['images']:,} test images; networks out to torchvision, timm, safetensors and in again"
+    )
+    return what, figure, f"seed {run['seed']}"
+
+
 def _fresh(result: Facts) -> tuple[str, str, str]:
     figure = (
         f"{result['demo']['seconds']:.0f} s and {result['test']['seconds']:.0f} s ({result['tests']['passed']} tests)"
@@ -165,6 +180,7 @@ ROWS: dict[str, Callable[[Facts], tuple[str, str, str]]] = {
     "ga001-resnet-20-sgd-seed001-seed0": _ga001,
     "comparison": _comparison,
     "tuning-kill": _tuning_kill,
+    "onnx": _onnx,
 }
 
 

@@ -14,10 +14,12 @@ import pytest
 import safetensors.torch
 import torch
 
+from residual.data import weights
 from residual.data.images import decode, read_image
 from residual.evaluation.classifier import Classifier
 from residual.models.interchange import published
 from residual.models.interchange.published import Published
+from tests.data.lying_server import closed_port, serving, whole
 from tests.data.photographs import photographs
 from tests.models.interchange.broken import OWNED, Evil, saved
 from tests.models.interchange.layouts import Layers, cifar, make_resnet
@@ -104,16 +106,29 @@ def test_evaluate_and_predict_see_the_same_part_of_an_image(say, here):
     assert judged["loss"] == pytest.approx(sum(losses) / len(losses), rel=1e-4)
 
 
-def test_by_name_from_the_cache(say, refused, here, monkeypatch):
+def test_by_name_it_is_downloaded_verified_and_kept(say, refused, here, monkeypatch):
     monkeypatch.setenv("RESIDUAL_CACHE", str(here / "cache"))
     data = saved(make_resnet((1, 1, 1, 1), (2, 4, 4, 4), False, 3))
     name = f"resnet18-{hashlib.sha256(data).hexdigest()[:8]}.pth"
     monkeypatch.setitem(published.TORCHVISION, "resnet18", Published(name, 232))
-    (here / "cache" / "weights").mkdir(parents=True)
-    (here / "cache" / "weights" / name).write_bytes(data)
-    said = say("import", "torchvision:resnet18", "--to", "net")
-    assert said.code == 0, said.err
-    assert Classifier.load(here / "net").preprocessing.crop == pytest.approx(224 / 232)
+    kept = here / "cache" / "weights" / name
+    kept.parent.mkdir(parents=True)
+    monkeypatch.setattr(weights, "HOST", f"http://127.0.0.1:{closed_port()}/")
+    asked = ["import", "torchvision:resnet18", "--to", "net"]
+    refused(3, asked, f"/{name} by other means (SHA-256 {name[9:17]}...) and put it there", str(kept))
+    with serving(good=whole(data), other=whole(data[::-1])) as server:
+        monkeypatch.setattr(weights, "HOST", server.address("other") + "/")
+        refused(3, asked, name)
+        assert not kept.exists()
+        monkeypatch.setattr(weights, "HOST", server.address("good") + "/")
+        said = say(*asked)
+        assert said.code == 0, said.err
+        assert server.asked[-1] == f"/good/{name}"
+    assert kept.read_bytes() == data
+    assert say("import", "torchvision:resnet18", "--to", "again").code == 0  # the server is gone
+    made = Classifier.load(here / "net")
+    assert made.preprocessing.crop == pytest.approx(224 / 232)
+    assert made.provenance["imported"]["sha256"] == hashlib.sha256(data).hexdigest()
     refused(2, ["import", "torchvision:resnet51", "--to", "x"], "no weights are named", "resnet50")
     refused(2, ["import", "caffe:resnet50", "--to", "x"], "no weights are known of 'caffe'")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from campaigns import damage, digits, every_step, faults, kill
+from campaigns import damage, digits, every_step, faults, kill, onnx
 from campaigns.running import fingerprint, finish, unlike
 from residual.runs.folder import RunFolder
 
@@ -59,6 +59,18 @@ def test_a_disk_that_refuses_costs_no_work() -> None:
 def test_the_embedded_default_learns() -> None:
     found = digits.train_seeds(1)
     assert found["test_top1"]["mean"] >= 0.97
+
+
+def test_what_goes_out_comes_back_and_onnx_runtime_agrees(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="needs residual[onnx]")
+    from residual.training.train import train
+
+    run = train("digits", set={**every_step.TINY, "steps": 12, "checkpoint.every_steps": 12}, out=tmp_path / "run")
+    found = onnx.examine(run.path, 150, 40, trips=onnx.TRIPS[:2], kinds=(True,))
+    assert [graph["images"] for graph in found["graphs"]] == [150]
+    assert onnx.judge(found) == 0, found
+    found["round_trips"][0]["identical"] -= 1
+    assert onnx.judge(found) == 1
 
 
 @pytest.mark.parametrize("recipe", ["cifar10-fast", "cifar10-paper"])
