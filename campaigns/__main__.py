@@ -21,6 +21,7 @@ CAMPAIGNS = {
     "train-throughput": "benchmarks.train_throughput: images/s of `residual train` beside those of the usual loop",
     "runs-listing": "benchmarks.runs_listing: seconds of `residual runs` with 1,000 runs, and with 10",
     "onnx": "campaigns.onnx: ONNX Runtime beside the network on 1,000 images; weights out and in again, bit for bit",
+    "peers": "campaigns.peers: the networks of torchvision, timm and Keras, where installed, beside ours: equal logits",
     "ga001": "campaigns.ga001: the seed's genetic algorithm on CIFAR-10, ten individuals, five generations",
     "tuning-kill": "campaigns.tuning_kill: workers of a study killed -9 at random instants, on SQLite and PostgreSQL",
     "comparison": "campaigns.comparison: tuning against the default recipe repeated, at an equal number of trainings",

@@ -160,6 +160,14 @@ def _onnx(result: Facts) -> tuple[str, str, str]:
     return what, figure, f"seed {run['seed']}"
 
 
+def _peers(result: Facts) -> tuple[str, str, str]:
+    rows = result["comparisons"]
+    names = ", ".join(f"{name} {version}" for name, version in result["libraries"].items())
+    largest = [max(row[mode] for row in rows if mode in row) for mode in ("evaluation", "training")]
+    figure = f"logits within {largest[0]:.1g} of the largest ({len(rows)} files), in training {largest[1]:.1g}"
+    return f"the networks of {names} beside ours with their weights, {result['images']} random images", figure, "seed 3"
+
+
 def _fresh(result: Facts) -> tuple[str, str, str]:
     figure = (
         f"{result['demo']['seconds']:.0f} s and {result['test']['seconds']:.0f} s ({result['tests']['passed']} tests)"
@@ -181,6 +189,7 @@ ROWS: dict[str, Callable[[Facts], tuple[str, str, str]]] = {
     "comparison": _comparison,
     "tuning-kill": _tuning_kill,
     "onnx": _onnx,
+    "peers": _peers,
 }
 
 

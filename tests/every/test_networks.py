@@ -217,8 +217,9 @@ def test_the_network_is_one_graph(spec):
     torch.testing.assert_close(program.module()(batch), network(batch), rtol=1e-5, atol=1e-5)
 
 
-def test_a_compiled_network_computes_the_same():
-    network = settled(shrunk(find("preact-20").spec(), depth=1))
+@pytest.mark.parametrize("name", ["preact-20", "resnet-50-v1.5", "fastbook-resnet50"])
+def test_a_compiled_network_computes_the_same(name):
+    network = settled(shrunk(find(name).spec(), depth=1))
     batch = images(2, 3, 16, 16)
     compiled: Any = torch.compile(network, backend="aot_eager", fullgraph=True)
     with torch.no_grad():

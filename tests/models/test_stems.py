@@ -36,6 +36,22 @@ def test_three_convolutions():
     torch.testing.assert_close(stem(X), F.max_pool2d(x, 3, stride=2, padding=1))
 
 
+@pytest.mark.parametrize("kind", ["7x7", "3-conv"])
+@pytest.mark.parametrize("padding", ["lowest", "zero"])
+def test_what_the_first_unit_activates_is_pooled_as_it_is(kind, padding):
+    stem = make_stem(kind, 3, 8, Layers(bias="unnormalised"), activates=False, pool_padding=padding)
+    last = "conv" if kind == "7x7" else "conv3"
+    # Below zero everywhere, so that the padding decides at the border.
+    torch.nn.init.constant_(stem.get_parameter(f"{last}.bias"), -100.0)
+    made: list[torch.Tensor] = []
+    stem.get_submodule(last).register_forward_hook(lambda _module, _inputs, output: made.append(output))
+    found = stem(X)
+    filled = F.pad(made[0], (1, 1, 1, 1), value=0.0 if padding == "zero" else -float("inf"))
+    assert torch.equal(found, F.max_pool2d(filled, 3, stride=2))
+    assert bool((found[:, :, 0] == 0).all()) == (padding == "zero")
+    assert [name for name, _ in stem.named_parameters() if name.endswith("bias") and "conv" in name] == [f"{last}.bias"]
+
+
 @pytest.mark.parametrize(
     ("size", "kind"),
     [(8, "3x3"), (32, "3x3"), (48, "3x3"), (49, "3x3/2"), (64, "3x3/2"), (112, "3x3/2"), (113, "7x7"), (224, "7x7")],

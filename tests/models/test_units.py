@@ -154,6 +154,34 @@ def test_the_first_unit_leaves_its_activation_to_the_stem_and_the_last_is_follow
     assert steps(network, torch.zeros(1, 3, 8, 8)) == "cnr" + first + unit + end
 
 
+def test_the_first_unit_may_do_the_first_activation_and_carries_on_what_it_got():
+    parts: dict[str, Any] = {"order": "full-pre-activation", "first_activation": "unit", "shortcut": "A"}
+    network = build(spec_of(**parts, depths=(1, 1), widths=(4, 8))).eval()
+    unit = STEPS["basic", "full-pre-activation"]
+    assert steps(network, torch.zeros(1, 3, 8, 8)) == "c" + unit + unit + "nr"
+    x = network.get_submodule("stem")(torch.randn(1, 3, 8, 8, generator=torch.Generator().manual_seed(1)))
+    first = network.get_submodule("stages.0.0")
+    torch.nn.init.zeros_(first.get_parameter("conv2.weight"))
+    assert torch.equal(first(x), x)
+
+
+@pytest.mark.parametrize("order", ["original", "full-pre-activation"])
+@pytest.mark.parametrize(("shortcut", "weights"), [("A", 0), ("B", 0), ("C", 1), ("avgpool", 0)])
+def test_the_last_unit_of_a_stage_may_have_the_stride(order, shortcut, weights):
+    spec = spec_of(depths=(2, 3, 1, 2), widths=(4, 4, 8, 8), order=order, shortcut=shortcut, stride_unit="last")
+    network = build(spec).eval()
+    x = torch.randn(1, 3, 21, 30, generator=torch.Generator().manual_seed(1))
+    sizes = [tuple(maps.shape[2:]) for maps in network.features(x)]
+    assert sizes == [(11, 15), (6, 8), (3, 4), (3, 4)]
+    unit = network.get_submodule("stages.1.2")
+    got = torch.randn(2, 4, 7, 5, generator=torch.Generator().manual_seed(1))
+    assert unit.get_submodule("shortcut")(got).shape == (2, 4, 4, 3)
+    assert len([n for n, _ in unit.named_parameters() if n.startswith("shortcut.conv.weight")]) == weights
+    if order != "original" and shortcut in ("A", "B"):
+        torch.nn.init.zeros_(unit.get_parameter("conv2.weight"))
+        assert torch.equal(unit(got), got[:, :, ::2, ::2])  # not the activated maps
+
+
 @pytest.mark.parametrize("order", PRE)
 def test_where_the_dimensions_change_both_paths_read_the_activation(order):
     unit = unit_of(4, 8, 2, order=order, shortcut="B")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
-from campaigns import damage, digits, every_step, faults, kill, onnx
+from campaigns import damage, digits, every_step, faults, kill, onnx, peers
 from campaigns.running import fingerprint, finish, unlike
+from residual.errors import EnvironmentFault
 from residual.runs.folder import RunFolder
 
 SAVING = (*kill.TINY, "--set", "steps=40", "--set", "checkpoint.every_steps=2", "--set", "compute.precision=float32")
@@ -66,11 +68,24 @@ def test_what_goes_out_comes_back_and_onnx_runtime_agrees(tmp_path: Path) -> Non
     from residual.training.train import train
 
     run = train("digits", set={**every_step.TINY, "steps": 12, "checkpoint.every_steps": 12}, out=tmp_path / "run")
-    found = onnx.examine(run.path, 150, 40, trips=onnx.TRIPS[:2], kinds=(True,))
+    found = onnx.examine(run.path, 150, 40, trips=onnx.TRIPS[:1], kinds=(True,))
     assert [graph["images"] for graph in found["graphs"]] == [150]
     assert onnx.judge(found) == 0, found
     found["round_trips"][0]["identical"] -= 1
     assert onnx.judge(found) == 1
+
+
+def test_the_libraries_own_networks_are_asked_for_where_they_are_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    with pytest.raises(EnvironmentFault, match=r"not every library to compare with can be used: .*torchvision"):
+        peers.examine(Path("nowhere"))
+
+
+def test_a_network_of_timm_answers_as_ours_does(tmp_path: Path) -> None:
+    pytest.importorskip("timm", reason="timm is no tool of this project")
+    _, timm, _ = peers.installed()
+    found = peers.beside_torch("timm", "resnet18", timm.create_model("resnet18"), tmp_path)
+    assert max(found["evaluation"], found["training"], found["statistics"]) <= peers.TOLERANCE
 
 
 @pytest.mark.parametrize("recipe", ["cifar10-fast", "cifar10-paper"])

@@ -86,6 +86,23 @@ def test_auto_finds_the_library(library, state, answer):
     assert ("timm names these tensors alike" in said[0]) == (family.name == "torchvision")
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("resnet of two", ""),
+        ("resnet of three", "stride in the 3x3"),
+        ("timm's plain", "stride in the 3x3"),
+        ("cifar, option A", "zero channels on both sides"),
+        ("cifar, four stages", "stride in the 3x3"),
+    ],
+)
+def test_what_the_tensors_do_not_tell_is_said(name, words):
+    library, state, _ = MADE[name]
+    said = [line for line in bring_in(foreign(state), library, "here").report.remarks if "do not tell" in line]
+    assert len(said) == bool(words)
+    assert words in "".join(said)
+
+
 @pytest.mark.parametrize("normal", [False, True])
 @torch.no_grad()
 def test_vgg(normal, monkeypatch):

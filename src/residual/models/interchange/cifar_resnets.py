@@ -39,6 +39,16 @@ def recognise(shapes: Shapes, where: str) -> NetworkSpec:
     return described(where, parts)
 
 
+def assumed(spec: NetworkSpec) -> tuple[str, ...]:
+    """Where zero channels go, and where a bottleneck has its stride: equal tensors, other functions."""
+    said = []
+    if spec.shortcut == "A-both":
+        said.append("the tensors do not tell: shortcuts without weights are option A with zero channels on both sides")
+    if spec.unit == "bottleneck":
+        said.append("the tensors do not tell: bottlenecks have their stride in the 3x3")
+    return tuple(said)
+
+
 _NAMES: Final = (
     (r"stem\.conv\.", "conv1."),
     (r"stem\.norm\.", "bn1."),
@@ -75,4 +85,5 @@ FAMILY: Final = Family(
     origins,
     refusal,
     sight,
+    assumed,
 )

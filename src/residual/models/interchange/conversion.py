@@ -72,6 +72,7 @@ class Family:
         origins: our name -> the foreign one, for every tensor of a network.
         refusal: why the library has no such network; empty where it has.
         sight: network -> what the published weights of it were trained on.
+        assumed: network -> what its tensors do not tell, line by line, and what is taken for true.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Family:
     origins: Callable[[NetworkSpec], dict[str, Origin]]
     refusal: Callable[[NetworkSpec], str]
     sight: Callable[[NetworkSpec], Sight]
+    assumed: Callable[[NetworkSpec], tuple[str, ...]] = lambda _: ()
 
     def looks_like(self, shapes: Shapes) -> bool:
         return all(name in shapes for name in self.example)

@@ -61,7 +61,8 @@ def bring_in(foreign: Foreign, library: Library, where: object, channels: int | 
     else:
         family, said = detect(foreign, library, where)
         network, report = convert(foreign, family, where)
-        found = Brought(network, report.with_remarks(*said), family.sight(network.spec), None)
+        report = report.with_remarks(*said, *family.assumed(network.spec))
+        found = Brought(network, report, family.sight(network.spec), None)
     if channels is not None and channels != found.network.spec.channels:
         network, words = adapt(found.network, channels)
         found = found._replace(network=network, report=found.report.with_remarks(words))

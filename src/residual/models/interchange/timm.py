@@ -48,6 +48,7 @@ FAMILY: Final = Family(
         "timm",
     ),
     sight,
+    torchvision.assumed,
 )
 
 

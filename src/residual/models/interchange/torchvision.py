@@ -82,6 +82,11 @@ def renamed(name: str, rules: tuple[tuple[str, str], ...]) -> str:
     return name
 
 
+def assumed(spec: NetworkSpec) -> tuple[str, ...]:
+    """The place of a bottleneck's stride, in which weights from Caffe by these names differ."""
+    return ("the tensors do not tell: bottlenecks have their stride in the 3x3",) if spec.unit == "bottleneck" else ()
+
+
 RESNET: Final[dict[str, Any]] = {
     **PLAIN_SUM,
     "widths": WIDTHS,
@@ -107,6 +112,7 @@ FAMILY: Final = Family(
     origins,
     refusal,
     sight,
+    assumed,
 )
 
 
