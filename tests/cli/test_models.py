@@ -61,12 +61,15 @@ def test_an_image_size_chooses_the_stem(say):
 
 def test_all_faults_at_once_each_with_the_nearest_value(refused):
     parts = ["stm=7x7", "unit=bottlneck", "order=full", "dropout=true", "shortcut=a", "widths=[0]", "depths=[1,2]", "x"]
+    parts += ["conv_bias=flase", "stride_unit=lst"]
     arguments = ["models", "resnet-20", *(text for part in parts for text in ("--set", part))]
     refused(
         2,
         arguments,
         "did you mean stem?",
         "did you mean bottleneck?",
+        "conv_bias is 'flase': no such kind; did you mean false?",
+        "did you mean last?",
         "did you mean full-pre-activation?",
         "dropout is True: must be a valid number",
         "shortcut is 'a': no such kind; did you mean A?",

@@ -124,7 +124,8 @@ def _fault(fault: Any) -> str:
 
     part, given, rule = ".".join(str(p) for p in fault["loc"]), fault["input"], str(fault["msg"])
     if fault["type"] == "literal_error":
-        kinds = re.findall(r"'([^']*)'", fault["ctx"]["expected"])
+        words = re.findall(r"'([^']*)'|\b(True|False)\b", fault["ctx"]["expected"])
+        kinds = [text or switch.lower() for text, switch in words]
         return f"{part} is {given!r:.80}: no such kind; {_nearest(str(given), kinds)}"
     return f"{part} is {given!r:.80}: " + rule.replace("Input should", "must", 1)
 
