@@ -25,6 +25,8 @@ CAMPAIGNS = {
     "ga001": "campaigns.ga001: the seed's genetic algorithm on CIFAR-10, ten individuals, five generations",
     "tuning-kill": "campaigns.tuning_kill: workers of a study killed -9 at random instants, on SQLite and PostgreSQL",
     "comparison": "campaigns.comparison: tuning against the default recipe repeated, at an equal number of trainings",
+    "processes": "campaigns.processes: many processes on one run: against one, killed at random instants, with faults",
+    "processes-scaling": "benchmarks.processes_scaling: images/s of one run by one process and by two",
     "readme": "campaigns.readme: the figures of the README, drawn up from the result files",
     "tiny-imagenet": "campaigns.tiny_imagenet: ResNet-18 on a subset of Tiny ImageNet, straight from its .tar.gz",
     "cifar10-paper": "campaigns.cifar10_paper: CIFAR-10 by the paper's 64,000 iterations, one result file a seed",

@@ -175,6 +175,28 @@ def _fresh(result: Facts) -> tuple[str, str, str]:
     return "fresh clone: `make demo` with its installation, then `make test`", figure, "-"
 
 
+def _processes(result: Facts) -> tuple[str, str, str]:
+    one, faults = result["against_one"], result["faults"].values()
+    kills = [result["worker"], result["agent"]]
+    whole = [min(k["identical"], k["each_sample_once_an_epoch"]) for k in kills]
+    figure = (
+        f"{one['steps']} steps in float64 differ by {one['steps_apart_float64']:.0e}; "
+        f"{whole[0]} of {kills[0]['kills']} runs whose worker was killed -9 and {whole[1]} of {kills[1]['kills']} "
+        "whose agent was are bit-identical; "
+        f"{sum(f['sound'] for f in faults)} of {len(faults)} kinds of fault end every process with one line"
+    )
+    return "two processes against one; torchrun with restarts", figure, f"kill seed {kills[0]['seed']}"
+
+
+def _scaling(result: Facts) -> tuple[str, str, str]:
+    figures = [
+        f"{row['processes']} ({row['batch_norm']}): {row['images_per_second']['median']:,.0f} images/s"
+        for row in result["rows"]
+    ]
+    what = f"{result['network']}, batch {result['batch_size']}, by processes ({result['device']})"
+    return what, "; ".join(figures), "-"
+
+
 ROWS: dict[str, Callable[[Facts], tuple[str, str, str]]] = {
     "fresh": _fresh,
     "digits": _digits,
@@ -190,6 +212,8 @@ ROWS: dict[str, Callable[[Facts], tuple[str, str, str]]] = {
     "tuning-kill": _tuning_kill,
     "onnx": _onnx,
     "peers": _peers,
+    "processes": _processes,
+    "processes-scaling": _scaling,
 }
 
 

@@ -20,6 +20,8 @@ class ResidualError(Exception):
     """One line for the user: what happened, where, and what to do about it."""
 
     exit_code = 1
+    of_all = False
+    """Whether each of several processes raises it alike, so that no single one is to be named."""
 
     def __init__(self, what: str, where: object = "", remedy: str = "") -> None:
         self.what, self.where, self.remedy = what, str(where), remedy
@@ -69,14 +71,27 @@ class NonFiniteError(ResidualError):
     """The loss or a gradient became infinite or not a number."""
 
     exit_code = 7
+    of_all = True
 
 
 class Interrupted(ResidualError):
     """SIGINT or SIGTERM was obeyed: the state is saved; exit code 128 + signal."""
 
+    of_all = True
+
     def __init__(self, what: str, where: object, remedy: str, signal_number: int) -> None:
         super().__init__(what, where, remedy)
         self.exit_code = 128 + signal_number
+
+
+class Elsewhere(ResidualError):
+    """What ended another process of the same run, and so this one: told in its words, with its exit code."""
+
+    of_all = True
+
+    def __init__(self, what: str, where: object, remedy: str, exit_code: int) -> None:
+        super().__init__(what, where, remedy)
+        self.exit_code = exit_code
 
 
 _NO_MEMORY = (

@@ -39,16 +39,15 @@ class Ranks:
         """As `first`, for files by name."""
         return make()
 
-    def every(self, value: T) -> list[T]:
-        """The values of all ranks, JSON values, in their order."""
-        return [value]
-
     def in_turn(self) -> AbstractContextManager[None]:
         """Within, the first process of each machine goes before the others: it fills caches that these then read."""
         return nullcontext()
 
     def moved(self, step: int | None = None) -> None:
         """Give a sign of life between two meetings of the processes, and the step where one was finished."""
+
+    def be_patient(self, seconds: float) -> None:
+        """Wait this long for a process that gives no sign of life."""
 
 
 ALONE = Ranks()

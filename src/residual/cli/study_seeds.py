@@ -11,6 +11,7 @@ from rich.table import Table
 
 from residual.cli.asked import asked
 from residual.cli.text import Whole, printable
+from residual.launch import launched
 
 
 def seeds(
@@ -66,14 +67,18 @@ def seeds(
     from residual.training.progress import Listener, Silent, Unbroken, make_listener
 
     changes = asked(set, data=data, epochs=epochs, network=network, device=device, protocol=protocol)
+    launch = launched()
+    first_process = launch is None or launch.rank == 0
 
     def listener(seed: int) -> Listener:
-        if json:
+        if json or not first_process:
             return Silent()
         print(f"seed {seed}", flush=True)
         return Unbroken(make_listener(log))
 
     found = study_seeds(recipe, range(first, first + seeds), set=changes, out=out, listener=listener)
+    if not first_process:
+        return 0
     for run in found.runs:
         draw_run(run)
     picture = _draw(found.folder, [run.records() for run in found.runs], f"{found.recipe}, {len(found.seeds)} seeds")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
@@ -11,6 +12,7 @@ from cyclopts import Parameter
 
 from residual.cli.asked import asked
 from residual.cli.text import Auto, Whole
+from residual.launch import launched
 
 Many = Annotated[list[str], Parameter(allow_repeating=True, negative=())]
 
@@ -36,7 +38,7 @@ def train(
     extend_to: str | None = None,
     override: bool = False,
     tensorboard: bool = False,
-    log: Literal["auto", "bar", "plain", "json"] = "auto",
+    log: Annotated[Literal["auto", "bar", "plain", "json"], Parameter(name=("--log", "--progress"))] = "auto",
 ) -> int:
     """Train a classifier; without arguments, the embedded handwritten digits.
 
@@ -80,17 +82,21 @@ def train(
     tensorboard
         Also write events for TensorBoard, into the folder tensorboard/ of the run.
     log
-        A bar on a terminal, plain lines elsewhere; or JSON lines.
+        A bar on a terminal, plain lines elsewhere; or JSON lines. Under torchrun, which takes --log for one of its own
+        options, write --progress.
     """
     since = time.monotonic()  # a budget counts from here, before torch is loaded
     from residual.environment import check_versions
 
+    launch = launched()
+    if launch is not None:
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # what torch says of a connection, we say in words
     check_versions()
     from residual.cli.drawing import draw_run
     from residual.cli.words import say_choices, say_result
     from residual.errors import UsageError
     from residual.training.extending import extend
-    from residual.training.progress import Listener, Unbroken, make_listener
+    from residual.training.progress import Listener, Silent, Unbroken, make_listener
     from residual.training.recipes import DEFAULT
     from residual.training.tensorboard import Board
     from residual.training.train import resume as go_on
@@ -109,9 +115,11 @@ def train(
         follow_links=follow_links,
         protocol=protocol,
     )
-    listener: Listener = Unbroken(say_choices(make_listener(log), log))
-    listener = Board(listener) if tensorboard else listener
-    command = "residual " + " ".join(shlex.quote(a) for a in sys.argv[1:])
+    first = launch is None or launch.rank == 0  # of several processes one speaks
+    listener: Listener = Unbroken(say_choices(make_listener(log), log)) if first else Silent()
+    listener = Board(listener) if tensorboard and first else listener
+    start = launch.command if launch is not None and launch.world > 1 else "residual"
+    command = f"{start} " + " ".join(shlex.quote(a) for a in sys.argv[1:])
     name = None if resume == "last" else resume
     if extend_to is not None:
         if resume is None:
@@ -119,6 +127,9 @@ def train(
         if recipe is not None or override or budget is not None or batch_size == "auto":
             what = "a run that is extended keeps its recipe, and --extend-to is its length"
             raise UsageError(what, "--extend-to", "leave RECIPE, --override, --budget and auto out")
+        if launch is not None and launch.world > 1:
+            what = "a run is extended by one process"
+            raise UsageError(what, "--extend-to", "begin it without the launcher; several may then --resume it")
         folder = extend(name, extend_to, set=changes, out=out, listener=listener, command=command)
     elif resume is not None:
         if budget is not None or batch_size == "auto":
@@ -143,6 +154,7 @@ def train(
             batch_size="auto" if batch_size == "auto" else None,
             since=since,
         )
-    draw_run(folder)
-    say_result(folder, log)
+    if first:
+        draw_run(folder)
+        say_result(folder, log)
     return 0

@@ -77,6 +77,18 @@ def steps_of(epochs: float, images: int, batch_size: int) -> int:
     return max(1, math.ceil(Fraction(str(epochs)) * images / batch_size))
 
 
+def share_of(batch_size: int, world: int) -> int:
+    """The images of a batch that each of `world` processes has.
+
+    Raises:
+        UsageError: they cannot share it equally.
+    """
+    if batch_size % world:
+        what = f"a batch of {batch_size} cannot be shared equally by {world} processes"
+        raise UsageError(what, "batch_size", f"choose a multiple of {world}")
+    return batch_size // world
+
+
 class Batches:
     """The training batches of one run."""
 
@@ -147,13 +159,7 @@ class Batches:
 
     def places(self, step: int, rank: int = 0, world: int = 1) -> list[tuple[int, Tensor]]:
         """(epoch, rows) of the samples of one rank at one step; rows are numbers in [0, len(self))."""
-        if self.batch_size % world:
-            raise UsageError(
-                f"a batch of {self.batch_size} cannot be shared equally by {world} processes",
-                "batch_size",
-                f"choose a multiple of {world}",
-            )
-        share = self.batch_size // world
+        share = share_of(self.batch_size, world)
         start = step * self.batch_size + rank * share
         found = []
         while share:

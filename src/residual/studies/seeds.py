@@ -2,7 +2,8 @@
 
 Each seed is a run of its own in `<study>/seed-<n>`, resumable as any run; a study that was interrupted goes on
 where it was, and one of other settings is refused by its runs. Shares lie in [0, 1], losses are in nats; the
-spread is the sample standard deviation.
+spread is the sample standard deviation. Where torchrun starts a study, each of its trainings is one of all processes;
+every machine must see the folder.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 from residual.errors import UsageError
 from residual.files import Facts, readable, replace_file
+from residual.launch import launched
 from residual.runs.folder import RunFolder, runs_root
 from residual.runs.summary import model_figures
 from residual.training.progress import Listener, Silent
@@ -101,12 +103,14 @@ def study_seeds(
     for seed in seeds:
         place = folder / f"seed-{seed}"
         asked = [*changes, ("seed", seed)]
-        if os.path.lexists(place):
+        if launched() is None and os.path.lexists(place):  # of several processes the training finds out itself
             runs.append(resume(place, recipe=plain, set=asked, listener=listener(seed)))
         else:
             runs.append(train(plain, set=asked, out=place, listener=listener(seed)))
     study = summarise(folder, plain.name, seeds, runs)
-    replace_file(folder / SUMMARY, readable(study.as_dict()))
+    launch = launched()
+    if launch is None or launch.rank == 0:
+        replace_file(folder / SUMMARY, readable(study.as_dict()))
     return study
 
 

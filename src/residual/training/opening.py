@@ -13,13 +13,14 @@ from pathlib import Path
 import torch
 
 from residual.data.batches import Batches
-from residual.data.datasets import Division, divide, open_dataset
+from residual.data.datasets import DataSettings, Division, divide, open_dataset
 from residual.data.preprocessing import measure
 from residual.data.source import Dataset, FileSource, everything, names
 from residual.errors import DataError, ModelError, UsageError, log
 from residual.evaluation.classifier import WEIGHTS, Classifier
 from residual.files import Appender, Facts, canonical, digest
 from residual.models import NetworkSpec, build, overwrite_activations, put
+from residual.models.synchronised import synchronise
 from residual.ranks import ALONE, Ranks
 from residual.runs.folder import RunFolder
 from residual.training.averaging import Averaging
@@ -45,6 +46,8 @@ def run_identity(facts: Facts) -> str:
     recipe = {k: v for k, v in facts["recipe"].items() if k not in ("compute", "checkpoint")}
     data = {"name": facts["data"]["name"], "checksums": facts["data"]["checksums"]}
     recipe["data"] = {k: v for k, v in recipe["data"].items() if k not in ("path", "threads", "workers")}
+    if "processes" in recipe:
+        recipe["processes"] = {k: v for k, v in recipe["processes"].items() if k != "timeout"}
     whole = {"recipe": recipe, "network": facts["network"], "data": data, "steps": facts["chosen"]["steps"]}
     if facts.get("settled"):  # runs of older releases have none, and keep their identity
         whole["settled"] = facts["settled"]
@@ -53,11 +56,11 @@ def run_identity(facts: Facts) -> str:
     return digest(canonical(whole))
 
 
-def check_data(folder: RunFolder, facts: Facts, dataset: Dataset, division: Division) -> None:
+def check_data(folder: RunFolder, facts: Facts, dataset: Dataset, division: Division, ranks: Ranks = ALONE) -> None:
     """Refuse to go on with other images than the run began with."""
     if facts["data"]["checksums"] != dataset.checksums:
         raise DataError("the data set is not the one the run began with", dataset.origin, "give back the former files")
-    stored = folder.split()
+    stored = ranks.first(folder.split)
     if any(stored.get(name) != numbers for name, numbers in _numbers(division).items()):
         raise DataError("the held-out images are not those of split.json", folder.path, "restore split.json")
 
@@ -87,17 +90,22 @@ def open_session(
     data: tuple[Dataset, Division] | None = None,
     ranks: Ranks = ALONE,
 ) -> Session:
-    """The run in `folder`, brought to its newest sound checkpoint, or to step 0 where there is none."""
-    facts = folder.facts()
+    """The run in `folder`, brought to its newest sound checkpoint, or to step 0 where there is none.
+
+    Of several processes rank 0 alone reads the folder, and tells the others.
+    """
+    facts = ranks.first(folder.facts)
     compute.prepare()
-    dataset, division = data or run_data(recipe, facts, signals)
-    check_data(folder, facts, dataset, division)
+    dataset, division = data or run_data(recipe, facts, signals, ranks)
+    check_data(folder, facts, dataset, division, ranks)
     preprocessing = measure(dataset.train, division.training, recipe.data.normalisation)
     device = compute.torch_device
     network = build(NetworkSpec.model_validate(facts["network"]), recipe.seed)
     put(network, device, compute.memory_format).train()
     overwrite_activations(network)
     network.recompute = recipe.compute.recompute
+    if recipe.processes.batch_norm == "synchronised":
+        synchronise(network, ranks)
     optimiser = make_optimiser(network, recipe.optimiser)
     journal, events = Journal(device), Events(recipe.schedule, device)
     provenance = {
@@ -122,10 +130,10 @@ def open_session(
         parts["patience"] = patience
     state = TrainState(classifier, parts)
     identity = run_identity(facts)
-    records = _restore(folder, state, identity)
+    records = _restore(folder, state, identity, ranks)
     parent = facts.get("parent")
     if parent is not None and state.step == 0:
-        _take_over(parent, state, journal, events, patience)
+        _take_over(parent, state, journal, events, patience, ranks)
     batches = Batches(
         dataset.train,
         division.training,
@@ -169,23 +177,37 @@ def open_session(
     )
 
 
-def run_data(recipe: Recipe, facts: Facts, signals: Signals) -> tuple[Dataset, Division]:
+def run_data(recipe: Recipe, facts: Facts, signals: Signals, ranks: Ranks = ALONE) -> tuple[Dataset, Division]:
     """The data set from where the recipe says, else from where it was found when the run began."""
     settings, origin = recipe.data, Path(facts["data"]["origin"])
     named = settings.path is not None and os.path.exists(os.path.expanduser(settings.path))
     if not named and origin.is_absolute() and origin.exists():  # what is embedded has no such place
         settings = settings.model_copy(update={"path": str(origin)})
-    dataset = open_dataset(settings, signals.heed)
+    dataset = opened(settings, signals, ranks)
     return dataset, divide(dataset, settings)
 
 
-def _restore(folder: RunFolder, state: TrainState, identity: str) -> Appender:
-    """Bring the state to the newest checkpoint and the record file to its length then."""
-    found = folder.newest_checkpoint()
-    if found is None:
-        return Appender(folder.records_path)
-    where = folder.checkpoint_path(found[0]["step"])
-    book = state.restore(found[1], identity, where)
+def opened(settings: DataSettings, signals: Signals, ranks: Ranks) -> Dataset:
+    """The data set, verified by every process; the first of a machine goes before, and leaves the others its copies."""
+
+    def heed() -> None:
+        signals.heed()
+        ranks.moved()
+
+    with ranks.in_turn():
+        return open_dataset(settings, heed)
+
+
+def _restore(folder: RunFolder, state: TrainState, identity: str, ranks: Ranks) -> Appender | None:
+    """Bring the state to the newest checkpoint and, on rank 0, the record file to its length then."""
+    found = folder.newest_checkpoint() if ranks.rank == 0 else None
+    step = ranks.first(lambda: found[0]["step"] if found is not None else None)
+    if step is None:
+        return Appender(folder.records_path) if ranks.rank == 0 else None
+    contents = ranks.first_files(lambda: found[1] if found is not None else {})
+    book = state.restore(contents, identity, folder.checkpoint_path(step))
+    if ranks.rank:
+        return None
     folder.discard_after(state.step)
     return Appender(folder.records_path, book["length"], book["sha256"])
 
@@ -205,10 +227,12 @@ def parent_state(path: Path, step: int) -> dict[str, bytes]:
     return found[1]
 
 
-def _take_over(parent: Facts, state: TrainState, journal: Journal, events: Events, patience: Patience | None) -> None:
+def _take_over(
+    parent: Facts, state: TrainState, journal: Journal, events: Events, patience: Patience | None, ranks: Ranks
+) -> None:
     """Begin where another run has ended; what ended it is forgotten, what has happened to it is not."""
     path = Path(parent["path"])
-    contents = parent_state(path, parent["step"])
+    contents = ranks.first_files(lambda: parent_state(path, parent["step"]))
     if (digest(contents[WEIGHTS]), digest(contents[STATE])) != (parent["weights"], parent["state"]):
         raise ModelError("the run that this one goes on from is not what it was", path, "extend it anew")
     state.restore(contents, parent["identity"], path)
@@ -247,7 +271,7 @@ def stored_compute(folder: RunFolder, facts: Facts) -> Compute:
         raise ModelError("run.json is damaged", folder.path, "restore it from a copy") from None
 
 
-def warn_of_differences(facts: Facts, compute: Compute, now: Facts, machine: Facts) -> None:
+def warn_of_differences(facts: Facts, compute: Compute, now: Facts, machine: Facts, world: int = 1) -> None:
     """Say why the rest may not be that of an uninterrupted run to the last bit, where it may not."""
     unlike = [f"{k} {facts['versions'].get(k)} -> {v}" for k, v in now.items() if facts["versions"].get(k) != v]
     unlike += [f"{k} {facts['machine'].get(k)} -> {v}" for k, v in machine.items() if facts["machine"].get(k) != v]
@@ -256,6 +280,12 @@ def warn_of_differences(facts: Facts, compute: Compute, now: Facts, machine: Fac
         for name, value in compute.facts().items()
         if facts["chosen"].get(name) != value
     ]
+    before = facts["chosen"].get("processes", 1)
+    if before != world:
+        unlike.append(f"processes {before} -> {world}, the order of the images stays")
+    if before != world and facts["recipe"].get("processes", {}).get("batch_norm") == "per-process":
+        seen = " -> ".join(str(facts["chosen"]["batch_size"] // processes) for processes in (before, world))
+        log.warning("batch normalisation will see other numbers of images at a time: %s", seen)
     if compute.torch_device.type != "cpu" and not compute.deterministic:
         unlike.append(f"{compute.device} without --deterministic")
     if unlike:

@@ -30,6 +30,7 @@ from residual.files import Facts, read_toml, toml
 from residual.models import NetworkSettings, find
 from residual.models.spec import NONE_IS_A_CHOICE
 from residual.training.optimiser import OptimiserSettings
+from residual.training.processes import ProcessSettings
 from residual.training.schedules import SCHEDULES, Schedule, Steps
 from residual.training.selection import Metric
 
@@ -143,6 +144,7 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     evaluation: EvaluationSettings = EvaluationSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
     compute: ComputeSettings = ComputeSettings()
+    processes: ProcessSettings = ProcessSettings()
 
     @model_validator(mode="after")
     def _sound(self) -> Recipe:

@@ -22,6 +22,7 @@ from residual.data.source import Dataset, everything
 from residual.errors import NonFiniteError
 from residual.evaluation.scores import Tally, balanced
 from residual.files import Appender, Facts
+from residual.models.synchronised import apart
 from residual.ranks import ALONE, Ranks
 from residual.runs.folder import RunFolder
 from residual.runs.records import evaluation_record, event_record, figures_of, kept_record, train_record
@@ -266,9 +267,13 @@ class Session:
         def images() -> Iterator[Tensor]:
             for part in chosen.split(self.recipe.batch_size):
                 pixels = self.dataset.train.read(part).to(self.compute.torch_device)
+                self.ranks.moved()
                 yield self.batches.preprocessing.normalise(pixels).contiguous(memory_format=self.compute.memory_format)
 
-        whole = measure_statistics(classifier.network, images(), halt=lambda: bool(self.signals))
+        # Every process measures the same, and none stops without the others.
+        with apart(classifier.network):
+            alone = self.ranks.world == 1
+            whole = measure_statistics(classifier.network, images(), halt=lambda: alone and bool(self.signals))
         if whole and self.averaging is not None:
             self.averaging.adopt_statistics()
         return whole

@@ -17,6 +17,7 @@ from torch.nn.functional import cross_entropy
 
 from residual.data.batches import Batch
 from residual.errors import NonFiniteError
+from residual.models.synchronised import own_statistics, sound_layers
 from residual.ranks import ALONE, Ranks
 from residual.training.compute import Compute
 from residual.training.optimiser import OptimiserSettings
@@ -24,8 +25,8 @@ from residual.training.room import Room
 
 LAG = 20
 """Steps after which the host reads the flags of a GPU."""
-FINE, LOSS, GRADIENT = 0, 1, 2
-"""What was not finite at a step, on one rank."""
+FINE, LOSS, GRADIENT, KINDS = 0, 1, 2, 3
+"""What was not finite at a step, on one rank; of several also KINDS times the layers before it that were sound."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,9 @@ class Guard:
         waiting, self.waiting = self.waiting, []
         found = torch.stack([faults for _, faults, _ in waiting]).tolist()
         for (step, _, samples), faults in zip(waiting, found, strict=True):
-            for rank, fault in enumerate(faults):
-                if fault:
-                    raise self._error(step, rank, fault, samples)
+            if any(faults):  # the first cause is where the fewest layers were sound before
+                _, rank = min((fault // KINDS, rank) for rank, fault in enumerate(faults) if fault)
+                raise self._error(step, rank, faults[rank] % KINDS, samples)
 
     def _error(self, step: int, rank: int, fault: int, own: Tensor) -> NonFiniteError:
         samples = own if rank == self.ranks.rank or self.samples_of is None else self.samples_of(step, rank)
@@ -114,10 +115,10 @@ def share_gradients(network: nn.Module, gradients: list[Tensor], fault: Tensor, 
 
     So it is with the running statistics of batch normalisation. Returns the faults of all ranks, int64 W.
     """
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    shared = [*gradients, *(b for norm in norms for b in norm.buffers(recurse=False) if b.is_floating_point())]
+    shared = [*gradients, *own_statistics(network)]
     faults = torch.zeros(ranks.world, dtype=shared[0].dtype, device=shared[0].device)
-    faults[ranks.rank] = fault[0]
+    layers = sound_layers(network)
+    faults[ranks.rank] = fault[0] if layers is None else torch.where(fault[0] > FINE, fault[0] + KINDS * layers, FINE)
     # Divided before they are added, so that no sum of finite values can be too large.
     flat = torch.cat([*(t.reshape(-1) / ranks.world for t in shared), faults])
     ranks.add(flat)

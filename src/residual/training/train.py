@@ -10,38 +10,49 @@ import os
 import shlex
 import sys
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from residual.data.batches import check_batch_size, steps_of
 from residual.data.concerns import concerns
-from residual.data.datasets import Division, divide, open_dataset
+from residual.data.datasets import Division, divide
 from residual.data.source import Dataset
 from residual.device import mind_fork
 from residual.environment import check_versions, machine, versions
 from residual.errors import Interrupted, ModelError, StorageError, UsageError, log
 from residual.files import Facts
-from residual.models import count, resolve
+from residual.launch import launched
+from residual.models import NetworkSpec, count, resolve
+from residual.ranks import Ranks
 from residual.runs import disk
-from residual.runs.folder import RunFolder, create_numbered, find_run, runs_root
+from residual.runs.folder import RUN, RunFolder, create_numbered, find_run, runs_root
 from residual.training import opening
-from residual.training.compute import Compute, choose
+from residual.training.compute import Compute
 from residual.training.fitting import Wishes, fit
 from residual.training.loop import run_loop
+from residual.training.processes import TIMEOUT, joined
 from residual.training.progress import Listener, Silent
-from residual.training.recipe import Override, Recipe, differences, override
+from residual.training.recipe import Override, Recipe, differences, override, to_recipe
 from residual.training.recipes import DEFAULT, find_recipe
 from residual.training.result import make_result
 from residual.training.selection import refuse_without_validation
 from residual.training.settling import check_sizes, settle, settled
+from residual.training.sharing import (
+    check_alike,
+    check_shares,
+    check_versions_alike,
+    choose_together,
+    on_rank,
+    refuse_measuring,
+)
 from residual.training.signals import Signals
 from residual.training.trial import untouched
 from residual.training.weighing import class_weights, weight_facts
 
 SAFE = ("compute.", "checkpoint.")
 """What may be changed on resume, with `override_safe`: the same figures up to rounding."""
-MOVED = ("data.path", "data.threads", "data.workers", "source", "departures")
+MOVED = ("data.path", "data.threads", "data.workers", "source", "departures", "processes.timeout")
 """What may be changed freely: the data may have moved, and its checksums say whether it is the same; and words."""
 
 
@@ -90,15 +101,37 @@ def train(
     mind_fork()
     changes = list(set.items() if isinstance(set, Mapping) else set)
     wishes = Wishes.of(budget, batch_size, changes, since)
-    chosen_recipe = override(_recipe(recipe), changes)
     place = Path(out).expanduser() if out is not None else None
-    if place is not None:
+    with joined(_patience(changes)) as ranks:
+        if launched() is not None:
+            if place is None:
+                what = "a launcher may start a run again, which must then be found"
+                raise UsageError(what, "--out", "name the run, as in --out runs/NAME")
+            if ranks.first((place / RUN).is_file):  # begun by an earlier start of the same command
+                return _go_on(RunFolder(place), recipe, changes, False, listener or Silent(), ranks)
+        chosen = override(_recipe(recipe), changes)
+        return _begin(chosen, changes, place, listener or Silent(), command, ranks, wishes)
+
+
+def _begin(
+    chosen_recipe: Recipe,
+    changes: list[Override],
+    place: Path | None,
+    listener: Listener,
+    command: str | None,
+    ranks: Ranks,
+    wishes: Wishes,
+) -> RunFolder:
+    refuse_measuring(wishes, ranks.world)
+    ranks.be_patient(chosen_recipe.processes.timeout)
+    check_versions_alike(versions(), ranks)
+    if place is not None and ranks.rank == 0:
         _refuse_unmakeable(place)
     signals = Signals()
     with signals:
         if chosen_recipe.data.dataset == "folder":  # found out before the images are read
             refuse_inside(place or runs_root(), chosen_recipe.data.path)
-        dataset = open_dataset(chosen_recipe.data, signals.heed)
+        dataset = opening.opened(chosen_recipe.data, signals, ranks)
         division = divide(dataset, chosen_recipe.data)
         chosen, whys = settle(chosen_recipe, dataset, len(division.training), [path for path, _ in changes])
         recipe = override(chosen_recipe, chosen.items())
@@ -114,7 +147,8 @@ def train(
         if first := getattr(recipe.schedule, "first", 0):
             what = f"the schedule begins at step {first:,}, where another run has ended"
             raise UsageError(what, "schedule.first", "extend that run with --extend-to, or set it to 0")
-        compute, reasons = choose(chosen_recipe.compute)
+        check_shares(recipe, spec, ranks.world)
+        compute, reasons = choose_together(chosen_recipe.compute, ranks)
         fitted = fit(
             wishes,
             recipe,
@@ -137,7 +171,13 @@ def train(
             "command": _utf8(command or " ".join(shlex.quote(a) for a in sys.orig_argv)),
             "recipe": chosen_recipe.model_dump(mode="json"),
             "changed": {path: value for path, value in changes},
-            "chosen": {**compute.facts(), "steps": steps, "batch_size": recipe.batch_size, **fitted.measured},
+            "chosen": {
+                **compute.facts(),
+                "steps": steps,
+                "batch_size": recipe.batch_size,
+                "processes": ranks.world,
+                **fitted.measured,
+            },
             "settled": chosen,
             "reasons": reasons | whys | fitted.reasons,
             "network": spec.model_dump(mode="json"),
@@ -147,9 +187,12 @@ def train(
             "versions": versions(),
             "machine": machine(),
         }
-        contents = (facts, chosen_recipe.to_toml(), opening.split_facts(division, dataset))
-        folder = _create(place, chosen_recipe, dataset, *contents)
-        return _sit(folder, recipe, compute, listener or Silent(), signals, (dataset, division))
+        split = opening.split_facts(division, dataset)
+        check_alike(facts, split, ranks)
+        path = ranks.first(
+            lambda: str(_create(place, chosen_recipe, dataset, facts, chosen_recipe.to_toml(), split).path)
+        )
+        return _sit(RunFolder(Path(path)), recipe, compute, listener, signals, ranks, (dataset, division))
 
 
 def resume(
@@ -173,13 +216,27 @@ def resume(
     """
     check_versions()
     mind_fork()
-    folder = find_run(os.fspath(run) if run is not None else None)
-    facts = folder.facts()
+    changes = list(set.items() if isinstance(set, Mapping) else set)
+    with joined(_patience(changes)) as ranks:
+        name = os.fspath(run) if run is not None else None
+        folder = RunFolder(Path(ranks.first(lambda: str(find_run(name).path))))
+        return _go_on(folder, recipe, changes, override_safe, listener or Silent(), ranks)
+
+
+def _go_on(
+    folder: RunFolder,
+    recipe: Recipe | str | None,
+    changes: list[Override],
+    override_safe: bool,
+    listener: Listener,
+    ranks: Ranks,
+) -> RunFolder:
+    check_versions_alike(versions(), ranks)
+    facts = ranks.first(folder.facts)
     if not all(isinstance(facts.get(part), dict) for part in ("recipe", "network", "data", "versions", "machine")):
         raise ModelError("run.json is damaged", folder.path, "restore it from a copy")
-    stored = opening.stored_recipe(folder, facts)
-    compute = opening.stored_compute(folder, facts)
-    changes = list(set.items() if isinstance(set, Mapping) else set)
+    stored = opening.stored_recipe(folder, facts) if ranks.rank == 0 else to_recipe(facts["recipe"], folder.path)
+    compute = on_rank(opening.stored_compute(folder, facts), ranks)
     wanted = override(_recipe(recipe) if recipe is not None else stored, changes)
     unlike = differences(stored.model_dump(mode="json"), wanted.model_dump(mode="json"))
     if unlike:
@@ -191,13 +248,22 @@ def resume(
             raise UsageError(f"the run differs: {listed}", folder.path, "leave these out, or add --override")
         stored = wanted
         if any(path.startswith("compute.") for path in unlike):
-            compute, _ = choose(wanted.compute)
-    if folder.result() is not None:
+            compute, _ = choose_together(wanted.compute, ranks)
+    if ranks.first(lambda: folder.result() is not None):
         return folder
-    opening.warn_of_differences(facts, compute, versions(), machine())
+    opening.warn_of_differences(facts, compute, versions(), machine(), ranks.world)
+    whole = settled(stored, facts, folder.path)
+    ranks.be_patient(whole.processes.timeout)
+    check_shares(whole, NetworkSpec.model_validate(facts["network"]), ranks.world)
     signals = Signals()
     with signals:
-        return _sit(folder, settled(stored, facts, folder.path), compute, listener or Silent(), signals)
+        return _sit(folder, whole, compute, listener, signals, ranks)
+
+
+def _patience(changes: list[Override]) -> float:
+    """The seconds that the processes wait for one another before they know their recipe."""
+    wished = dict(changes).get("processes.timeout", TIMEOUT)
+    return float(wished) if isinstance(wished, int | float) and 1 <= wished <= 1e6 else TIMEOUT
 
 
 def _data_facts(dataset: Dataset, division: Division) -> Facts:
@@ -266,16 +332,20 @@ def _sit(
     compute: Compute,
     listener: Listener,
     signals: Signals,
+    ranks: Ranks,
     data: Any = None,
 ) -> RunFolder:
-    with folder.hold(), untouched(compute.torch_device):
-        if folder.result() is not None:
+    """Train to the end; of several processes rank 0 alone touches the folder."""
+    writes = ranks.rank == 0
+    with folder.hold() if writes else nullcontext(), untouched(compute.torch_device):
+        if ranks.first(lambda: folder.result() is not None):
             return folder
-        disk.warn(folder.path)
-        session = opening.open_session(folder, recipe, compute, listener, signals, data)
-        folder.note_session(
-            {"event": "began", "step": session.state.step, "at": _now(), "versions": versions(), **compute.facts()}
-        )
+        if writes:
+            disk.warn(folder.path)
+        session = opening.open_session(folder, recipe, compute, listener, signals, data, ranks)
+        if writes:
+            began = {"event": "began", "step": session.state.step, "at": _now(), "processes": ranks.world}
+            folder.note_session({**began, "versions": versions(), **compute.facts()})
         listener.began(
             {
                 "run": str(folder.path),
@@ -290,9 +360,10 @@ def _sit(
             run_loop(session)
             provenance = {"step": session.kept_step, "identity": session.identity}
             session.state.classifier.provenance["step"] = session.kept_step
-            with session.kept_weights():
-                folder.save_model(session.state.classifier.pack(), provenance)
-            folder.save_result(make_result(folder, session.state.seconds, compute))
+            if writes:
+                with session.kept_weights():
+                    folder.save_model(session.state.classifier.pack(), provenance)
+                folder.save_result(make_result(folder, session.state.seconds, compute))
             how = "finished"
         except Interrupted:
             how = "interrupted"
@@ -301,6 +372,7 @@ def _sit(
             listener.ended()
             if session.records is not None:
                 session.records.close()
-            with suppress(StorageError):  # what ended the sitting matters more than the note of it
-                folder.note_session({"event": how, "step": session.state.step, "at": _now()})
+            if writes:
+                with suppress(StorageError):  # what ended the sitting matters more than the note of it
+                    folder.note_session({"event": how, "step": session.state.step, "at": _now()})
     return folder

@@ -1,0 +1,134 @@
+"""How several processes share one run: what must be the same in all of them, and what a share must be."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+import torch
+
+from residual.data.batches import share_of
+from residual.errors import DataError, EnvironmentFault, UsageError, log
+from residual.files import Facts, canonical, digest
+from residual.models import NetworkSpec
+from residual.ranks import Ranks
+from residual.training.compute import Compute, choose
+from residual.training.fitting import Wishes
+from residual.training.recipe import ComputeSettings, Recipe, differences
+
+OWN = ("data.path", "data.threads", "data.workers")
+"""Settings that may differ from machine to machine."""
+
+
+def check_shares(recipe: Recipe, network: NetworkSpec, world: int) -> None:
+    """Refuse a number of processes that cannot share the batches of a run.
+
+    Raises:
+        UsageError: with the numbers.
+    """
+    share = share_of(recipe.batch_size, world)
+    if world > 1 and share % 2 and (recipe.data.augment.mixup or recipe.data.augment.cutmix):
+        what = f"mixup and CutMix mix pairs, and each of {world} processes has {share} images of a batch"
+        raise UsageError(what, "batch_size", f"choose a multiple of {2 * world}")
+    if world > 1 and network.norm_group and share % network.norm_group:
+        what = f"groups of {network.norm_group} images do not fill the {share} that each of {world} processes has"
+        raise UsageError(what, "network.norm_group", "choose a divisor of that, or other processes")
+
+
+def refuse_measuring(wishes: Wishes, world: int) -> None:
+    """What is measured before step 0 is measured by one process, and would not hold for several.
+
+    Raises:
+        UsageError: a budget or a batch size is to be found out.
+    """
+    if world > 1 and (wishes.budget is not None or wishes.batch):
+        what = f"{'a budget' if wishes.budget is not None else 'a batch size'} is measured by one process alone"
+        raise UsageError(what, "train", f"give epochs and a batch size to {world} processes")
+
+
+def check_versions_alike(mine: Facts, ranks: Ranks) -> None:
+    """Refuse a machine with other versions than that of rank 0.
+
+    Raises:
+        EnvironmentFault: names the versions.
+    """
+    first = ranks.first(lambda: mine)
+    unlike = [f"{name} {mine.get(name)} and not {version}" for name, version in first.items() if mine[name] != version]
+    if unlike:
+        what = f"other versions than rank 0 has: {', '.join(unlike)}"
+        raise EnvironmentFault(what, "this machine", "install the same on every machine")
+
+
+def check_alike(facts: Facts, split: Facts, ranks: Ranks) -> None:
+    """Refuse a process that would train another run than rank 0.
+
+    Args:
+        facts: what run.json is to hold; recipe, data, network and length are compared.
+        split: what split.json is to hold.
+
+    Raises:
+        UsageError, DataError: says what differs.
+    """
+    mine = {
+        "recipe": facts["recipe"],
+        "data": {name: facts["data"][name] for name in ("name", "checksums", "class_names")},
+        "split": digest(canonical({name: split[name] for name in ("training", "validation")})),
+        "rest": {"network": facts["network"], "steps": facts["chosen"]["steps"], "settled": facts["settled"]},
+    }
+    first = ranks.first(lambda: mine)
+    unlike = {path: pair for path, pair in differences(first["recipe"], mine["recipe"]).items() if path not in OWN}
+    if unlike:
+        listed = "; ".join(f"{path} {own!r} and not {other!r}" for path, (other, own) in unlike.items())
+        raise UsageError(f"another recipe than rank 0 has: {listed}"[:400], "recipe", "give all the same command")
+    if first["data"] != mine["data"] or first["split"] != mine["split"]:
+        sums, others = mine["data"]["checksums"], first["data"]["checksums"]
+        files = sorted(name for name in {*sums, *others} if sums.get(name) != others.get(name))
+        what = (
+            f"another data set than rank 0 has: {', '.join(files[:3]) or 'its classes or its held-out images differ'}"
+        )
+        raise DataError(what, facts["data"]["origin"], "bring the same files to every machine")
+    if canonical(first["rest"]) != canonical(mine["rest"]):
+        raise UsageError("another network or length than rank 0 has", "recipe", "give all the same command")
+    ranks.largest(0)  # nobody goes on before all have agreed
+
+
+def choose_together(settings: ComputeSettings, ranks: Ranks) -> tuple[Compute, dict[str, str]]:
+    """What rank 0 computes with, and why; on the GPU of each process's own.
+
+    Raises:
+        UsageError: one GPU is named for all.
+        EnvironmentFault: this machine has no such device.
+    """
+    if ranks.world == 1:
+        return choose(settings)
+    if ":" in settings.device:
+        raise UsageError(
+            f"{settings.device} is one GPU and there are {ranks.world} processes", "--device", "name cuda alone"
+        )
+
+    def chosen() -> list[Facts]:
+        compute, reasons = choose(settings)
+        return [compute.facts(), dict(reasons)]
+
+    facts, reasons = ranks.first(chosen)
+    return on_rank(Compute(**facts), ranks), reasons
+
+
+def on_rank(compute: Compute, ranks: Ranks) -> Compute:
+    """The same on the device of this process.
+
+    Raises:
+        EnvironmentFault: it has none.
+    """
+    kind = compute.torch_device.type
+    if ranks.world == 1 or kind == "cpu":
+        return compute
+    count = torch.cuda.device_count() if kind == "cuda" else 0
+    if count == 0:
+        what = "no GPU here" if kind == "cuda" else f"{kind} does not serve several processes"
+        raise EnvironmentFault(what, "--device", "use --device cpu")
+    if compute.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    if ranks.local == count:  # the first that finds none left says it
+        log.warning("this machine has %d GPUs for more processes, which share them", count)
+    return replace(compute, device=f"cuda:{ranks.local % count}")

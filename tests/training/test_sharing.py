@@ -1,0 +1,136 @@
+"""What several processes must agree on before step 0, told by the one that differs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import pytest
+
+from residual.errors import DataError, EnvironmentFault, UsageError
+from residual.models import NetworkSettings, build, resolve
+from residual.models.synchronised import SynchronisedBatchNorm, apart, own_statistics, synchronise
+from residual.ranks import ALONE, Ranks
+from residual.training.compute import Compute
+from residual.training.recipe import ComputeSettings, override
+from residual.training.recipes import RECIPES
+from residual.training.sharing import check_alike, check_shares, check_versions_alike, choose_together, on_rank
+
+T = TypeVar("T")
+
+
+class Second(Ranks):
+    """Rank 1 of 2, which is told what rank 0 has."""
+
+    rank, world, local = 1, 2, 1
+
+    def __init__(self, told: Any = None) -> None:
+        self.told = told
+
+    def first(self, make: Callable[[], T]) -> T:
+        found: T = self.told if self.told is not None else make()
+        return found
+
+
+FACTS = {
+    "recipe": RECIPES["digits"].model_dump(mode="json"),
+    "data": {"name": "digits", "checksums": {"a": "1", "b": "2"}, "class_names": ["0", "1"], "origin": "embedded"},
+    "network": {"name": "resnet-20"},
+    "chosen": {"steps": 10},
+    "settled": {},
+}
+SPLIT = {"training": [0, 1], "validation": [2]}
+
+
+def told(facts: Any = FACTS, split: Any = SPLIT) -> Any:
+    """What such a rank 0 would tell."""
+    found: list[Any] = []
+
+    class Listening(Ranks):
+        def first(self, make: Callable[[], T]) -> T:
+            found.append(make())
+            return make()
+
+    check_alike(facts, split, Listening())
+    return found[0]
+
+
+def test_processes_that_are_alike_go_on() -> None:
+    check_alike(FACTS, SPLIT, Second(told()))
+    check_versions_alike({"torch": "2.13"}, Second({"torch": "2.13"}))
+
+
+@pytest.mark.parametrize(
+    ("facts", "split", "error", "word"),
+    [
+        ({"recipe": {**FACTS["recipe"], "seed": 7}}, SPLIT, UsageError, "seed 0 and not 7"),
+        ({"data": {**FACTS["data"], "checksums": {"a": "1", "b": "3"}}}, SPLIT, DataError, "rank 0 has: b"),
+        ({}, {"training": [0, 2], "validation": [1]}, DataError, "held-out images differ"),
+        ({"chosen": {"steps": 11}}, SPLIT, UsageError, "another network or length"),
+    ],
+)
+def test_what_differs_is_named(facts: Any, split: Any, error: type[Exception], word: str) -> None:
+    with pytest.raises(error, match=word):
+        check_alike(FACTS, SPLIT, Second(told(FACTS | facts, split)))
+
+
+def test_the_place_of_the_data_may_differ() -> None:
+    data = {**FACTS["recipe"]["data"], "path": "/elsewhere", "threads": 3}
+    check_alike(FACTS, SPLIT, Second(told(FACTS | {"recipe": {**FACTS["recipe"], "data": data}})))
+
+
+def test_another_version_is_named() -> None:
+    with pytest.raises(EnvironmentFault, match=r"torch 2\.12 and not 2\.13"):
+        check_versions_alike({"torch": "2.12", "numpy": "2"}, Second({"torch": "2.13", "numpy": "2"}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "world", "word"),
+    [
+        ({"batch_size": 33}, 2, "a batch of 33 cannot be shared equally by 2 processes"),
+        ({"batch_size": 8}, 16, "cannot be shared equally by 16"),
+        ({"batch_size": 30, "data.augment.mixup": 0.2}, 2, "each of 2 processes has 15 images"),
+        ({"batch_size": 48, "network.norm_group": 16}, 2, "groups of 16 images do not fill the 24"),
+    ],
+)
+def test_shares_that_cannot_be_are_refused_with_the_numbers(changes: Any, world: int, word: str) -> None:
+    recipe = override(RECIPES["digits"], changes.items())
+    network = resolve(recipe.network, 10, 1)
+    with pytest.raises(UsageError, match=word):
+        check_shares(recipe, network, world)
+    check_shares(recipe, network, 1)
+
+
+def test_all_compute_as_rank_0_does_and_no_single_gpu_is_named_for_all() -> None:
+    first = Compute("cpu", "bfloat16", "contiguous", 3, False)
+    chosen, reasons = choose_together(ComputeSettings(device="cpu"), Second([first.facts(), {"device": "asked for"}]))
+    assert (chosen, reasons) == (first, {"device": "asked for"})
+    with pytest.raises(UsageError, match="cuda:1 is one GPU and there are 2 processes"):
+        choose_together(ComputeSettings(device="cuda:1"), Second())
+    with pytest.raises(EnvironmentFault, match="mps does not serve several"):
+        on_rank(Compute("mps", "float32", "contiguous", 1, False), Second())
+
+
+def test_normalisation_is_synchronised_where_there_is_someone_to_do_it_with() -> None:
+    network = build(resolve(NetworkSettings(name="resnet-8", widths=(4, 4, 4)), 10, 1))
+    names, parameters = list(network.state_dict()), list(network.parameters())
+    count = len(own_statistics(network))
+    synchronise(network, ALONE)
+    assert len(own_statistics(network)) == count > 0
+    ranks = Second()
+    synchronise(network, ranks)
+    norms = [module for module in network.modules() if isinstance(module, SynchronisedBatchNorm)]
+    assert 2 * len(norms) == count
+    assert own_statistics(network) == []
+    assert list(network.state_dict()) == names
+    assert all(one is other for one, other in zip(network.parameters(), parameters, strict=True))
+    with apart(network):
+        assert {norm.ranks for norm in norms} == {ALONE}
+    assert {norm.ranks for norm in norms} == {ranks}
+
+
+def test_groups_stay_in_their_process() -> None:
+    network = build(resolve(NetworkSettings(name="resnet-8", widths=(4, 4, 4), norm_group=8), 10, 1))
+    count = len(own_statistics(network))
+    synchronise(network, Second())
+    assert len(own_statistics(network)) == count > 0
