@@ -118,12 +118,13 @@ def installed() -> tuple[Any, Any, Any]:
     """
     os.environ["KERAS_BACKEND"] = "torch"
     try:
-        return tuple(importlib.import_module(name) for name in ("torchvision", "timm", "keras"))  # type: ignore[return-value]
-    except ImportError as error:
-        what = f"not every library to compare with is installed: {error}"
+        torchvision, timm, keras = (importlib.import_module(name) for name in ("torchvision", "timm", "keras"))
+    except (ImportError, RuntimeError) as error:
+        what = f"not every library to compare with can be used: {error}"
         raise EnvironmentFault(
-            what, "peers", "pip install --no-deps torchvision timm keras, in an environment apart"
+            what, "peers", "pip install --no-deps torchvision timm keras, beside the others"
         ) from None
+    return torchvision, timm, keras
 
 
 def examine(place: Path) -> list[Facts]:
