@@ -84,3 +84,11 @@ def test_an_incomplete_claim_is_refused(fields):
 def test_the_registry_is_the_projects_own():
     text = (ROOT / "src" / "residual" / "studies" / "claims.toml").read_text(encoding="utf-8")
     assert "shared" not in text
+
+
+def test_campaigns_that_claims_name_exist():
+    from campaigns.__main__ import CAMPAIGNS
+
+    ways = [way.command for way in WAYS.values()] + [claim.command for claim in CLAIMS]
+    named = {found for way in ways for found in re.findall(r"make campaign ([\w-]+)", way)}
+    assert named <= set(CAMPAIGNS), named - set(CAMPAIGNS)

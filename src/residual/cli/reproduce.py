@@ -14,7 +14,7 @@ from residual.cli.text import printable
 if TYPE_CHECKING:
     from residual.studies.reproduce import Reproduction
 
-Budget = Literal["smoke"]
+Budget = Literal["smoke", "cpu", "gpu"]
 
 
 def reproduce(
@@ -22,6 +22,7 @@ def reproduce(
     claims: Annotated[list[str] | None, Parameter(allow_repeating=True, consume_multiple=True, negative=())] = None,
     budget: Budget = "smoke",
     evidence: Annotated[list[str] | None, Parameter(allow_repeating=True, negative=())] = None,
+    data: str | None = None,
     out: str | None = None,
     markdown: str | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
@@ -35,9 +36,11 @@ def reproduce(
     claims
         Ids of claims, such as E13 or A19-20, or E* for several; without any, all of them.
     budget
-        smoke trains nothing: what needs no data is computed, everything else is judged by result files.
+        smoke trains nothing; cpu (hours) and gpu (days) first train the studies that lack a result file of that budget.
     evidence
         A result file of a study, or a folder of them; may be given several times.
+    data
+        With cpu or gpu: where the images of CIFAR-10 are, if not in a usual place.
     out
         The .html file; without it, claims.html in the folder of runs.
     markdown
@@ -50,7 +53,9 @@ def reproduce(
     from residual.runs.folder import runs_root
     from residual.studies.claims_page import claims_page
     from residual.studies.markdown import markdown as as_markdown
+    from residual.studies.plans import trainer
     from residual.studies.reproduce import reproduce as judge_all
+    from residual.training.progress import Listener, Silent, Unbroken, make_listener
 
     page = Path(out).expanduser() if out is not None else runs_root() / "claims.html"
     if page.suffix.lower() not in (".html", ".htm"):
@@ -60,8 +65,15 @@ def reproduce(
         if not json and sys.stderr.isatty():
             print(f"checking {check}", file=sys.stderr, flush=True)
 
+    def listener(arm: str, seed: int) -> Listener:
+        if json:
+            return Silent()
+        print(printable(f"{arm}, seed {seed}"), flush=True)
+        return Unbroken(make_listener("auto"))
+
     files = [Path(name).expanduser() for name in evidence or []]
-    made = judge_all(claims or (), budget=budget, evidence=files, tell=tell)
+    more = trainer(budget, data, listener)
+    made = judge_all(claims or (), budget=budget, evidence=files, more=more, tell=tell)
     replace_file(page, claims_page(made))
     if markdown is not None:
         replace_file(Path(markdown).expanduser(), as_markdown(made).encode())

@@ -10,13 +10,29 @@ from typing import Annotated, Any
 import cyclopts
 from cyclopts import Parameter
 
+from residual.cli import study_arms, study_cost, study_runs
 from residual.cli.study_compare import compare
 from residual.cli.study_seeds import seeds
 from residual.cli.text import printable
 
-study = cyclopts.App(name="study", help="Studies: several seeds, searches, and searches compared.")
+study = cyclopts.App(name="study", help="Studies: what takes several trainings, or measures trained networks.")
 study.command(seeds)
 study.command(compare)
+for verb in (
+    study_arms.degradation,
+    study_arms.units,
+    study_arms.shortcuts,
+    study_arms.momentum,
+    study_arms.batchnorm,
+    study_arms.dropout,
+    study_arms.initialisation,
+    study_runs.responses,
+    study_runs.lesion,
+    study_runs.probes,
+    study_cost.cost,
+):
+    study.command(verb)
+study.command(study_cost.cifar10, name="cifar-10")
 MOST_ROWS = 200
 
 

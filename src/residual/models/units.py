@@ -76,6 +76,12 @@ class Unit(nn.Module):
         """The name of the layer whose output is F(x), what the branch gives to the addition."""
         return self._last
 
+    def follower(self, name: str) -> str | None:
+        """The layer of the branch that reads what the layer of that name gives; None for the last."""
+        names = (*self._before, *self._branch)
+        place = names.index(name) + 1
+        return names[place] if place < len(names) else None
+
     @property
     def last_norm(self) -> nn.BatchNorm2d | None:
         """The normalisation that ends the branch, which `zero_last_scale` is about; None where it ends otherwise."""

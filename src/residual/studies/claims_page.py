@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from residual.analysis.elements import Column, Html, join, table, tag, terms
 from residual.analysis.page import document
 from residual.studies import wording
+from residual.studies.pictures import pictures
 from residual.studies.reproduce import Reproduction
 from residual.studies.verdicts import Judgement, tally
 from residual.version import VERSION
@@ -24,7 +25,7 @@ _COLUMNS = (
 def claims_page(made: Reproduction) -> bytes:
     """The HTML file, UTF-8; the same verdicts and files give the same bytes."""
     anchors = [("notes", "What this report is"), *((f"seed-{n}", f"Seed {n}") for n in made.registry.seeds)]
-    anchors += [("contradictions", "Seeds against seeds"), ("files", "Result files")]
+    anchors += [("contradictions", "Seeds against seeds"), ("figures", "Figures"), ("files", "Result files")]
     links = (tag("li", tag("a", words, href=f"#{name}")) for name, words in anchors)
     lead = f"{len(made.judgements)} claims, each with a verdict, its figures and where they come from"
     head = tag(
@@ -34,7 +35,9 @@ def claims_page(made: Reproduction) -> bytes:
         tag("p", lead, class_="lead"),
         tag("nav", tag("ul", *links), aria_label="Contents"),
     )
-    body = tag("main", _cards(made), _notes(made), *_seeds(made), *_contradictions(made), *_files(made))
+    body = tag(
+        "main", _cards(made), _notes(made), *_seeds(made), *_contradictions(made), *_figures(made), *_files(made)
+    )
     foot = tag("footer", f"Made by residual {VERSION}: `residual reproduce`. This file loads nothing from elsewhere.")
     return document(wording.TITLE, [head, body, foot])
 
@@ -84,6 +87,14 @@ def _contradictions(made: Reproduction) -> list[Html]:
     rows = [(", ".join(one.claims), one.words) for one in made.contradictions]
     columns = (Column("claims"), Column("what they say, and which is right"))
     return [head, table("Where seeds contradict each other, or themselves", columns, rows)]
+
+
+def _figures(made: Reproduction) -> list[Html]:
+    drawn = list(pictures(made.used()))
+    head = tag("h2", "Figures", id="figures")
+    if not drawn:
+        return [head, tag("p", "No result file with points to draw is among them yet.")]
+    return [head, tag("div", *drawn, class_="plots")]
 
 
 def _files(made: Reproduction) -> list[Html]:

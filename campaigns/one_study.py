@@ -1,0 +1,78 @@
+"""A study carried out as its plan says, and its evidence put into the package; what was interrupted goes on."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from collections.abc import Callable
+from dataclasses import replace
+
+from campaigns.running import ROOT, cifar_folder
+from residual.studies.evidence import BUDGETS, ENDING, write
+from residual.studies.plans import OF_RUNS, Plan, carry_out, plan_of
+from residual.training.progress import Listener, Unbroken, make_listener
+
+EVIDENCE = ROOT / "src" / "residual" / "studies" / "evidence"
+Options = Callable[[argparse.ArgumentParser], None]
+
+
+def _listener(arm: str, seed: int) -> Listener:
+    print(f"{arm}, seed {seed}", flush=True)
+    return Unbroken(make_listener("plain"))
+
+
+def run_study(study: str, argv: list[str], options: Options = lambda parser: None) -> int:
+    """Carry out the plan of a study; write `<study>[-<name>].evidence.json` beside the registry of claims.
+
+    Args:
+        options: adds the study's own options; each replaces that of the plan.
+    """
+    parser = argparse.ArgumentParser(prog=f"make campaign {study}")
+    parser.add_argument("--budget", choices=BUDGETS[1:], default="cpu")
+    parser.add_argument("--seeds", type=int, help="how many, from 0")
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--threads", type=int, help="of the CPU")
+    parser.add_argument("--device")
+    parser.add_argument("--name", help="of the result file, so that it stands beside another of the study")
+    options(parser)
+    asked = vars(parser.parse_args(argv))
+    usual = {name: asked.pop(name) for name in ("budget", "seeds", "steps", "threads", "device", "name")}
+    plan = plan_of(study, usual["budget"])
+    plan = _changed(plan, usual, {name: value for name, value in asked.items() if value is not None})
+    command = f"make campaign {study}" + (f" ARGS={shlex.join(argv)!r}" if argv else "")
+    root = ROOT / "runs" / (f"studies-{usual['name']}" if usual["name"] else "studies")
+    if study in OF_RUNS:
+        trained = plan_of("degradation", usual["budget"])
+        plan = replace(plan, options={**plan.options, "degradation": _for_runs(usual, trained)})
+    found = carry_out(
+        study,
+        plan,
+        data=cifar_folder(),
+        device=usual["device"],
+        root=root,
+        command=command,
+        budget=usual["budget"],
+        listener=_listener,
+    )
+    path = EVIDENCE / f"{study}{'-' + usual['name'] if usual['name'] else ''}{ENDING}"
+    write(found, path)
+    print(f"written: {path.relative_to(ROOT)}; then: residual reproduce --markdown docs/claims.md")
+    return 0
+
+
+def _changed(plan: Plan, usual: dict[str, object], own: dict[str, object]) -> Plan:
+    """The plan with what was asked for."""
+    changes: dict[str, object] = {"options": {**plan.options, **own}}
+    if isinstance(usual["seeds"], int):
+        changes["seeds"] = tuple(range(usual["seeds"]))
+    if isinstance(usual["steps"], int):
+        changes["steps"] = usual["steps"]
+    if isinstance(usual["threads"], int):
+        changes["set"] = (*plan.set, ("compute.threads", usual["threads"]))
+    return replace(plan, **changes)  # type: ignore[arg-type]  # by name
+
+
+def _for_runs(usual: dict[str, object], trained: Plan) -> dict[str, object]:
+    """What of this is meant for the trainings that the study measures."""
+    changed = _changed(trained, usual, {})
+    return {"seeds": changed.seeds, "steps": changed.steps, "set": changed.set}

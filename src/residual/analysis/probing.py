@@ -1,0 +1,93 @@
+"""What a linear classifier can read from each unit's maps, and how alike the maps of two units are.
+
+Axes: features_NC float64, one row an image: a unit's maps averaged over pixels. A probe is ridge regression on one-hot
+labels, solved in closed form on training images and judged on others (Alain and Bengio 2016, with least squares in the
+place of a softmax). Likeness is linear CKA (Kornblith et al. 2019, section 3): 1 for maps equal up to a rotation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from residual.models import ResidualNetwork
+
+RIDGE = 1e-3
+"""Times the mean variance of a feature."""
+
+
+@dataclass(frozen=True)
+class Probes:
+    """By stem and unit, in order: the accuracy of a probe in percent; the likeness of each to the one before it, and
+    whether both stand in one stage."""
+
+    names: tuple[str, ...]
+    accuracy: tuple[float, ...]
+    similarity: tuple[float, ...]
+    within: tuple[bool, ...]
+
+
+@torch.inference_mode()
+def features(network: ResidualNetwork, batches: Iterable[Tensor]) -> dict[str, Tensor]:
+    """features_NC of the stem and of every unit, by name, in evaluation mode over batches of normalised images."""
+    points = {"stem": network.stem} | {
+        f"stages.{stage}.{place}": unit
+        for stage, units in enumerate(network.stages)
+        for place, unit in enumerate(units.children())
+    }
+    kept: dict[str, list[Tensor]] = {name: [] for name in points}
+    hooks = [module.register_forward_hook(_keeper(kept[name])) for name, module in points.items()]
+    was_training = network.training
+    try:
+        network.eval()
+        for images in batches:
+            network(images)
+    finally:
+        network.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    return {name: torch.cat(parts) for name, parts in kept.items()}
+
+
+def _keeper(kept: list[Tensor]):  # type: ignore[no-untyped-def]  # torch's own type of a hook
+    def keep(module: nn.Module, inputs: object, output: Tensor) -> None:
+        kept.append(output.double().mean((2, 3)).cpu())
+
+    return keep
+
+
+def probe(train_NC: Tensor, labels_N: Tensor, test_NC: Tensor, truth_N: Tensor, classes: int) -> float:
+    """Accuracy in percent on test features of a ridge classifier fitted on training features."""
+    mean = train_NC.mean(0)
+    spread = train_NC.std(0).clamp_min(1e-12)
+    x, y = (train_NC - mean) / spread, (test_NC - mean) / spread
+    targets = torch.nn.functional.one_hot(labels_N, classes).double()
+    centre = targets.mean(0)
+    ridge = RIDGE * len(x) * torch.eye(x.shape[1], dtype=torch.float64)
+    weights = torch.linalg.solve(x.T @ x + ridge, x.T @ (targets - centre))
+    answers = (y @ weights + centre).argmax(1)
+    return float(100 * (answers == truth_N).double().mean())
+
+
+def linear_cka(a_NC: Tensor, b_NC: Tensor) -> float:
+    """Linear CKA of two sets of features of the same images; 0 where one of them is constant."""
+    a, b = a_NC - a_NC.mean(0), b_NC - b_NC.mean(0)
+    across = (b.T @ a).square().sum()
+    alone = (a.T @ a).norm() * (b.T @ b).norm()
+    return float(across / alone) if alone > 0 else 0.0
+
+
+def probes(
+    train: dict[str, Tensor], labels_N: Tensor, test: dict[str, Tensor], truth_N: Tensor, classes: int
+) -> Probes:
+    """Probes and likenesses of every unit from its features of training and test images."""
+    names = tuple(train)
+    accuracy = tuple(probe(train[name], labels_N, test[name], truth_N, classes) for name in names)
+    neighbours = list(pairwise(names))
+    similarity = tuple(linear_cka(test[a], test[b]) for a, b in neighbours)
+    within = tuple(a.rpartition(".")[0] == b.rpartition(".")[0] for a, b in neighbours)
+    return Probes(names, accuracy, similarity, within)

@@ -1,0 +1,161 @@
+"""`residual study responses|lesion|probes RUN...`: what is measured on trained networks."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from residual.cli.study_asked import say_evidence
+from residual.cli.text import Whole, printable
+
+if TYPE_CHECKING:
+    from residual.studies.evidence import Evidence
+    from residual.studies.run_studies import Asked
+
+Json = Annotated[bool, Parameter(negative=())]
+
+
+def responses(
+    *runs: str,
+    images: Whole = 2000,
+    data: str | None = None,
+    device: str = "auto",
+    out: str | None = None,
+    json: Json = False,
+) -> int:
+    """Standard deviations of every 3x3 layer's response, in order and sorted (He et al. 2015, figure 7).
+
+    Also gradients by layer, and how far a residual network is from the sum of its branches.
+
+    Parameters
+    ----------
+    runs
+        Finished runs; those of one network and several seeds make one spread.
+    images
+        How many test images.
+    data
+        Where the images are, if not where they were at training.
+    device
+        auto, cpu, mps, cuda or cuda:N.
+    out
+        The folder of the result file and its figures; without it, that of the runs.
+    json
+        The result file's content as JSON.
+    """
+    from residual.studies.run_studies import study_responses
+
+    return _study(study_responses, "responses", runs, images, data, device, out, json)
+
+
+def lesion(
+    *runs: str,
+    images: Whole = 2000,
+    data: str | None = None,
+    device: str = "auto",
+    out: str | None = None,
+    json: Json = False,
+) -> int:
+    """Delete every unit of a trained network by itself and swap neighbours: what that does to its error.
+
+    Parameters
+    ----------
+    runs
+        Finished runs; those of one network and several seeds make one spread.
+    images
+        How many test images.
+    data
+        Where the images are, if not where they were at training.
+    device
+        auto, cpu, mps, cuda or cuda:N.
+    out
+        The folder of the result file and its figures; without it, that of the runs.
+    json
+        The result file's content as JSON.
+    """
+    from residual.studies.run_studies import study_lesion
+
+    return _study(study_lesion, "lesion", runs, images, data, device, out, json)
+
+
+def probes(
+    *runs: str,
+    images: Whole = 2000,
+    data: str | None = None,
+    device: str = "auto",
+    out: str | None = None,
+    json: Json = False,
+) -> int:
+    """What a linear classifier reads from each unit's maps, and how alike neighbouring units are.
+
+    Parameters
+    ----------
+    runs
+        Finished runs; those of one network and several seeds make one spread.
+    images
+        How many test images; probes are fitted on 5,000 training images.
+    data
+        Where the images are, if not where they were at training.
+    device
+        auto, cpu, mps, cuda or cuda:N.
+    out
+        The folder of the result file and its figures; without it, that of the runs.
+    json
+        The result file's content as JSON.
+    """
+    from residual.studies.run_studies import study_probes
+
+    return _study(study_probes, "probes", runs, images, data, device, out, json)
+
+
+def _study(
+    study: Callable[[Asked], Evidence],
+    name: str,
+    runs: tuple[str, ...],
+    images: int,
+    data: str | None,
+    device: str,
+    out: str | None,
+    json: bool,
+) -> int:
+    from residual.errors import UsageError
+    from residual.studies.run_studies import Asked, folder_of
+
+    if images < 10:
+        raise UsageError(f"{images} images are too few", "--images", "give 10 or more")
+
+    def tell(run: str, done: int, whole: int) -> None:
+        if not json and sys.stderr.isatty():
+            print(printable(f"{run}: {done} of {whole}"), file=sys.stderr, flush=True)
+
+    command = f"residual study {name} RUN... --images {images}"
+    asked = Asked(runs, images, data=data, device=device, command=command, tell=tell)
+    found = study(asked)
+    folder = folder_of(asked) if out is None else Path(out).expanduser()
+    return say_evidence(found, folder, json, lambda: _table(found))
+
+
+def _table(evidence: Evidence) -> None:
+    from rich.table import Table
+
+    from residual.cli.words import console
+
+    names = list(dict.fromkeys(figure for figures in evidence.measured.values() for figure in figures))
+    table = Table(title=printable(f"{evidence.study}: seeds {', '.join(map(str, evidence.seeds))}"))
+    table.title_justify = "left"
+    table.add_column("network")
+    for name in names:
+        table.add_column(name.replace("_", " "), justify="right")
+    for network, figures in evidence.measured.items():
+        table.add_row(printable(network), *(_cell(figures.get(name)) for name in names))
+    console().print(table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, dict):
+        deviation = f" ± {value['std']:.3g}" if value["std"] is not None else ""
+        return f"{value['mean']:.4g}{deviation}"
+    return "" if value is None else f"{value:.4g}"

@@ -1,0 +1,206 @@
+"""Arms beside each other: one recipe with several sets of changes, each over the same seeds.
+
+Every run is a folder of its own, `<study>/<arm>/seed-<n>`, resumable as any run; the same call goes on and trains
+nothing twice. Errors are in percent, losses in nats. The training error is the running one of the last record
+(augmented images, moving weights), as the papers draw it; the test error that of the last step, single view.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from residual.analysis.bands import Band, band
+from residual.analysis.curves import curves
+from residual.errors import UsageError
+from residual.files import Facts
+from residual.runs.folder import RunFolder, runs_root
+from residual.studies.arm_table import Arms
+from residual.studies.evidence import Budget, Definition, Evidence, RecipeFacts, made, recipe_identity
+from residual.studies.seeds import study_seeds
+from residual.training.progress import Listener, Silent
+from residual.training.recipe import Override, Recipe, override
+from residual.training.recipes import find_recipe
+
+FULL = 64_000
+"""The paper's iterations."""
+_PRIVATE = ("data.path", "data.threads", "compute.", "checkpoint.", "seed")
+_SPLITS: tuple[Literal["validation", "test"], ...] = ("validation", "test")
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The finished runs of every arm, in the order of the seeds, and the recipe each arm was trained with."""
+
+    folder: Path
+    recipe: str
+    seeds: tuple[int, ...]
+    runs: Mapping[str, tuple[RunFolder, ...]]
+    recipes: Mapping[str, RecipeFacts]
+
+    def figures(self) -> dict[str, Facts]:
+        """By arm: training, validation and test error and last training loss, each over the seeds; seconds."""
+        return {arm: arm_figures(runs) for arm, runs in self.runs.items()}
+
+    def series(self) -> Facts:
+        """By arm and by curve: steps, mean and deviation of training and test (or validation) error."""
+        found: Facts = {}
+        for arm, runs in self.runs.items():
+            traced = [curves(run.records()) for run in runs]
+            names = ("training error", "validation error", "test error", "training loss")
+            bands = {name: one for name in names if (one := band(traced, name)) is not None}
+            found[arm] = {name: points(one, _epoch_steps(runs[0])) for name, one in bands.items()}
+        return found
+
+
+def spread(values: Sequence[float]) -> Facts:
+    """Mean, sample deviation (None for one seed), least, most and the values."""
+    return {
+        "mean": statistics.fmean(values),
+        "std": statistics.stdev(values) if len(values) > 1 else None,
+        "least": min(values),
+        "most": max(values),
+        "values": list(values),
+    }
+
+
+def points(one: Band, steps_of_an_epoch: float) -> Facts:
+    """A band as lists."""
+    steps = [round(epoch * steps_of_an_epoch) for epoch in one.epochs]
+    return {"step": steps, "mean": list(one.mean), "std": list(one.std)}
+
+
+def _epoch_steps(run: RunFolder) -> float:
+    facts = run.facts()
+    return float(facts["data"]["training"] / facts["chosen"]["batch_size"])
+
+
+def arm_figures(runs: Sequence[RunFolder]) -> Facts:
+    """The figures of one arm from its runs."""
+    found: Facts = {}
+    results = [result for run in runs if (result := run.result()) is not None]
+    traced = [curves(run.records()).series for run in runs]
+    for split in _SPLITS:
+        if all(split in result["final"] for result in results):
+            found[f"{split}_error"] = spread([100 * (1 - result["final"][split]["top1"]) for result in results])
+    found["training_error"] = spread([one["training error"].values[-1] for one in traced])
+    found["training_loss"] = spread([one["training loss"].values[-1] for one in traced])
+    found["loss"] = spread([_late(one["training loss"].values) for one in traced])
+    for split in _SPLITS:
+        if all(f"{split} loss" in one for one in traced):
+            found["roughness"] = spread([roughness(one[f"{split} loss"].values) for one in traced])
+            break
+    counted = runs[0].facts().get("counted", {})
+    found |= {name: counted[name] for name in ("parameters", "multiply_adds") if name in counted}
+    return found | {"seconds": spread([result["seconds"] for result in results]), "steps": results[0]["steps"]}
+
+
+def _late(values: Sequence[float]) -> float:
+    """The mean of the last tenth of the records, at least one."""
+    return statistics.fmean(values[-max(1, len(values) // 10) :])
+
+
+def roughness(values: Sequence[float]) -> float:
+    """How much a curve that should fall rises: the mean over its steps of the rise, 0 where it falls."""
+    rises = [max(0.0, after - before) for before, after in itertools.pairwise(values)]
+    return statistics.fmean(rises) if rises else 0.0
+
+
+def compare(
+    study: str,
+    recipe: Recipe | str,
+    arms: Arms,
+    seeds: Sequence[int],
+    *,
+    set: Iterable[Override] = (),
+    out: Path | None = None,
+    listener: Callable[[str, int], Listener] = lambda arm, seed: Silent(),
+) -> Compared:
+    """Train every arm over the seeds, one run after the other; finished runs are not trained again.
+
+    Args:
+        recipe: a recipe, or the name of one.
+        set: values to change in all arms, by path; an arm's own come after them.
+        out: the folder of the study; without it `runs/<study>-<recipe>`.
+        listener: makes the listener of each run.
+
+    Raises:
+        UsageError: no arms, or a run there has other settings.  Interrupted: the same call goes on.
+    """
+    if not arms:
+        raise UsageError("there is nothing to compare", study, "name at least one arm")
+    plain = recipe if isinstance(recipe, Recipe) else find_recipe(recipe)
+    folder = out or runs_root() / f"{study}-{plain.name}"
+    common = list(set)
+    runs: dict[str, tuple[RunFolder, ...]] = {}
+    recipes: dict[str, RecipeFacts] = {}
+    for arm, changes in arms.items():  # found out before the first hour of training
+        asked = {**dict(common), **changes}
+        changed = {path: value for path, value in asked.items() if not path.startswith(_PRIVATE)}
+        recipes[arm] = RecipeFacts(plain.name, changed, recipe_identity(override(plain, asked.items())))
+    for arm, changes in arms.items():
+        asked = {**dict(common), **changes}
+        found = study_seeds(plain, seeds, set=asked, out=folder / arm, listener=partial(listener, arm))
+        runs[arm] = found.runs
+    return Compared(folder, plain.name, tuple(seeds), runs, recipes)
+
+
+def shortened(recipe: Recipe, steps: int | None) -> list[Override]:
+    """A run of so many steps, with the drops of the rate at the same shares of it."""
+    if steps is None:
+        return []
+    asked: list[Override] = [("steps", steps)]
+    drops = getattr(recipe.schedule, "drops", None)
+    if drops and recipe.steps:
+        asked.append(("schedule.drops", [max(1, round(drop * steps / recipe.steps)) for drop in drops]))
+    return asked
+
+
+def evidence_of(
+    definition: Definition,
+    compared: Compared,
+    measured: Mapping[str, Any],
+    *,
+    command: str,
+    series: Mapping[str, Any] | None = None,
+    caveats: Sequence[str] = (),
+    settings: Mapping[str, Any] | None = None,
+    least_steps: int = 1000,
+) -> Evidence:
+    """The evidence of finished runs. A run of fewer than `least_steps` is smoke; else the device decides the budget."""
+    first = next(iter(compared.runs.values()))[0]
+    result = first.result() or {}
+    facts = first.facts()
+    steps = int(facts["chosen"]["steps"])
+    budget: Budget = "smoke" if steps < least_steps else "gpu" if facts["chosen"]["device"] != "cpu" else "cpu"
+    seconds = [run.result() or {} for runs in compared.runs.values() for run in runs]
+    return made(
+        definition,
+        budget,
+        command,
+        measured,
+        settings=dict(settings or {}) | {"steps": steps, "batch_size": facts["chosen"]["batch_size"]},
+        series=series if series is not None else {"curves": compared.series()},
+        recipes=compared.recipes,
+        seeds=compared.seeds,
+        data={name: facts["data"][name] for name in ("name", "checksums", "training", "validation", "test")},
+        device=result.get("device", {}),
+        caveats=tuple(caveats),
+        seconds=round(sum(one.get("seconds", 0.0) for one in seconds), 1),
+    )
+
+
+def paper_caveats(compared: Compared) -> list[str]:
+    """What a run shorter than the paper's, or trained on fewer images, must be quoted with."""
+    facts = next(iter(compared.runs.values()))[0].facts()
+    found = []
+    if facts["chosen"]["steps"] < FULL:
+        found.append(f"{facts['chosen']['steps']:,} iterations, where the paper has {FULL:,}")
+    if facts["data"]["name"].startswith("cifar") and facts["data"]["training"] < 50_000:
+        found.append(f"trained on {facts['data']['training']:,} images")
+    return found

@@ -1,0 +1,271 @@
+"""Studies of trained networks: responses, lesions, probes. Runs of one network over several seeds make one spread.
+
+Nothing is trained. Errors and accuracies are in percent; every figure is of the test images named in `settings`.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from residual.analysis.probing import features, probes
+from residual.analysis.propagation import signals
+from residual.analysis.responses import responses
+from residual.analysis.surgery import lesions
+from residual.analysis.unrolling import sum_violation
+from residual.data.source import Source
+from residual.device import choose_device
+from residual.errors import UsageError
+from residual.evaluation.classifier import Classifier
+from residual.evaluation.judged import Judged, select
+from residual.evaluation.use import load
+from residual.files import Facts
+from residual.models import put
+from residual.models.units import Unit
+from residual.runs.folder import RunFolder, find_run
+from residual.studies.arms import FULL, spread
+from residual.studies.evidence import Budget, Evidence, RecipeFacts, made, recipe_facts
+from residual.studies.table import DEFINITIONS
+from residual.training.recipes import RECIPES
+
+BATCH = 250
+SILENT = 0.01
+"""A branch is silent whose deviation is below this share of what its shortcut carries."""
+Tell = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run with its network and its data: `test` is what is judged, `train` what it was trained on."""
+
+    run: RunFolder
+    classifier: Classifier
+    test: Judged
+    train: Judged
+    device: torch.device
+
+    @property
+    def name(self) -> str:
+        """The network, with its depth where that is not the name's own."""
+        spec = self.classifier.spec
+        own = spec.name.rpartition("-")[2]
+        return spec.name if own == str(spec.weighted_layers) else f"{spec.name}-as-{spec.weighted_layers}"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is measured: runs, how many images of the test and of the training, where the data are now."""
+
+    runs: Sequence[str]
+    images: int = 2000
+    training_images: int = 5000
+    data: str | None = None
+    device: str = "auto"
+    command: str = ""
+    tell: Tell = lambda run, done, whole: None
+
+
+def opened(asked: Asked) -> list[Trained]:
+    """The runs, finished and with their data.
+
+    Raises:
+        UsageError: no run, one named twice, or one that is not finished.
+    """
+    if not asked.runs:
+        raise UsageError("no run was named", "runs", "name one or more runs, such as those of a study")
+    found = []
+    for name in asked.runs:
+        run = find_run(name)
+        if run.result() is None:
+            raise UsageError("this run is not finished", run.path, "go on with it: residual train --resume")
+        classifier = load(run.path)
+        test = select(classifier, run.path, path=asked.data)
+        train = select(classifier, run.path, "training", asked.data)
+        found.append(Trained(run, classifier, test, train, torch.device(choose_device(asked.device))))
+    places = [os.path.realpath(one.run.path) for one in found]
+    if len({*places}) < len(places):
+        raise UsageError("a run is named twice", "runs", "name each once")
+    return found
+
+
+def _some(judged: Judged, count: int) -> Tensor:
+    """So many of the images, evenly spread."""
+    whole = len(judged.indices)
+    count = min(count, whole)
+    return judged.indices[torch.arange(count) * whole // count]
+
+
+def _batches(one: Trained, source: Source, indices: Tensor) -> Iterator[Tensor]:
+    for part in indices.split(BATCH):
+        yield one.classifier.preprocessing.normalise(source.read(part).to(one.device))
+
+
+def _by_network(found: Sequence[tuple[str, Facts]]) -> Facts:
+    """Of every network the spread of each figure over its runs."""
+    table: dict[str, list[Facts]] = {}
+    for name, figures in found:
+        table.setdefault(name, []).append(figures)
+    return {name: {key: spread([one[key] for one in rows]) for key in rows[0]} for name, rows in table.items()}
+
+
+def study_responses(asked: Asked) -> Evidence:
+    """Figure 7 of He et al. 2015 on runs: responses of every 3x3 layer; gradients by layer; the additive form."""
+    began, trained = time.monotonic(), opened(asked)
+    rows: list[tuple[str, Facts]] = []
+    series: Facts = {}
+    for number, one in enumerate(trained):
+        asked.tell(one.run.name, number, len(trained))
+        network = put(one.classifier.network, one.device)
+        indices = _some(one.test, asked.images)
+        found = responses(network, _batches(one, one.test.source, indices))
+        some = indices[:BATCH]
+        labels = one.test.source.labels.index_select(0, some).to(one.device)
+        images = next(_batches(one, one.test.source, some))
+        passed = signals(network, images, labels)
+        additive = _additive(one, images[:32])
+        rows.append((one.name, {"response": found.mean, "gradient_ratio": passed.ratio, **additive}))
+        points = {"layer": list(found.layers), "response": list(found.layers.values()), "gradient": passed.gradients}
+        series.setdefault(one.name, points)  # of the first run of each network
+    return _evidence("responses", asked, trained, _by_network(rows), {"responses": series}, began)
+
+
+@torch.no_grad()
+def _additive(one: Trained, images: Tensor) -> Facts:
+    """How far x_L is from x_l + sum of F in the last stage, from its second unit on; nothing for plain networks."""
+    network = one.classifier.network.eval()
+    stage = [unit for unit in network.stages[-1].children() if isinstance(unit, Unit)]
+    if any(unit.shortcut is None or unit.addition is not None for unit in stage):
+        return {}
+    maps: Tensor = network.stem(images)
+    for units in list(network.stages)[:-1]:
+        maps = units(maps)
+    return {"additive_violation": sum_violation(stage[1:], stage[0](maps))}
+
+
+def study_lesion(asked: Asked) -> Evidence:
+    """Every unit deleted by itself, neighbours swapped: what it does to the error, and whether a branch is silent."""
+    began, trained = time.monotonic(), opened(asked)
+    rows: list[tuple[str, Facts]] = []
+    series: Facts = {}
+    for one in trained:
+        network = put(one.classifier.network, one.device)
+        indices = _some(one.test, asked.images)
+        constants = one.classifier.preprocessing
+
+        def tell(done: int, whole: int, name: str = one.run.name) -> None:
+            asked.tell(name, done, whole)
+
+        found = lesions(network, one.test.source, indices, constants, one.device, tell)
+        shares = responses(network, _batches(one, one.test.source, indices[:500])).shares
+        rises = [error - found.whole for error in found.deleted] or [0.0]
+        swaps = [error - found.whole for error in found.swapped] or [0.0]
+        figures = {
+            "error": found.whole,
+            "mean_rise": statistics.fmean(rises),
+            "largest_rise": max(rises),
+            "harmful_units": sum(rise < 0 for rise in rises),
+            "mean_rise_of_swaps": statistics.fmean(swaps),
+            "silent_blocks": sum(share < SILENT for share in shares.values()),
+            "least_share": min(shares.values(), default=0.0),
+        }
+        rows.append((one.name, figures))
+        numbers = {place: number for number, place in enumerate(found.units, 1)}
+        points = {
+            "whole": found.whole,
+            "unit": list(numbers.values()),
+            "deleted": list(found.deleted),
+            "swap": [numbers[place] + 0.5 for place in found.pairs],
+            "swapped": list(found.swapped),
+        }
+        series.setdefault(one.name, points)
+    measured = _by_network(rows)
+    for figures in measured.values():  # counted, not averaged: a unit is silent in some run, or in none
+        figures["silent_blocks"] = figures["silent_blocks"]["most"]
+    return _evidence("lesion", asked, trained, measured, {"lesions": series}, began)
+
+
+def study_probes(asked: Asked) -> Evidence:
+    """Linear probes on every unit, and how alike neighbouring units are."""
+    began, trained = time.monotonic(), opened(asked)
+    rows: list[tuple[str, Facts]] = []
+    series: Facts = {}
+    for number, one in enumerate(trained):
+        asked.tell(one.run.name, number, len(trained))
+        network = put(one.classifier.network, one.device)
+        sides = [(one.train, _some(one.train, asked.training_images)), (one.test, _some(one.test, asked.images))]
+        (fitted, labels), (judged, truth) = (
+            (features(network, _batches(one, side.source, some)), side.source.labels.index_select(0, some))
+            for side, some in sides
+        )
+        found = probes(fitted, labels, judged, truth, one.classifier.spec.classes)
+        within = [value for value, inside in zip(found.similarity, found.within, strict=True) if inside]
+        rises = [after > before for before, after in pairwise(found.accuracy)]
+        rows.append(
+            (
+                one.name,
+                {
+                    "probe_first": found.accuracy[0],
+                    "probe_last": found.accuracy[-1],
+                    "probe_rises": statistics.fmean(rises),
+                    "similarity_within": statistics.fmean(within) if within else 0.0,
+                },
+            )
+        )
+        depth = [place / (len(found.names) - 1) for place in range(len(found.names))]
+        points = {"depth": depth, "accuracy": list(found.accuracy), "similarity": list(found.similarity)}
+        series.setdefault(one.name, points)
+    return _evidence("probes", asked, trained, _by_network(rows), {"probes": series}, began)
+
+
+def _evidence(
+    study: str,
+    asked: Asked,
+    trained: Sequence[Trained],
+    measured: Mapping[str, Any],
+    series: Mapping[str, Any],
+    began: float,
+) -> Evidence:
+    """The evidence of a study of runs; their recipes are told as they were trained."""
+    facts = [one.run.facts() for one in trained]
+    steps = {int(one["chosen"]["steps"]) for one in facts}
+    devices = {one["chosen"]["device"] for one in facts}
+    budget: Budget = "smoke" if min(steps) < 1000 else "cpu" if devices == {"cpu"} else "gpu"
+    least = min(steps)
+    data = facts[0]["data"]
+    seeds = sorted({int(one["recipe"]["seed"]) for one in facts})
+    return made(
+        DEFINITIONS[study],
+        budget,
+        asked.command,
+        measured,
+        settings={"images": asked.images, "steps": least},
+        series=series,
+        recipes={one.name: _recipe(found) for one, found in zip(trained, facts, strict=True)},
+        seeds=tuple(seeds),
+        data={name: data[name] for name in ("name", "checksums", "training", "validation", "test")},
+        device={"device": str(trained[0].device)},
+        caveats=(f"networks of {least:,} iterations, where the paper has {FULL:,}",) if least < FULL else (),
+        seconds=round(time.monotonic() - began, 1),
+    )
+
+
+def _recipe(facts: Facts) -> RecipeFacts:
+    private = ("data.path", "data.threads", "compute.", "checkpoint.", "seed")
+    changed = {path: value for path, value in facts["changed"].items() if not path.startswith(private)}
+    name = facts["recipe"]["name"]
+    return recipe_facts(name, changed) if name in RECIPES else RecipeFacts(name, changed, "")
+
+
+def folder_of(asked: Asked) -> Path:
+    """Where the result file of a study of runs is written: beside the run, or above several."""
+    places = [find_run(name).path.resolve() for name in asked.runs]
+    return places[0] if len(places) == 1 else Path(os.path.commonpath([str(place) for place in places]))

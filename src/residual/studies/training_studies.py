@@ -1,0 +1,198 @@
+"""The studies that train arms beside each other: each runs its arms, measures, and gives evidence.
+
+Every function takes the same `Wish`: recipe, seeds, steps, changes, folder. See `arm_table` for what is trained and
+`table` for what is measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from residual.analysis.construction import deepened
+from residual.analysis.propagation import signals
+from residual.chance import stream
+from residual.evaluation.judged import select
+from residual.evaluation.use import load
+from residual.files import Facts
+from residual.models import NetworkSettings, build, resolve
+from residual.studies import arm_table
+from residual.studies.arm_table import Arms
+from residual.studies.arms import FULL, Compared, compare, evidence_of, paper_caveats, shortened
+from residual.studies.evidence import Evidence
+from residual.studies.table import DEFINITIONS
+from residual.training.progress import Listener, Silent
+from residual.training.recipe import Override
+from residual.training.recipes import find_recipe
+
+_COMPARED_IMAGES = 256
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a study is asked for. `steps` None keeps the recipe's length; `set` is changed in all arms."""
+
+    recipe: str
+    seeds: Sequence[int]
+    steps: int | None = None
+    set: Sequence[Override] = ()
+    out: Path | None = None
+    command: str = ""
+    listener: Callable[[str, int], Listener] = field(default=lambda arm, seed: Silent())
+
+
+@dataclass(frozen=True)
+class Studied:
+    """The runs of a study and the evidence they give."""
+
+    compared: Compared
+    evidence: Evidence
+
+
+def _run(study: str, arms: Arms, wish: Wish, common: Sequence[Override] = ()) -> Compared:
+    recipe = find_recipe(wish.recipe)
+    asked = [*common, *shortened(recipe, wish.steps), *wish.set]
+    return compare(study, recipe, arms, wish.seeds, set=asked, out=wish.out, listener=wish.listener)
+
+
+def _studied(study: str, compared: Compared, wish: Wish, measured: Mapping[str, Any], **more: Any) -> Studied:
+    caveats = [*paper_caveats(compared), *more.pop("caveats", ())]
+    found = evidence_of(DEFINITIONS[study], compared, measured, command=wish.command, caveats=caveats, **more)
+    return Studied(compared, found)
+
+
+def _measured(compared: Compared) -> Facts:
+    """The figures of every arm; those of runs of the paper's length also under `at_64000`."""
+    figures = compared.figures()
+    full = {arm: one for arm, one in figures.items() if one["steps"] >= FULL}
+    return {**figures, **({"at_64000": full} if full else {})}
+
+
+def degradation(wish: Wish, depths: Sequence[int], kinds: Sequence[str] = ("plain", "resnet")) -> Studied:
+    """Plain against residual networks by depth, and the plain one that is a shallower one with identity layers."""
+    compared = _run("degradation", arm_table.degradation(depths, kinds), wish)
+    measured = _measured(compared) | constructed(compared, depths)
+    return _studied("degradation", compared, wish, measured, settings={"depths": list(depths), "kinds": list(kinds)})
+
+
+def constructed(compared: Compared, depths: Sequence[int]) -> Facts:
+    """The shallowest trained plain network deepened by identity layers: how far its answers are from its own."""
+    shallow, *deeper = sorted(depths)
+    runs = compared.runs.get(f"plain-{shallow}")
+    if runs is None or not deeper or (deeper[0] - shallow) % 6:
+        return {}
+    classifier = load(runs[0].path)
+    network = classifier.network
+    if network.spec.unit != "basic" or len(network.spec.depths) != 3:
+        return {}
+    judged = select(classifier, runs[0].path)
+    images = classifier.preprocessing.normalise(judged.source.read(judged.indices[:_COMPARED_IMAGES]))
+    deep = deepened(network, (deeper[0] - shallow) // 6).eval()
+    with torch.inference_mode():
+        answers = network.eval()(images)
+        gap = (deep(images) - answers).abs().max() / answers.abs().max()
+    same = {"of": shallow, "layers": deep.spec.weighted_layers, "relative_difference": float(gap)}
+    return {"constructed": same | {"images": len(images)}}
+
+
+def units(wish: Wish, depth: int, networks: Sequence[str] = ()) -> Studied:
+    """The five orders of a unit ([2] table 2), or named networks beside each other."""
+    compared = _run("units", arm_table.units(depth, networks), wish)
+    caveats = [] if networks else _depth_caveat(depth, 110)
+    return _studied("units", compared, wish, _measured(compared), settings={"depth": depth}, caveats=caveats)
+
+
+def shortcuts(wish: Wish, depth: int) -> Studied:
+    """The shortcuts of [2] table 1."""
+    compared = _run("shortcuts", arm_table.shortcuts(depth), wish)
+    caveats = _depth_caveat(depth, 110)
+    return _studied("shortcuts", compared, wish, _measured(compared), settings={"depth": depth}, caveats=caveats)
+
+
+def _depth_caveat(depth: int, papers: int) -> list[str]:
+    return [f"{depth} layers, where the paper has {papers}"] if depth != papers else []
+
+
+def momentum(wish: Wish, depth: int) -> Studied:
+    """Momenta at a fixed rate: how rough the loss of the held-out images is."""
+    compared = _run("momentum", arm_table.at_depth(arm_table.MOMENTUM, "resnet", depth), wish)
+    return _studied("momentum", compared, wish, _measured(compared), settings={"depth": depth})
+
+
+def batchnorm(wish: Wish, depth: int) -> Studied:
+    """Plain networks with and without normalisation, from two initialisations, at a rate that both stand."""
+    arms = arm_table.at_depth(arm_table.BATCHNORM, "plain", depth)
+    compared = _run("batchnorm", arms, wish, [("schedule.rate", _GENTLE)])
+    measured = _measured(compared)
+    sensitivity = {
+        side: abs(measured[f"{side}-he"]["training_error"]["mean"] - measured[f"{side}-half"]["training_error"]["mean"])
+        for side in ("with", "without")
+    }
+    return _studied("batchnorm", compared, wish, measured | {"sensitivity": sensitivity}, settings={"depth": depth})
+
+
+def dropout(wish: Wish, depth: int) -> Studied:
+    """A plain network with dropout before its classifier, and without."""
+    compared = _run("dropout", arm_table.at_depth(arm_table.DROPOUT, "plain", depth), wish)
+    return _studied("dropout", compared, wish, _measured(compared), settings={"depth": depth})
+
+
+_GENTLE: Final = 0.01
+RECORDS: Final = 20
+"""Records of the training loss in a run of `initialisation`."""
+
+
+def initialisation(wish: Wish) -> Studied:
+    """[3]'s convergence experiment, and variances and gradients by depth at the start."""
+    recipe = find_recipe(wish.recipe)
+    steps = wish.steps or recipe.steps or 500
+    images = dict(wish.set).get("data.limit")
+    every = steps * _batch(wish, recipe.batch_size) / (images or 50_000) / RECORDS
+    common: list[Override] = [("schedule.rate", _GENTLE), ("evaluation.every_epochs", every)]
+    compared = _run("initialisation", arm_table.INITIALISATION, wish, common)
+    facts = next(iter(compared.runs.values()))[0].facts()
+    chance = float(torch.tensor(float(len(facts["data"]["class_names"]))).log())
+    measured = _measured(compared) | {"chance": chance}
+    series = {"curves": compared.series(), "signals": start_signals()}
+    caveats = (f"{steps:,} steps on networks of 16 to 64 filters, where [3] trains large ones on ImageNet",)
+    found = evidence_of(
+        DEFINITIONS["initialisation"],
+        compared,
+        measured,
+        command=wish.command,
+        series=series,
+        caveats=caveats,
+        least_steps=300,
+    )
+    return Studied(compared, found)
+
+
+def _batch(wish: Wish, default: int) -> int:
+    return int(dict(wish.set).get("batch_size", default))
+
+
+def start_signals(depth: int = 32, images: int = 32) -> Facts:
+    """By initialisation, with and without normalisation: variances and gradients at every convolution of a plain
+    network, on images N(0, 1); and what the formula gives for the variances, from the first on."""
+    shape = (images, 3, 32, 32)
+    noise = torch.randn(shape, generator=stream(0, "start", "images"))
+    labels = torch.randint(10, (images,), generator=stream(0, "start", "labels"))
+    found: Facts = {}
+    for kind in ("he-fan-in", "lecun", "xavier"):
+        for norm in ("none", "batch"):
+            settings = {**arm_table.network_of("plain", depth), "network.initialisation": kind, "network.norm": norm}
+            parts = {path.removeprefix("network."): value for path, value in settings.items()}
+            network = build(resolve(NetworkSettings.model_validate(parts), classes=10), seed=0)
+            one = signals(network, noise, labels)
+            ratio = {"he-fan-in": 1.0, "lecun": 0.5, "xavier": 0.5}[kind]
+            found[f"{kind}, {'normalised' if norm == 'batch' else 'bare'}"] = {
+                "variance": list(one.variances),
+                "gradient": list(one.gradients),
+                "weight_gradient": list(one.weight_gradients),
+                **({"formula": [ratio**layer for layer in range(len(one.names))]} if norm == "none" else {}),
+            }
+    return found

@@ -1,0 +1,213 @@
+"""Studies that train arms and studies of their runs: a tiny one whole, by the commands; tables of arms as values."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from campaigns import one_study
+from residual.cli.main import run as command
+from residual.errors import UsageError
+from residual.models import resolve
+from residual.studies import arm_table
+from residual.studies.arms import roughness, shortened, spread
+from residual.studies.evidence import Refused, read
+from residual.studies.plans import CPU, GPU, OF_RUNS, plan_of
+from residual.studies.table import DEFINITIONS, PAPER
+from residual.studies.training_studies import start_signals
+from residual.training.recipe import override
+from residual.training.recipes import RECIPES
+from residual.training.train import train
+
+TINY = [
+    "digits",
+    *("--steps", "6", "--seeds", "2", "--log", "plain"),
+    *("--set", "network.widths=[4,4,4]", "--set", "data.limit=100", "--set", "batch_size=40"),
+    *("--set", "compute.precision=float32", "--set", "compute.threads=1", "--set", "evaluation.every_epochs=2"),
+]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """Plain networks of 8 and 14 layers, 6 steps, two seeds."""
+    folder = tmp_path_factory.mktemp("study")
+    arguments = ["study", "degradation", *TINY, "--depths", "8,14", "--kinds", "plain", "--out", str(folder)]
+    assert command(arguments) == 0
+    return folder, arguments
+
+
+@pytest.fixture(scope="module")
+def runs(study):
+    """Those of plain-8, and a residual one."""
+    folder = study[0]
+    settings = {"network.widths": [4, 4, 4], "network.depths": [1, 2, 2], "data.limit": 100, "steps": 6}
+    fixed = {"batch_size": 40, "compute.threads": 1, "compute.precision": "float32", "network.name": "resnet-20"}
+    train("digits", set=settings | fixed, out=folder / "residual")
+    return [str(folder / "plain-8" / "seed-0"), str(folder / "plain-8" / "seed-1"), str(folder / "residual")]
+
+
+def test_a_study_leaves_evidence_a_table_and_a_figure_and_goes_on(study, capsys):
+    folder, arguments = study
+    finished = {path: path.stat().st_mtime_ns for path in folder.glob("*/seed-*/result.json")}
+    assert len(finished) == 4
+    assert command([*arguments, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished, "nothing is trained twice"
+    assert (folder / "degradation-1.png").read_bytes().startswith(b"\x89PNG")
+    measured = said["measured"]
+    assert set(measured) == {"plain-8", "plain-14", "constructed"}
+    results = [json.loads((folder / "plain-14" / f"seed-{seed}" / "result.json").read_bytes()) for seed in (0, 1)]
+    errors = [100 * (1 - result["final"]["test"]["top1"]) for result in results]
+    assert measured["plain-14"]["test_error"]["values"] == pytest.approx(errors)
+    assert measured["plain-14"]["test_error"]["least"] == pytest.approx(min(errors))
+    assert measured["constructed"]["relative_difference"] < 1e-4
+    assert measured["constructed"]["layers"] == 14
+    assert (said["seeds"], said["budget"]) == ([0, 1], "smoke")
+    assert "6 iterations, where the paper has 64,000" in said["caveats"]
+    assert str(folder) not in json.dumps({name: said[name] for name in said if name not in ("file", "pictures")})
+    curve = said["series"]["curves"]["plain-8"]["test error"]
+    assert curve["step"][-1] == 6
+
+
+def test_figures_of_other_data_are_no_evidence_for_the_claims(study):
+    with pytest.raises(Refused, match="recipe digits"):
+        read(study[0] / "degradation.evidence.json", DEFINITIONS)
+
+
+@pytest.mark.parametrize(
+    ("name", "figures", "series"),
+    [
+        ("responses", {"response", "gradient_ratio"}, "responses"),
+        ("lesion", {"error", "mean_rise", "silent_blocks"}, "lesions"),
+        ("probes", {"probe_first", "probe_last", "similarity_within"}, "probes"),
+    ],
+)
+def test_trained_runs_are_measured_and_their_seeds_make_one_spread(runs, tmp_path, capsys, name, figures, series):
+    assert command(["study", name, *runs, "--images", "60", "--out", str(tmp_path), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert set(said["measured"]) == {"plain-8", "resnet-20-as-12"}
+    assert figures <= set(said["measured"]["resnet-20-as-12"])
+    of_two = next(value for value in said["measured"]["plain-8"].values() if isinstance(value, dict))
+    assert len(of_two["values"]) == 2
+    assert set(said["series"][series]) == set(said["measured"])
+    assert said["seeds"] == [0, 1]
+    assert len(said["pictures"]) >= 1
+    assert said["recipes"]["plain-8"]["name"] == "digits"
+
+
+def test_a_study_of_runs_is_said_in_a_table(runs, tmp_path, capsys):
+    assert command(["study", "responses", runs[0], "--images", "20", "--out", str(tmp_path)]) == 0
+    assert "plain-8" in capsys.readouterr().out
+    assert command(["study", "responses", runs[0], runs[0]]) == 2
+    assert "named twice" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["degradation", "digits", "--depths", "20,20"], "no list of different"),
+        (["degradation", "digits", "--depths", "9"], "no network of 9 layers"),
+        (["degradation", "digits", "--kinds", "fancy"], "no kind of network"),
+        (["units", "digits", "--seeds", "0"], "0 seeds are no study"),
+        (["responses"], "no run was named"),
+        (["lesion", "absent"], "no such run"),
+        (["probes", "absent", "--images", "2"], "too few"),
+        (["cost", "--turns", "0"], "measure nothing"),
+    ],
+)
+def test_mistakes_are_one_line(arguments, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert command(["study", *arguments]) == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert len(said.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+ARMS = {
+    "degradation": arm_table.degradation((20, 26, 56, 110), ("plain", "resnet", "preact")),
+    "units": arm_table.units(32),
+    "named": arm_table.units(0, ("resnet-110", "preact-110")),
+    "shortcuts": arm_table.shortcuts(20),
+    "momentum": arm_table.at_depth(arm_table.MOMENTUM, "resnet", 20),
+    "batchnorm": arm_table.at_depth(arm_table.BATCHNORM, "plain", 20),
+    "dropout": arm_table.at_depth(arm_table.DROPOUT, "plain", 20),
+    "initialisation": arm_table.INITIALISATION,
+}
+
+
+@pytest.mark.parametrize("name", ARMS)
+def test_every_arm_is_a_recipe_of_its_own_whose_network_can_be_built(name):
+    made = {arm: override(RECIPES[PAPER], changes.items()) for arm, changes in ARMS[name].items()}
+    assert len({recipe.model_dump_json() for recipe in made.values()}) == len(made)
+    for arm, recipe in made.items():
+        spec = resolve(recipe.network, classes=10)
+        depth = arm.rpartition("-")[2]
+        if depth.isdecimal() and name != "momentum":
+            assert spec.weighted_layers == int(depth), arm
+
+
+def test_deep_residual_networks_begin_with_the_papers_warm_up():
+    arms = arm_table.degradation((56, 110), ("plain", "resnet"))
+    assert [arm for arm, changes in arms.items() if "schedule.hold" in changes] == ["resnet-110"]
+    assert all("schedule.warmup" in changes for changes in arm_table.units(20).values())
+
+
+def test_a_shorter_run_drops_its_rate_at_the_same_shares():
+    assert shortened(RECIPES[PAPER], 8000) == [("steps", 8000), ("schedule.drops", [4000, 6000])]
+    assert shortened(RECIPES[PAPER], None) == []
+    assert shortened(RECIPES["digits"], 100) == [("steps", 100)]
+
+
+def test_a_spread_and_roughness_by_hand():
+    assert spread([1.0, 3.0]) == {"mean": 2.0, "std": 2**0.5, "least": 1.0, "most": 3.0, "values": [1.0, 3.0]}
+    assert spread([1.0])["std"] is None
+    assert roughness([3.0, 2.0, 2.5, 1.0]) == pytest.approx(0.5 / 3)
+    assert roughness([3.0, 2.0, 1.0]) == 0
+
+
+def test_signals_at_the_start_follow_the_formula_without_normalisation():
+    found = start_signals(depth=20, images=4)
+    bare = found["he-fan-in, bare"]
+    assert len(bare["variance"]) == 19
+    assert bare["formula"] == [1.0] * 19
+    assert found["lecun, bare"]["formula"][3] == 0.125
+    assert found["lecun, bare"]["variance"][-1] < 1e-3 * found["lecun, bare"]["variance"][0]
+    assert bare["variance"][-1] > 1e-3 * bare["variance"][0]
+    assert "formula" not in found["xavier, normalised"]
+
+
+def test_plans_are_of_studies_that_exist():
+    assert set(CPU) <= set(DEFINITIONS)
+    assert set(GPU) == set(CPU)
+    assert set(OF_RUNS) <= set(CPU)
+    with pytest.raises(UsageError, match="no plan"):
+        plan_of("degradation", "smoke")
+
+
+def test_a_campaign_is_the_plan_with_what_was_asked_for(monkeypatch, tmp_path):
+    seen: dict = {}
+
+    def watch(study, plan, **more):
+        seen.update(study=study, plan=plan, **more)
+        raise UsageError("far enough")
+
+    monkeypatch.setattr(one_study, "carry_out", watch)
+    monkeypatch.setattr(one_study, "cifar_folder", lambda: "CIFAR")
+    from campaigns import degradation, responses
+
+    with pytest.raises(UsageError, match="far enough"):
+        degradation.main(["--depths", "20", "--seeds", "1", "--steps", "64000", "--threads", "1", "--name", "full"])
+    assert (seen["plan"].seeds, seen["plan"].steps) == ((0,), 64_000)
+    assert seen["plan"].options == {"depths": [20], "kinds": ("plain", "resnet")}
+    assert ("compute.threads", 1) in seen["plan"].set
+    assert seen["root"].name == "studies-full"
+    assert seen["command"] == (
+        "make campaign degradation ARGS='--depths 20 --seeds 1 --steps 64000 --threads 1 --name full'"
+    )
+    with pytest.raises(UsageError, match="far enough"):
+        responses.main(["--seeds", "1", "--threads", "1"])
+    trained = seen["plan"].options["degradation"]
+    assert (trained["seeds"], trained["steps"]) == ((0,), 8000)
+    assert ("compute.threads", 1) in trained["set"]
