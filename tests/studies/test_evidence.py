@@ -116,7 +116,12 @@ def test_another_definition_of_a_study_has_another_hash():
 def test_seed_device_and_place_of_the_data_are_no_part_of_a_recipe():
     same = CHANGED | {"seed": 5, "compute.device": "cpu", "data.path": "/somewhere", "checkpoint.keep": 4}
     assert recipe_facts("cifar10-paper", same).sha256 == recipe_facts("cifar10-paper", CHANGED).sha256
-    for path, value in (("steps", 9000), ("data.validation", 0.1), ("optimiser.weight_decay", 5e-4)):
+    for path, value in (
+        ("steps", 9000),
+        ("data.validation", 0.1),
+        ("optimiser.weight_decay", 5e-4),
+        ("schedule.kind", "cosine"),
+    ):
         other = recipe_facts("cifar10-paper", CHANGED | {path: value})
         assert other.sha256 != recipe_facts("cifar10-paper", CHANGED).sha256
 

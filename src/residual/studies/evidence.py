@@ -31,6 +31,8 @@ FORMAT, KIND, ENDING = 1, "evidence", ".evidence.json"
 _LIMIT = 1 << 26
 _FREE: Final = ("compute", "checkpoint", "seed", "source")
 """Of a recipe: what changes no figure at the last step, or is told beside it."""
+_PLACES: Final = ("path", "threads")
+_WATCHING: Final = ("every_epochs", "test", "watch_test", "batch_size")
 
 
 class Refused(ResidualError):
@@ -98,11 +100,14 @@ class Evidence:
 
 
 def recipe_identity(recipe: Recipe) -> str:
-    """The hash of what a recipe computes: not where the data lie, on what it runs, nor its seed."""
-    table = {name: value for name, value in recipe.model_dump(mode="json").items() if name not in _FREE}
-    table["data"] = {name: value for name, value in table["data"].items() if name not in ("path", "threads")}
-    table["evaluation"] = {"precise_statistics": recipe.evaluation.precise_statistics}
-    return digest(canonical(table))
+    """The hash of what a recipe computes: not where the data lie, on what it runs, nor its seed.
+
+    Values that are the defaults are left out, so that a release which knows more settings finds the same hash.
+    """
+    table = recipe.model_dump(mode="json", exclude_defaults=True, exclude=set(_FREE))
+    table["data"] = {name: value for name, value in table.get("data", {}).items() if name not in _PLACES}
+    table["evaluation"] = {k: value for k, value in table.get("evaluation", {}).items() if k not in _WATCHING}
+    return digest(canonical({**table, "schedule kind": recipe.schedule.kind}))
 
 
 def recipe_facts(name: str, changed: Mapping[str, Any]) -> RecipeFacts:
