@@ -76,6 +76,13 @@ def _every_step(result: Facts) -> tuple[str, str, str]:
     return "state saved at every step, each restored, each rest compared", figure, "seed 0"
 
 
+def _nonfinite(result: Facts) -> tuple[str, str, str]:
+    places = result["places"].values()
+    figure = f"{sum(p['sound'] for p in places)} of {sum(p['injected'] for p in places)} found in the same step"
+    where = ", ".join(result["places"])
+    return f"NaN, inf or -inf put into a run ({where}); every number on disk stays finite", figure, "seed 0"
+
+
 def _throughput(result: Facts) -> tuple[str, str, str]:
     figures = []
     for name, found in result["networks"].items():
@@ -89,6 +96,48 @@ def _throughput(result: Facts) -> tuple[str, str, str]:
         f"{result['data']}, batch {result['batch_size']}, medians of {result['rounds']} turns"
     )
     return what, "; ".join(figures), "-"
+
+
+def _start_up(result: Facts) -> tuple[str, str, str]:
+    seconds = result["seconds"]
+    figure = (
+        f"{seconds['train']:.1f} s; resumed at step 60,000 {seconds['resume at 60,000']:.1f} s, "
+        f"{result['ratio']:.2f} times as long as at step 1"
+    )
+    return "`residual train cifar10-paper`: from the command to the end of its first step, data cached", figure, "-"
+
+
+def _precision(result: Facts) -> tuple[str, str, str]:
+    figures = []
+    for name, found in result["precisions"].items():
+        top1, seconds = found["top1"], found["seconds"]
+        figures.append(
+            f"{name} {_percent(top1['mean'])} ± {100 * top1['std']:.2f} validation top-1, {seconds['mean']:.0f} s"
+        )
+    what = f"bfloat16 beside float32: {result['network']}, {result['epochs']:g} epochs of `cifar10-fast`, last step"
+    figures.append(result["verdict"])
+    return what, "; ".join(figures), f"seeds {', '.join(str(seed) for seed in result['seeds'])}"
+
+
+def _speed(result: Facts) -> tuple[str, str, str]:
+    figures = []
+    for name, found in result["networks"].items():
+        parts = []
+        for what in ("training", "inference"):
+            part, ratio = found[what], found[what]["ratio"]
+            parts.append(
+                f"{what} {part['ours']['median']:,.0f} against {part['theirs']['median']:,.0f} images/s, "
+                f"{ratio['of medians']:.1f} times ({ratio['least']:.1f} to {ratio['most']:.1f}), "
+                f"{part['gflops']:,.0f} GFLOP/s = {part['share_of_limit']:.0%} of the limit"
+            )
+        ours, theirs = found["memory"]["ours"], found["memory"]["theirs"]
+        memory = f"; {ours / 2**20:,.0f} MB against {theirs / 2**20:,.0f}" if ours is not None and theirs else ""
+        figures.append(f"{name}, batch {found['batch_size']}: {'; '.join(parts)}{memory}")
+    what = (
+        "training and inference beside the usual loop (PIL image by image, DataLoader with its best number of workers, "
+        "float32 NCHW) and the machine's limit (large products of matrices), medians over turns"
+    )
+    return what, "<br>".join(figures), "-"
 
 
 def _listing(result: Facts) -> tuple[str, str, str]:
@@ -205,7 +254,11 @@ ROWS: dict[str, Callable[[Facts], tuple[str, str, str]]] = {
     "every-step": _every_step,
     "faults": _faults,
     "damage": _damage,
+    "nonfinite": _nonfinite,
     "train-throughput": _throughput,
+    "start-up": _start_up,
+    "speed": _speed,
+    "precision": _precision,
     "runs-listing": _listing,
     "ga001-resnet-20-sgd-seed001-seed0": _ga001,
     "comparison": _comparison,

@@ -10,7 +10,7 @@ from residual.errors import NonFiniteError
 from residual.models import NetworkSettings, ResidualNetwork, build, resolve
 from residual.training.compute import Compute
 from residual.training.optimiser import OptimiserPart, OptimiserSettings, make_optimiser, set_rate
-from residual.training.step import Guard, fault_of, loss_of, train_step
+from residual.training.step import Guard, fault_of, loss_of, train_step, vouch
 
 FLOAT32 = Compute("cpu", "float32", "channels-last", 1, False)
 
@@ -60,7 +60,7 @@ def test_only_weights_with_more_than_one_axis_decay_by_default() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-@pytest.mark.parametrize("place", ["image", "weight", "gradient"])
+@pytest.mark.parametrize("place", ["image", "weight", "gradient", "statistic"])
 def test_no_weight_moves_on_a_value_that_is_not_finite(value: float, place: str) -> None:
     network, batch = tiny(), some_batch()
     optimiser = make_optimiser(network, OptimiserSettings())
@@ -71,6 +71,8 @@ def test_no_weight_moves_on_a_value_that_is_not_finite(value: float, place: str)
     elif place == "weight":
         with torch.no_grad():
             network.get_parameter("classifier.weight")[0, 0] = value
+    elif place == "statistic":
+        network.get_buffer("stages.1.0.norm1.running_var")[1] = value
     else:
         network.get_parameter("classifier.bias").register_hook(lambda gradient: gradient * value)
     before = {n: p.detach().clone() for n, p in network.named_parameters()}
@@ -79,6 +81,20 @@ def test_no_weight_moves_on_a_value_that_is_not_finite(value: float, place: str)
     assert caught.value.exit_code == 7
     for name, parameter in network.named_parameters():
         assert torch.equal(parameter.detach().nan_to_num(), before[name].nan_to_num()), name
+
+
+def test_a_weight_that_a_relu_hides_is_found_and_never_saved() -> None:
+    network, batch = tiny(), some_batch()
+    optimiser = make_optimiser(network, OptimiserSettings())
+    set_rate(optimiser, 0.1, 0.9)
+    vouch(network, 3)
+    with torch.no_grad():
+        network.get_parameter("stages.1.0.norm1.bias")[1] = -float("inf")
+    assert bool(torch.isfinite(network(batch.images)).all())
+    with pytest.raises(NonFiniteError, match=r"state of the network .* is not finite at step 3"):
+        train_step(network, optimiser, batch, FLOAT32, 0.0, 3)
+    with pytest.raises(NonFiniteError, match=r"stages\.1\.0\.norm1\.bias is not finite after step 2"):
+        vouch(network, 3)
 
 
 def test_label_smoothing_changes_the_gradient_but_not_the_loss_that_is_told() -> None:
@@ -159,7 +175,7 @@ def test_a_guard_that_is_read_late_names_the_first_bad_step_and_stays_up() -> No
     guard = Guard.on(torch.device("cpu"))
     values = [0.5, float("inf"), 0.5, float("nan")]
     for step, size in enumerate(values):
-        faults = fault_of(torch.tensor(1.0), torch.tensor(size)).unsqueeze(0)
+        faults = fault_of(torch.tensor(1.0), torch.tensor(size), torch.tensor(1.0)).unsqueeze(0)
         guard.watch(step + 10, faults, torch.arange(step, step + 9))
         guard.read(every=5)
     assert float(guard.bad) == 1

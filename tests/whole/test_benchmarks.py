@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import mmap
 
 import pytest
 import torch
 
-from benchmarks import runs_listing, train_throughput
-from benchmarks.usual_loop import UsualImages, UsualLoop
+from benchmarks import runs_listing, speed, start_up, train_throughput
+from benchmarks.limit import Memory, product
+from benchmarks.usual_loop import UsualImages, UsualLoop, UsualPhotographs
 from campaigns import readme
-from residual.data.source import MemorySource
+from residual.data.source import Dataset, MemorySource
 from residual.models import NetworkSettings, build, resolve
 from residual.runs.folder import list_runs
+
+
+@pytest.fixture(scope="module")
+def known() -> tuple[Dataset, str]:
+    return train_throughput.find_data()
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +53,10 @@ def test_the_usual_loop_learns(pixels: torch.Tensor) -> None:
     assert loop.hits > 0.5 * loop.seen
 
 
-def test_ours_and_theirs_take_turns(pixels: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole, what = train_throughput.find_data()
+def test_ours_and_theirs_take_turns(
+    pixels: torch.Tensor, known: tuple[Dataset, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, what = known
     assert what == "CIFAR-10" or "random" in what
     source = MemorySource(pixels, torch.arange(256) % 10)
     dataset = dataclasses.replace(whole, train=source, test=source)
@@ -63,6 +72,53 @@ def test_ours_and_theirs_take_turns(pixels: torch.Tensor, monkeypatch: pytest.Mo
         {"networks": {"resnet-8": found}, "data": what, "batch_size": 128, "rounds": 2}
     )
     assert "resnet-8: " in figure
+
+
+def test_the_first_step_of_a_new_run_and_of_one_far_on(cifar, tmp_path) -> None:
+    changes = {"data.limit": 500, "network.name": "resnet-8", "compute.precision": "float32", "compute.threads": 1}
+    found = start_up.measure(str(cifar), tmp_path, 1, changes, warm=0)
+    assert found["first_steps"] == {"train": 1, "resume at 1": 2, "resume at 60,000": 60_001}
+    assert found["ratio"] > 0
+    assert "as long as at step 1" in readme.ROWS["start-up"](found)[1]
+
+
+def test_the_usual_photographs_are_cut_from_the_file(tmp_path) -> None:
+    files, labels = speed.photographs(tmp_path, 2)
+    images = UsualPhotographs(files, labels, 64)
+    image, label = images[1]
+    assert (image.shape, label, labels) == ((3, 64, 64), 1, [0, 1])
+    assert not torch.equal(image, images[1][0])
+    plain = images.plain()
+    assert torch.equal(plain[0][0], plain[0][0])
+    assert len({images._window(500, 375) for _ in range(20)}) > 10
+    for left, top, right, bottom in (images._window(40, 30) for _ in range(50)):
+        assert 0 <= left < right <= 40
+        assert 0 <= top < bottom <= 30
+
+
+def test_all_is_measured_of_one_network(pixels: torch.Tensor, known: tuple[Dataset, str]) -> None:
+    source = MemorySource(pixels, torch.arange(256) % 10)
+    dataset = dataclasses.replace(known[0], train=source, test=source)
+    case = speed.Case("resnet-8", "cifar10-paper", 16, steps=2, answers=2, warm=1, share=1.0, workers=(0,))
+    usual = UsualImages(pixels.permute(0, 2, 3, 1).contiguous().numpy(), [number % 10 for number in range(256)])
+    changes = {"network.widths": [4, 4, 4], "compute.threads": 1}
+    found = speed.compare(case, dataset, usual, changes, minutes=0.0, most=1, side=64)
+    assert found["turns"] == 1
+    for part in (found["training"], found["inference"]):
+        assert part["ratio"]["values"] == [part["ours"]["values"][0] / part["theirs"]["values"][0]]
+        assert part["share_of_limit"] > 0
+    result = {"networks": {"resnet-8": found}, "minutes": 0}
+    assert "resnet-8, batch 16: training" in readme.ROWS["speed"](result)[1]
+    assert speed.line("resnet-8", found).startswith("resnet-8: training")
+
+
+def test_the_limit_and_the_memory_are_measured() -> None:
+    assert product(torch.float32, side=64, repeats=1) > 0
+    memory = Memory()
+    with mmap.mmap(-1, 64 << 20) as held:  # pages that nobody had before
+        held.write(b"1" * (64 << 20))
+        peak = memory.peak()
+    assert peak is None or peak > 60 << 20
 
 
 def test_a_listing_of_few_and_more_runs(tmp_path) -> None:

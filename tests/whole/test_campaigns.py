@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from campaigns import damage, digits, every_step, faults, kill, onnx, peers
+from campaigns import damage, digits, every_step, faults, kill, nonfinite, onnx, peers, precision
 from campaigns.running import fingerprint, finish, unlike
 from residual.errors import EnvironmentFault
 from residual.runs.folder import RunFolder
@@ -58,6 +58,12 @@ def test_a_disk_that_refuses_costs_no_work() -> None:
     assert found["sound"] == found["cases"], found["broken"]
 
 
+def test_a_value_that_is_not_finite_is_found_in_the_same_step() -> None:
+    found = nonfinite.examine(2, {"steps": 9, "checkpoint.every_steps": 3})
+    assert found["control_runs_to_its_end"]
+    assert {name: place["sound"] for name, place in found["places"].items()} == dict.fromkeys(nonfinite.PLACES, 2)
+
+
 def test_the_embedded_default_learns() -> None:
     found = digits.train_seeds(1)
     assert found["test_top1"]["mean"] >= 0.97
@@ -101,3 +107,16 @@ def test_a_cifar_recipe_learns_and_resumes_on_real_images(recipe: str, cifar: Pa
     shutil.copytree(tmp_path / "whole", copy, ignore=shutil.ignore_patterns("result.json", "model", "step-00000045"))
     finish(["train", "--resume", str(copy), "--log", "plain"])
     assert unlike(fingerprint(tmp_path / "whole"), copy) == []
+
+
+def test_the_verdict_about_bfloat16_says_no_more_than_its_interval() -> None:
+    def runs(*top1: float) -> list[dict[str, object]]:
+        return [{"final": {"validation": {"top1": value, "loss": 1.0}}, "seconds": 1.0} for value in top1]
+
+    cases = {"no difference was shown: +0.00": 0.0, "worse by -2.00": -0.02, "better by +2.00": 0.02}
+    for words, shift in cases.items():
+        full = (0.8, 0.801, 0.799)
+        half = [value + shift + extra for value, extra in zip(full, (0.001, -0.001, 0.0), strict=True)]
+        found = precision.compare({"float32": runs(*full), "bfloat16": runs(*half)})
+        assert words in found["verdict"]
+    assert "carries no verdict" in precision.compare({"float32": runs(0.8), "bfloat16": runs(0.8)})["verdict"]

@@ -56,6 +56,7 @@ PARTS: dict[str, dict[str, Any]] = {
         "data.augment.trivial": True,
     },
     "mirror by turns": {"data.augment.mirror": True, "data.augment.mirror_by": "turns"},
+    "float16, its loss scaled": {"compute.precision": "float16"},
     "computed again": {"compute.recompute": True},
     "balanced classes": {"data.sampling": "balanced", "loss.class_weights": {"3": 2.5, "8": 0.5}},
 }

@@ -22,6 +22,7 @@ _LARGEST = 1 << 14  # channels, or pixels on a side
 _LEAST = 0.1  # share of an image that the centre may be
 _PART = 1 << 24  # values read at a time, so that the sums need little memory
 _MOST = 10_000  # images of files that are decoded for it
+_EXACT = (1 << 24) // 255  # bytes whose sum float32 holds exactly, in whatever order they are added
 
 
 @dataclass(frozen=True)
@@ -118,22 +119,23 @@ class Preprocessing:
 def measure(source: Source, indices: Tensor, normalisation: Normalisation) -> Preprocessing:
     """The constants of the images named by `indices` (the training part, never the held images).
 
-    Sums are taken over integers in float64, so the order of the images does not matter. Of files, at most 10,000
-    are decoded for it, evenly spread over those named.
+    Sums are those of integers, each held exactly, so the order of the images does not matter. Of files, at most
+    10,000 are decoded for it, evenly spread over those named.
     """
     if isinstance(source, FileSource) and len(indices) > _MOST:
         indices = indices[torch.arange(_MOST) * len(indices) // _MOST]
     first = source.read(indices[:1])
     _, channels, height, width = first.shape
     total = torch.zeros(channels, height, width, dtype=torch.float64)
-    square = torch.zeros(channels, dtype=torch.float64)
-    parts = indices.split(max(1, _PART // first[0].numel()))
+    frequencies = torch.zeros(channels, 256, dtype=torch.int64)
+    parts = indices.split(min(_EXACT, max(1, _PART // first[0].numel())))
     for number, part in enumerate(parts):
         pixels = source.read(part)
         for following in parts[number + 1 : number + 2]:
             expect(source, following)
-        total += pixels.sum(0, dtype=torch.int64)
-        square += pixels.to(torch.int32).square_().sum((0, 2, 3), dtype=torch.int64)
+        total += pixels.float().sum(0)
+        frequencies += torch.stack([channel.flatten().bincount(minlength=256) for channel in pixels.unbind(1)])
+    square = (frequencies * torch.arange(256).square()).sum(1).double()
     count = len(indices)
     mean_image = total / count
     if normalisation == "per-pixel-mean":

@@ -7,7 +7,7 @@ The files of a model folder (and of every checkpoint) are `model.json`, `model.s
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,19 @@ from residual.models import NetworkSpec, ResidualNetwork, build, load_weights, p
 from residual.sealed import read_folder
 
 DESCRIPTION, WEIGHTS, CONSTANTS = "model.json", "model.safetensors", "preprocessing.safetensors"
+
+
+def stored_preprocessing(contents: Mapping[str, bytes], where: object) -> Preprocessing:
+    """The constants among a model folder's files, without its network.
+
+    Raises:
+        ModelError: they cannot be used.
+    """
+    try:
+        facts, constants = json.loads(contents[DESCRIPTION]), safetensors.torch.load(contents[CONSTANTS])
+        return Preprocessing.restore(facts["preprocessing"], constants)
+    except (KeyError, ValueError, TypeError, RecursionError, safetensors.SafetensorError) as error:
+        raise ModelError(f"the constants cannot be used: {error!r:.200}", where, "restore the checkpoint") from None
 
 
 @dataclass

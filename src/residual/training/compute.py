@@ -1,7 +1,7 @@
 """Device, precision, layout and threads: chosen once at the start, said aloud, stored, used on resume.
 
-bfloat16 autocast is chosen where a measured convolution, forward and backward, gains by
-it; weights, momentum, statistics of batch normalisation and the loss stay float32.
+bfloat16 autocast is chosen where a measured convolution, forward and backward, gains by it; on a GPU without
+bfloat16, float16 with a scaled loss. Weights, momentum, statistics of batch normalisation and the loss stay float32.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from residual.device import choose_device, devices, forked
 from residual.errors import EnvironmentFault
 from residual.training.recipe import ComputeSettings
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "bfloat16", "float16"]
 _GAIN = 1.1
 
 
@@ -35,6 +35,7 @@ class Compute:
     layout: Literal["channels-last", "contiguous"]
     threads: int
     deterministic: bool
+    compile: bool = False
 
     def facts(self) -> dict[str, Any]:
         return asdict(self)
@@ -51,7 +52,8 @@ class Compute:
         """The context of a forward pass."""
         if self.precision == "float32":
             return nullcontext()
-        return torch.autocast(self.torch_device.type, dtype=torch.bfloat16)
+        half = torch.bfloat16 if self.precision == "bfloat16" else torch.float16
+        return torch.autocast(self.torch_device.type, dtype=half)
 
     def prepare(self) -> None:
         """Give torch the threads and the determinism of the run; call it before the first tensor moves."""
@@ -95,9 +97,9 @@ def _gain(device: torch.device, rounds: int = 12) -> float:
 def choose_precision(device: torch.device) -> tuple[Precision, str]:
     """The precision that is quicker on this device, and why."""
     if device.type == "cuda":
-        if torch.cuda.is_bf16_supported():
+        if torch.cuda.is_bf16_supported(including_emulation=False):
             return "bfloat16", "the GPU supports it"
-        return "float32", "the GPU has no bfloat16"
+        return "float16", "the GPU has no bfloat16; the loss is scaled"
     if device.type == "mps":
         return "float32", "bfloat16 is not used on mps"
     ratio = _gain(device)
@@ -141,6 +143,8 @@ def choose(settings: ComputeSettings) -> tuple[Compute, dict[str, str]]:
         precision, reasons["precision"] = choose_precision(torch.device(device))
     else:
         precision, reasons["precision"] = settings.precision, "asked for"
-        if precision == "bfloat16" and on_gpu and not torch.cuda.is_bf16_supported():
-            raise EnvironmentFault("this GPU has no bfloat16", "compute.precision", "set it to float32 or auto")
+        if precision == "bfloat16" and on_gpu and not torch.cuda.is_bf16_supported(including_emulation=False):
+            raise EnvironmentFault("this GPU has no bfloat16", "compute.precision", "set it to float16 or auto")
+        if precision == "float16" and device == "mps":
+            raise EnvironmentFault("float16 is not used on mps", "compute.precision", "set it to float32 or auto")
     return Compute(device, precision, layout, threads, settings.deterministic), reasons

@@ -23,6 +23,7 @@ from residual.data.batches import Batch
 from residual.errors import NonFiniteError, UsageError
 from residual.training.compute import Compute
 from residual.training.optimiser import OptimiserSettings, make_optimiser, set_rate
+from residual.training.scaling import Scaling
 from residual.training.step import Guard, train_step
 
 Shape = Literal["exponential", "linear"]
@@ -113,6 +114,7 @@ def sweep(
     """
     trial = copy.deepcopy(network).train()
     optimiser = make_optimiser(trial, settings)
+    scaling = Scaling(optimiser) if compute.precision == "float16" else None
     losses: list[float] = []
     devices = [compute.torch_device] if compute.torch_device.type == "cuda" else []
     with torch.random.fork_rng(devices):
@@ -123,7 +125,7 @@ def sweep(
             batch = batch_at(first + number)
             set_rate(optimiser, rate, settings.momentum)
             try:
-                guard = Guard.on(compute.torch_device)
+                guard = Guard.on(compute.torch_device, scaling=scaling)
                 taken = train_step(trial, optimiser, batch, compute, smoothing, first + number, settings, guard)
                 guard.read()
                 losses.append(taken.loss_sum.item() / len(batch.labels))

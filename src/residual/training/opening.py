@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -17,18 +18,20 @@ from residual.data.datasets import DataSettings, Division, divide, open_dataset
 from residual.data.preprocessing import measure
 from residual.data.source import Dataset, FileSource, everything, names
 from residual.errors import DataError, ModelError, UsageError, log
-from residual.evaluation.classifier import WEIGHTS, Classifier
+from residual.evaluation.classifier import WEIGHTS, Classifier, stored_preprocessing
 from residual.files import Appender, Facts, canonical, digest
 from residual.models import NetworkSpec, build, overwrite_activations, put
 from residual.models.synchronised import synchronise
 from residual.ranks import ALONE, Ranks
 from residual.runs.folder import RunFolder
+from residual.training import compiling
 from residual.training.averaging import Averaging
 from residual.training.compute import Compute
 from residual.training.journal import Events, Journal
 from residual.training.optimiser import OptimiserPart, make_optimiser
 from residual.training.progress import Listener
 from residual.training.recipe import Recipe, to_recipe
+from residual.training.scaling import Scaling
 from residual.training.schedules import STOPPED
 from residual.training.selection import Best, Patience
 from residual.training.session import Session
@@ -98,7 +101,12 @@ def open_session(
     compute.prepare()
     dataset, division = data or run_data(recipe, facts, signals, ranks)
     check_data(folder, facts, dataset, division, ranks)
-    preprocessing = measure(dataset.train, division.training, recipe.data.normalisation)
+    newest = _newest(folder, ranks)
+    preprocessing = (
+        measure(dataset.train, division.training, recipe.data.normalisation)
+        if newest is None
+        else stored_preprocessing(newest[1], folder.path)
+    )
     device = compute.torch_device
     network = build(NetworkSpec.model_validate(facts["network"]), recipe.seed)
     put(network, device, compute.memory_format).train()
@@ -106,6 +114,7 @@ def open_session(
     network.recompute = recipe.compute.recompute
     if recipe.processes.batch_norm == "synchronised":
         synchronise(network, ranks)
+    compiling.prepare(network, compute)
     optimiser = make_optimiser(network, recipe.optimiser)
     journal, events = Journal(device), Events(recipe.schedule, device)
     provenance = {
@@ -128,9 +137,12 @@ def open_session(
     patience = Patience(watched, recipe.evaluation.patience) if watched is not None else None
     if patience is not None:
         parts["patience"] = patience
+    scaling = Scaling(optimiser) if compute.precision == "float16" else None
+    if scaling is not None:
+        parts["scaling"] = scaling
     state = TrainState(classifier, parts)
     identity = run_identity(facts)
-    records = _restore(folder, state, identity, ranks)
+    records = _restore(folder, state, identity, ranks, newest)
     parent = facts.get("parent")
     if parent is not None and state.step == 0:
         _take_over(parent, state, journal, events, patience, ranks)
@@ -167,6 +179,7 @@ def open_session(
             lambda samples: ", ".join(names(dataset.train, samples)),
             ranks,
             lambda step, rank: batches.samples(step, rank, ranks.world),
+            scaling,
         ),
         averaging=averaging,
         ranks=ranks,
@@ -198,13 +211,22 @@ def opened(settings: DataSettings, signals: Signals, ranks: Ranks) -> Dataset:
         return open_dataset(settings, heed)
 
 
-def _restore(folder: RunFolder, state: TrainState, identity: str, ranks: Ranks) -> Appender | None:
-    """Bring the state to the newest checkpoint and, on rank 0, the record file to its length then."""
+def _newest(folder: RunFolder, ranks: Ranks) -> tuple[int, Mapping[str, bytes]] | None:
+    """Step and files of the newest sound checkpoint, as rank 0 reads them; None where there is none."""
     found = folder.newest_checkpoint() if ranks.rank == 0 else None
     step = ranks.first(lambda: found[0]["step"] if found is not None else None)
     if step is None:
+        return None
+    return step, ranks.first_files(lambda: found[1] if found is not None else {})
+
+
+def _restore(
+    folder: RunFolder, state: TrainState, identity: str, ranks: Ranks, newest: tuple[int, Mapping[str, bytes]] | None
+) -> Appender | None:
+    """Bring the state to the newest checkpoint and, on rank 0, the record file to its length then."""
+    if newest is None:
         return Appender(folder.records_path) if ranks.rank == 0 else None
-    contents = ranks.first_files(lambda: found[1] if found is not None else {})
+    step, contents = newest
     book = state.restore(contents, identity, folder.checkpoint_path(step))
     if ranks.rank:
         return None
@@ -266,7 +288,8 @@ def stored_recipe(folder: RunFolder, facts: Facts) -> Recipe:
 def stored_compute(folder: RunFolder, facts: Facts) -> Compute:
     try:
         chosen = facts["chosen"]
-        return Compute(**{name: chosen[name] for name in Compute.__dataclass_fields__})
+        known = {name: chosen[name] for name in Compute.__dataclass_fields__ if name in chosen or name != "compile"}
+        return Compute(**known)  # runs of older releases were not compiled
     except (KeyError, TypeError):
         raise ModelError("run.json is damaged", folder.path, "restore it from a copy") from None
 
@@ -275,11 +298,8 @@ def warn_of_differences(facts: Facts, compute: Compute, now: Facts, machine: Fac
     """Say why the rest may not be that of an uninterrupted run to the last bit, where it may not."""
     unlike = [f"{k} {facts['versions'].get(k)} -> {v}" for k, v in now.items() if facts["versions"].get(k) != v]
     unlike += [f"{k} {facts['machine'].get(k)} -> {v}" for k, v in machine.items() if facts["machine"].get(k) != v]
-    unlike += [
-        f"{name} {facts['chosen'].get(name)} -> {value}"
-        for name, value in compute.facts().items()
-        if facts["chosen"].get(name) != value
-    ]
+    chosen = {"compile": False, **facts["chosen"]}
+    unlike += [f"{k} {chosen.get(k)} -> {v}" for k, v in compute.facts().items() if chosen.get(k) != v]
     before = facts["chosen"].get("processes", 1)
     if before != world:
         unlike.append(f"processes {before} -> {world}, the order of the images stays")

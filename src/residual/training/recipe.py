@@ -111,13 +111,22 @@ class ComputeSettings(BaseModel, frozen=True, extra="forbid"):
     """What `auto` came to is written to run.json before step 0 and used again on resume."""
 
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, mps, cuda or cuda:N")
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     layout: Literal["auto", "channels-last", "contiguous"] = "auto"
     threads: int = Field(0, ge=0, le=4096, description="threads of the CPU; 0 lets torch choose")
+    compile: Literal["none", "auto", "default"] = Field(
+        "none", description="torch.compile: default compiles, auto where a measurement says that the run gets shorter"
+    )
     recompute: bool = Field(
         False, description="keep less for the backward pass and compute it again: less memory, slower"
     )
     deterministic: bool = Field(False, description="refuse operations whose result may vary (CUDA)")
+
+    @model_validator(mode="after")
+    def _one_of_the_two(self) -> ComputeSettings:
+        if self.recompute and self.compile != "none":
+            raise ValueError("compile and recompute exclude each other; set recompute to false or compile to none")
+        return self
 
 
 class Recipe(BaseModel, frozen=True, extra="forbid"):

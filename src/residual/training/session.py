@@ -27,6 +27,7 @@ from residual.ranks import ALONE, Ranks
 from residual.runs.folder import RunFolder
 from residual.runs.records import evaluation_record, event_record, figures_of, kept_record, train_record
 from residual.training.averaging import Averaging
+from residual.training.compiling import at_rest
 from residual.training.compute import Compute
 from residual.training.journal import Events, Journal
 from residual.training.optimiser import set_rate
@@ -38,7 +39,7 @@ from residual.training.selection import Best, Patience
 from residual.training.signals import Signals
 from residual.training.state import TrainState
 from residual.training.statistics import measure_statistics
-from residual.training.step import Guard, train_step
+from residual.training.step import Guard, train_step, vouch
 
 AHEAD = 2  # batches that files are decoded for while the network computes
 
@@ -175,7 +176,8 @@ class Session:
         step = self.state.step
         while self.journal.evaluated != step and self.due(step):
             final = step == self.end
-            found = self._evaluations(final)
+            with at_rest(self.compute):
+                found = self._evaluations(final)
             if found is None:
                 return  # a signal came; all of it is done anew on resume
             for record in found:
@@ -283,6 +285,7 @@ class Session:
     def save(self) -> None:
         """Write the checkpoint of this step."""
         self.guard.read()
+        vouch(self.state.classifier.network, self.state.step)
         if self.records is None:
             return
         self.records.sync()

@@ -21,6 +21,8 @@ from residual.files import canonical
 from residual.models import load_weights
 
 STATE, FACTS = "state.safetensors", "state.json"
+MAY_CHANGE = {"scaling"}
+"""Parts that belong to the precision, which may be changed for a session: new ones begin, old ones are let go."""
 
 
 class Part(Protocol):
@@ -82,12 +84,13 @@ class TrainState:
             raise ModelError(
                 "recipe, data or choices are not those of the checkpoint", where, "restore run.json and recipe.toml"
             )
-        if set(parts) != set(self.parts):
-            unlike = ", ".join(sorted(set(parts) ^ set(self.parts)))
+        unlike = ", ".join(sorted((set(parts) ^ set(self.parts)) - MAY_CHANGE))
+        if unlike:
             raise ModelError(f"the checkpoint's parts differ: {unlike}", where, "use the release that wrote it")
         load_weights(self.classifier.network, weights, where)
         for name, part in self.parts.items():
             own = {k.removeprefix(f"{name}/"): v for k, v in tensors.items() if k.startswith(f"{name}/")}
-            part.restore(own, parts[name])
+            if name in parts:
+                part.restore(own, parts[name])
         self.step, self.seconds = step, facts["time"]["seconds"]
         return dict(facts["records"])

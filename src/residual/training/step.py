@@ -1,13 +1,14 @@
 """One training step: forward, loss, backward, the mean over the processes, test for non-finite values, update.
 
-No weight ever moves on a loss or gradient that is infinite or not a number. On a CPU the test is read before the
-update. On a GPU reading would make the host wait at every step, so the update itself is conditional on a flag on the
-device that stays up once it is raised, as a gradient scaler's is, and the host reads the flags some steps later.
-Every process knows the faults of all before anyone's weights move.
+No weight ever moves on a loss, a gradient, a weight or a running statistic that is infinite or not a number. On a CPU
+the test is read before the update. On a GPU reading would make the host wait at every step, so the update itself is
+conditional on a flag on the device that stays up once it is raised, as a gradient scaler's is, and the host reads the
+flags some steps later. Every process knows the faults of all before anyone's weights move.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -22,11 +23,13 @@ from residual.ranks import ALONE, Ranks
 from residual.training.compute import Compute
 from residual.training.optimiser import OptimiserSettings
 from residual.training.room import Room
+from residual.training.scaling import Scaling
 
 LAG = 20
 """Steps after which the host reads the flags of a GPU."""
-FINE, LOSS, GRADIENT, KINDS = 0, 1, 2, 3
+FINE, LOSS, GRADIENT, STATE, KINDS = 0, 1, 2, 3, 4
 """What was not finite at a step, on one rank; of several also KINDS times the layers before it that were sound."""
+NAMES = {LOSS: "loss", GRADIENT: "gradient", STATE: "state of the network (a weight or running statistic)"}
 
 
 @dataclass(frozen=True)
@@ -50,12 +53,13 @@ class Guard:
     describe: Callable[[Tensor], str] = numbered
     ranks: Ranks = ALONE
     samples_of: Callable[[int, int], Tensor] | None = None
+    scaling: Scaling | None = None
     waiting: list[tuple[int, Tensor, Tensor]] = field(default_factory=list)
 
     @staticmethod
-    def on(device: torch.device, describe: Callable[[Tensor], str] = numbered) -> Guard:
+    def on(device: torch.device, describe: Callable[[Tensor], str] = numbered, scaling: Scaling | None = None) -> Guard:
         """A guard at rest; `describe` puts sample numbers into words."""
-        return Guard(torch.zeros((), dtype=torch.float32, device=device), describe)
+        return Guard(torch.zeros((), dtype=torch.float32, device=device), describe, scaling=scaling)
 
     def watch(self, step: int, faults: Tensor, samples: Tensor) -> None:
         """Take what was not finite at a step on each rank, and the images of this one."""
@@ -81,7 +85,7 @@ class Guard:
         samples = own if rank == self.ranks.rank or self.samples_of is None else self.samples_of(step, rank)
         where = f" on rank {rank} of {self.ranks.world}" if self.ranks.world > 1 else ""
         return NonFiniteError(
-            f"the {'loss' if fault == LOSS else 'gradient'} is not finite at step {step}{where}",
+            f"the {NAMES[fault]} is not finite at step {step}{where}",
             f"training images {self.describe(samples[:5])}, ...",
             "lower the learning rate; the last checkpoint is whole",
         )
@@ -103,10 +107,33 @@ def loss_of(logits: Tensor, batch: Batch, smoothing: float) -> Tensor:
     return (batch.share * own + (1 - batch.share) * other).mean()
 
 
-def fault_of(loss: Tensor, size: Tensor) -> Tensor:
-    """FINE, LOSS or GRADIENT, int64, of a loss and the norm of its gradient."""
-    fault = torch.where(torch.isfinite(size), FINE, GRADIENT)
+def fault_of(loss: Tensor, size: Tensor, largest: Tensor) -> Tensor:
+    """FINE or what is not, int64, of a loss, the norm of its gradient and the largest value of the network's state."""
+    fault = torch.where(torch.isfinite(largest), FINE, STATE)
+    fault = torch.where(torch.isfinite(size), fault, GRADIENT)
     return torch.where(torch.isfinite(loss), fault, LOSS)
+
+
+@torch.no_grad()
+def largest_value(network: nn.Module) -> Tensor:
+    """The largest absolute value among weights and running statistics; NaN where one is, since maxima hand it on.
+
+    Loss and gradient can be finite where these are not: a ReLU hides -inf, and training does not use the statistics.
+    """
+    state = [*network.parameters(), *(buffer for buffer in network.buffers() if buffer.is_floating_point())]
+    return torch.nn.utils.get_total_norm(state, norm_type=math.inf)
+
+
+def vouch(network: nn.Module, step: int) -> None:
+    """See that what is about to be saved is finite, since the update of the last step has been tested by no other.
+
+    Raises:
+        NonFiniteError: names the first tensor that is not.
+    """
+    if not math.isfinite(float(largest_value(network))):
+        names = (name for name, t in network.state_dict().items() if t.is_floating_point() and not t.isfinite().all())
+        what = f"{next(names)} is not finite after step {step - 1}"
+        raise NonFiniteError(what, f"step {step}", "lower the learning rate; the last checkpoint is whole")
 
 
 @torch.no_grad()
@@ -139,7 +166,7 @@ def _parts(batch: Batch, count: int) -> list[Batch]:
 
 
 def _gradient(
-    network: nn.Module, batch: Batch, compute: Compute, smoothing: float, count: int
+    network: nn.Module, batch: Batch, compute: Compute, smoothing: float, count: int, scaling: Scaling | None
 ) -> tuple[list[Tensor], Tensor]:
     """Add the gradient of a batch, computed in `count` parts, to the parameters'; the logits by part, and the loss."""
     logits, loss = [], torch.zeros((), device=batch.images.device)
@@ -151,7 +178,7 @@ def _gradient(
         share = loss_of(answers, part, smoothing)
         if count > 1:
             share = share * (len(part.labels) / len(batch.labels))
-        share.backward()
+        (share if scaling is None else scaling.scaled(share)).backward()
         loss = loss + share.detach()
         logits.append(answers.detach())
     return logits, loss
@@ -165,12 +192,13 @@ def _gradient_in_room(
     smoothing: float,
     room: Room | None,
     count: int,
+    scaling: Scaling | None,
 ) -> tuple[list[Tensor], Tensor]:
     """The same, in as many parts as the memory asks for."""
     while True:
         optimiser.zero_grad(set_to_none=True)
         try:
-            return _gradient(network, batch, compute, smoothing, room.parts if room is not None else count)
+            return _gradient(network, batch, compute, smoothing, room.parts if room is not None else count, scaling)
         except (RuntimeError, MemoryError, ValueError) as error:
             if room is None or not room.is_short(error):
                 raise
@@ -195,23 +223,27 @@ def train_step(
     statistics are those of each part. Where the memory does not hold a part, `room` makes them smaller.
 
     Raises:
-        NonFiniteError: the loss or a gradient is not finite; names the step and the first images.
+        NonFiniteError: the loss, a gradient or the network's state is not finite; names the step and the first images.
         OutOfMemory: not even a single image fits.
     """
     settings, guard = settings or OptimiserSettings(), guard or Guard.on(batch.images.device)
-    logits, loss = _gradient_in_room(network, optimiser, batch, compute, smoothing, room, settings.accumulate)
+    scaling, count = guard.scaling, settings.accumulate
+    logits, loss = _gradient_in_room(network, optimiser, batch, compute, smoothing, room, count, scaling)
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    if scaling is not None:
+        scaling.unscale(gradients)
     size = torch.nn.utils.get_total_norm(gradients)
-    faults = fault_of(loss, size).unsqueeze(0)
+    judged = size if scaling is None else scaling.excused(size)
+    faults = fault_of(loss, judged, largest_value(network)).unsqueeze(0)
     if guard.ranks.world > 1:
         faults = share_gradients(network, gradients, faults, guard.ranks)
         size = torch.nn.utils.get_total_norm(gradients)
     guard.watch(step, faults, batch.samples)
-    if compute.torch_device.type == "cuda":
-        optimiser.found_inf = guard.bad  # type: ignore[attr-defined]  # the fused kernels of torch leave the weights alone
-        guard.read(LAG)
-    else:
-        guard.read()
+    on_gpu = compute.torch_device.type == "cuda"
+    guard.read(LAG if on_gpu else 1)
+    if on_gpu or scaling is not None:  # the fused kernels of torch leave the weights alone where the flag is up
+        left_out = guard.bad if scaling is None else torch.maximum(guard.bad, scaling.overflown(size))
+        optimiser.found_inf = left_out  # type: ignore[attr-defined]
     if settings.clip is not None:
         torch.nn.utils.clip_grads_with_norm_(network.parameters(), settings.clip, size)
     optimiser.step()

@@ -11,6 +11,7 @@ import shlex
 import sys
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +29,7 @@ from residual.ranks import Ranks
 from residual.runs import disk
 from residual.runs.folder import RUN, RunFolder, create_numbered, find_run, runs_root
 from residual.training import opening
+from residual.training.compiling import choose_compile
 from residual.training.compute import Compute
 from residual.training.fitting import Wishes, fit
 from residual.training.loop import run_loop
@@ -163,6 +165,7 @@ def _begin(
         chosen_recipe = override(chosen_recipe, fitted.changes)
         recipe = override(recipe, fitted.changes)
         steps = _steps(recipe, len(division.training))
+        compute, whether = choose_compile(recipe, spec, dataset.image_size, compute, steps, ranks)
         for concern in concerns(dataset, division.training, division.validation):
             log.warning(concern)
         facts = {
@@ -179,7 +182,7 @@ def _begin(
                 **fitted.measured,
             },
             "settled": chosen,
-            "reasons": reasons | whys | fitted.reasons,
+            "reasons": reasons | whys | fitted.reasons | whether,
             "network": spec.model_dump(mode="json"),
             "counted": count(spec, dataset.image_size).summary(),
             "data": _data_facts(dataset, division),
@@ -248,7 +251,8 @@ def _go_on(
             raise UsageError(f"the run differs: {listed}", folder.path, "leave these out, or add --override")
         stored = wanted
         if any(path.startswith("compute.") for path in unlike):
-            compute, _ = choose_together(wanted.compute, ranks)
+            together = choose_together(wanted.compute, ranks)[0]
+            compute = replace(together, compile=wanted.compute.compile == "default")
     if ranks.first(lambda: folder.result() is not None):
         return folder
     opening.warn_of_differences(facts, compute, versions(), machine(), ranks.world)
