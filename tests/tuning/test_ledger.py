@@ -122,19 +122,22 @@ def test_the_same_search_with_one_worker_four_processes_and_a_second_time(sample
     assert story(again.read()) == story(alone.read())
 
 
-def test_four_processes_make_the_populations_of_one() -> None:
+def test_fresh_processes_make_the_same_populations_alone_and_four_at_once() -> None:
     alone = begin("crew")
     worker(alone).run()
     expected = story(alone.read())
     assert alone.address.file is not None
-    elsewhere = alone.folder.parent / "crew.sqlite3"
-    crew = [process("crew", storage=f"sqlite:///{elsewhere}") for _ in range(4)]
-    said = [one.communicate(timeout=120)[1] for one in crew]
-    assert [one.returncode for one in crew] == [0] * 4, "\n".join(said)
+    elsewhere = {n: f"sqlite:///{alone.folder.parent / f'crew-{n}.sqlite3'}" for n in range(3)}
+    singles = [process("crew", storage=elsewhere[n]) for n in (1, 2)]
+    crew = [process("crew", storage=elsewhere[0]) for _ in range(4)]
+    said = [one.communicate(timeout=120)[1] for one in (*singles, *crew)]
+    assert [one.returncode for one in (*singles, *crew)] == [0] * 6, "\n".join(said)
     assert "locked" not in "".join(said)
-    found = begin("crew", storage=f"sqlite:///{elsewhere}").read()
-    assert story(found) == expected
-    assert len({one.owner["token"] for one in found.individuals}) > 1, "more than one of them had a share"
+    found = [begin("crew", storage=address).read() for address in elsewhere.values()]
+    assert [story(snapshot) for snapshot in found] == [expected] * 3
+    owners = [len({one.owner["token"] for one in snapshot.individuals}) for snapshot in found]
+    assert owners[1:] == [1, 1]
+    assert owners[0] > 1, "more than one of the four had a share"
 
 
 def test_the_individual_of_a_dead_worker_is_taken_up_at_once_on_the_same_machine() -> None:

@@ -17,6 +17,7 @@ from campaigns.postgresql import PASSWORD, Server, why_not
 from residual.errors import ResidualError, StorageError
 from residual.tuning.address import parse_address
 from residual.tuning.database import Database
+from residual.tuning.ledger import Ledger
 from residual.tuning.study import Study, open_study
 from tests.conftest import ROOT, subprocess_environment
 from tests.tuning.analytic import begin, story, worker
@@ -99,6 +100,8 @@ def test_a_server_that_is_away_is_waited_for_and_then_named(server: Server) -> N
         (PASSWORD, "wr0ng", "password authentication failed"),
         ("/postgres", "/nowhere", "does not exist"),
         ("tuner", "who", "failed"),
+        ("127.0.0.1", "nowhere.invalid", "resolve"),
+        ("/postgres", "/postgres?sslmode=require", "SSL"),
     ],
 )
 def test_what_does_not_pass_is_told_at_once_and_without_the_password(
@@ -107,9 +110,56 @@ def test_what_does_not_pass_is_told_at_once_and_without_the_password(
     began = time.monotonic()
     with pytest.raises(StorageError, match=words) as caught:
         Database(parse_address(new.join(server.url.rsplit(old, 1)), Path()))
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 8
     assert PASSWORD not in str(caught.value)
     assert "wr0ng" not in str(caught.value)
+
+
+def test_a_first_contact_waits_for_a_server_that_starts(server: Server) -> None:
+    server.stop()
+    timer = threading.Timer(0.5, server.start)
+    timer.start()
+    assert opened("early", server).facts["name"] == "early"
+    timer.join()
+
+
+def ask(study: Study, *statements: str) -> None:
+    """Say something to the server as its master, through a connection of its own."""
+    from sqlalchemy import create_engine
+
+    engine = create_engine(study.address.url)
+    with engine.begin() as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+    engine.dispose()
+
+
+def test_a_connection_that_was_cut_while_idle_is_made_anew(server: Server) -> None:
+    study = opened("cut", server)
+    assert study.read().individuals == ()
+    ask(study, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+    assert study.ledger.facts() == study.facts
+
+
+def test_missing_rights_and_a_statement_that_takes_too_long_are_named(server: Server) -> None:
+    study = opened("rights", server)
+    for role in ("guest", "hasty"):
+        ask(study, f"CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'")
+    guest = Database(parse_address(server.url.replace("tuner:", "guest:"), Path()), read_only=True, wait=0.3)
+    with pytest.raises(StorageError, match="permission denied") as caught:
+        Ledger(guest, "rights").facts()
+    guest.close()
+    ask(study, "ALTER ROLE hasty SUPERUSER", "ALTER ROLE hasty SET statement_timeout = '50ms'")
+
+    def sleep() -> None:
+        address = parse_address(server.url.replace("tuner:", "hasty:"), Path())
+        with closing(Database(address, read_only=True, wait=0.3)) as hasty:
+            hasty.do(lambda session: session.connection().exec_driver_sql("SELECT pg_sleep(2)"))
+
+    with pytest.raises(StorageError, match="statement timeout") as timed:
+        sleep()
+    assert PASSWORD not in f"{caught.value} {timed.value}"
+    assert study.read().individuals == (), "nothing is lost"
 
 
 def test_too_many_connections_are_waited_for(server: Server) -> None:

@@ -32,7 +32,7 @@ T = TypeVar("T")
 WAIT = 60.0
 """Seconds to wait for a lock, or for a server that is away."""
 FIRST = 5.0
-"""The same at the first contact, where a wrong address is likelier than a server that comes back."""
+"""The same for a server that never answered: a wrong address is likelier than one that comes back."""
 _KEY = 0x7265736964
 """PostgreSQL's advisory lock under which the tables are made."""
 _PASSING = (
@@ -179,7 +179,7 @@ class Database:
         """
         began = time.monotonic()
         until = began + (self._wait if patience is None else patience)
-        pause, collisions = 0.1, 0
+        pause, collisions, answered, failed = 0.1, 0, not first, 0.0
         while True:
             self._mind_file()
             try:
@@ -190,9 +190,11 @@ class Database:
                 if collisions > 5:
                     raise self._explained(error) from None
             except SQLAlchemyError as error:
-                if first and "FATAL" not in str(error):  # a server that is busy answers, a wrong address does not
-                    until = min(until, began + FIRST)
-                if not self._passes(error) or time.monotonic() + pause > until:
+                # A server that is busy or restarts answers, a wrong address does not.
+                answered = answered or "FATAL" in str(error) or _state(error) is not None
+                failed = failed or time.monotonic()
+                limit = until if answered else min(until, failed + FIRST)
+                if not self._passes(error) or time.monotonic() + pause > limit:
                     raise self._explained(error) from None
                 time.sleep(pause)
                 pause = min(5.0, 2 * pause)
@@ -201,7 +203,9 @@ class Database:
         """Whether to try again: only with a server; SQLite has waited by itself."""
         if self.address.file is not None or not isinstance(error, DBAPIError):
             return False
-        state, words = getattr(error.orig, "sqlstate", None), str(error.orig)
+        state, words = _state(error), str(error.orig)
+        if state is None and "SSL was required" in words:
+            return False
         if state is None and "FATAL" in words:
             return any(sign in words for sign in _PASSING)
         return error.connection_invalidated or state is None or state[:2] in _STATES
@@ -218,6 +222,11 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def _state(error: SQLAlchemyError) -> str | None:
+    """The code under which a server answered, by the standard; None where it did not."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None)
 
 
 def _set_up(connection: Any, record: Any) -> None:
