@@ -13,12 +13,13 @@ from residual.studies.claims import registry
 from residual.studies.claims_page import claims_page
 from residual.studies.evidence import write
 from residual.studies.markdown import markdown
+from residual.studies.plans import trainer
 from residual.studies.reproduce import reproduce
 from residual.studies.table import CHECKS
 from residual.studies.verdicts import VERDICTS
-from residual.studies.wording import value
+from residual.studies.wording import cells, value
 from tests.conftest import ROOT
-from tests.studies.test_evidence import sample
+from tests.studies.test_evidence import MEASURED, sample
 
 CLAIMS = registry().claims
 NO_DATA = [claim.id for claim in CLAIMS if claim.study in CHECKS]
@@ -84,12 +85,12 @@ class Page(HTMLParser):
 def test_the_page_loads_nothing_and_has_every_claim_with_its_verdict(whole):
     page = Page()
     page.feed(claims_page(whole).decode())
-    text = " ".join(page.text)
+    text = "".join(page.text)
     assert page.loads == []
     assert "budget smoke" in text
     for one in whole.judgements:
         assert one.claim.text in text
-        assert one.claim.right == "" or one.verdict != "wrong in the seed" or one.claim.right in text
+        assert one.claim.right == "" or one.verdict != "wrong in the seed" or one.claim.right.replace("`", "") in text
     assert all(verdict in text for verdict in VERDICTS)
     assert all(one.words in text for one in whole.contradictions)
 
@@ -139,6 +140,37 @@ def test_the_command_judges_some_claims_with_a_file_of_ones_own(tmp_path, monkey
     out = capsys.readouterr().out
     assert "budget smoke" in out
     assert "1 confirmed with a caveat" in out
+
+
+def test_a_budget_makes_the_evidence_that_lacks_and_no_more(cifar, tmp_path, monkeypatch):
+    """By a study that trains nothing: the images of CIFAR-10 counted."""
+    monkeypatch.setenv("RESIDUAL_RUNS", str(tmp_path))
+    more = trainer("cpu", str(cifar))
+    made = reproduce(["B16"], budget="cpu", shipped=False, more=more)
+    (one,) = made.judgements
+    assert one.verdict == "wrong in the seed"
+    assert (one.figures["training"], one.figures["test"]) == (50_000, 10_000)
+    stored = tmp_path / "cifar-10.evidence.json"
+    again = reproduce(["B16"], budget="cpu", shipped=False, evidence=[stored], more=more)
+    assert again.judgements[0].evidence is not None
+    assert again.judgements[0].evidence.source == stored.name
+    assert more(["cifar-10"], again.evidence) == []
+
+
+def test_the_papers_figures_stand_beside_ours(tmp_path):
+    error = {"mean": 9.5, "std": 0.25, "least": 9.25, "most": 9.75, "values": [9.25, 9.75]}
+    measured = {**MEASURED, "resnet-20": {"test_error": error, "steps": 8000}}
+    path = tmp_path / "x.evidence.json"
+    write(sample(measured=measured), path)
+    made = reproduce(["H03"], evidence=[path], shipped=False)
+    ((table, rows),) = made.papers()
+    assert table.errors["resnet-20"] == 8.75
+    first = ("resnet-20", "8.75 %", "9.50 ± 0.25 %", "8,000 iterations, 2 seeds", "x.evidence.json")
+    assert cells(rows[0]) == first
+    assert cells(rows[1])[:3] == ("resnet-32", "7.51 %", "not measured")
+    page = claims_page(made).decode()
+    assert all(cell in page for cell in ("8.75 %", "9.50 ± 0.25 %"))
+    assert f"| {' | '.join(first)} |" in markdown(made)
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ def deepened(network: ResidualNetwork, units: int) -> ResidualNetwork:
     depths = tuple(depth + units for depth in spec.depths)
     layers = 2 * units * len(depths) + spec.weighted_layers
     deep = build(spec.model_copy(update={"depths": depths, "name": f"{spec.name}-as-{layers}"}))
+    deep.to(network.classifier.weight)  # its device and type
     deep.load_state_dict(deep.state_dict() | network.state_dict())  # the added units have names that the other lacks
     for stage, depth in zip(deep.stages, spec.depths, strict=True):
         for unit in list(stage.children())[depth:]:

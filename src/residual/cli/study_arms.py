@@ -75,7 +75,7 @@ def shortcuts(recipe: str = RECIPE, /, *, depth: Whole = 56, training: Training 
 
 
 def momentum(recipe: str = RECIPE, /, *, depth: Whole = 20, training: Training = USUAL) -> int:
-    """Momenta of .8 to .99 at one rate: error, and how rough the loss of the held-out images is.
+    """Momenta of .8 to .99 at a rate of .02: error, and how rough the loss of the held-out images is.
 
     Parameters
     ----------
@@ -137,5 +137,5 @@ def initialisation(recipe: str = RECIPE, /, *, training: Training = USUAL) -> in
     from residual.studies.training_studies import initialisation as study
 
     asked = training if training.steps is not None else replace(training, steps=500)
-    command = f"residual study initialisation {recipe} --steps {asked.steps}"
+    command = f"residual study initialisation {recipe}"
     return say(study(wish(recipe, asked, command)), training.json)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,11 @@ def wish(recipe: str, training: Training, command: str) -> Wish:
         print(printable(f"{arm}, seed {seed}"), flush=True)
         return Unbroken(make_listener(training.log))
 
+    flags = [f"--seeds {training.seeds}", *([f"--first {training.first}"] if training.first else [])]
+    flags += [f"--steps {training.steps}"] if training.steps is not None else []
+    flags += [f"--protocol {training.protocol}"] if training.protocol is not None else []
+    flags += [f"--set {shlex.quote(text)}" for text in training.set or [] if not text.startswith("data.path")]
+    command = " ".join([command, *flags])
     seeds = range(training.first, training.first + training.seeds)
     out = None if training.out is None else Path(training.out).expanduser()
     return Wish(recipe, tuple(seeds), training.steps, tuple(changes), out, command, listener)

@@ -36,9 +36,16 @@ def claims_page(made: Reproduction) -> bytes:
         tag("nav", tag("ul", *links), aria_label="Contents"),
     )
     body = tag(
-        "main", _cards(made), _notes(made), *_seeds(made), *_contradictions(made), *_figures(made), *_files(made)
+        "main",
+        _cards(made),
+        _notes(made),
+        *_seeds(made),
+        *_contradictions(made),
+        *_papers(made),
+        *_figures(made),
+        *_files(made),
     )
-    foot = tag("footer", f"Made by residual {VERSION}: `residual reproduce`. This file loads nothing from elsewhere.")
+    foot = tag("footer", f"Made by residual {VERSION} (residual reproduce). This file loads nothing from elsewhere.")
     return document(wording.TITLE, [head, body, foot])
 
 
@@ -74,7 +81,7 @@ def _seeds(made: Reproduction) -> list[Html]:
 
 def _row(one: Judgement) -> Sequence[str]:
     beside = [tag("div", tag("code", text)) for text in wording.figures(one)]
-    words = [tag("div", text) for text in wording.explained(one)]
+    words = [tag("div", _code(text)) for text in wording.explained(one)]
     condition = one.claim.confirmed.text if one.claim.confirmed else None
     verdict = tag("b", one.verdict, title=f"confirmed if {condition}" if condition else None)
     return (one.claim.id, one.claim.lines, one.claim.text, verdict, join([*beside, *words]), wording.origin(one))
@@ -87,6 +94,28 @@ def _contradictions(made: Reproduction) -> list[Html]:
     rows = [(", ".join(one.claims), one.words) for one in made.contradictions]
     columns = (Column("claims"), Column("what they say, and which is right"))
     return [head, table("Where seeds contradict each other, or themselves", columns, rows)]
+
+
+def _code(text: str) -> Html:
+    """The text, what stands between backticks as code."""
+    parts = text.split("`")
+    return join(tag("code", part) if place % 2 else part for place, part in enumerate(parts))
+
+
+def _papers(made: Reproduction) -> list[Html]:
+    """The papers' tables with ours beside them."""
+    columns = (
+        Column("arm"),
+        Column("the paper", numeric=True),
+        Column("here", numeric=True),
+        Column("trained here"),
+        Column("from"),
+    )
+    parts = [
+        table(f"{one.title}: {one.source}, {one.length:,} iterations", columns, map(wording.cells, rows))
+        for one, rows in made.papers()
+    ]
+    return [tag("h2", "Beside the papers", id="papers"), *parts] if parts else []
 
 
 def _figures(made: Reproduction) -> list[Html]:

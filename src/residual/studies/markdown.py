@@ -34,6 +34,11 @@ def markdown(made: Reproduction) -> str:
         lines += ["## Seeds against seeds", "", "| claims | what they say, and which is right |", "|---|---|"]
         lines += [f"| {', '.join(one.claims)} | {_cell(one.words)} |" for one in made.contradictions]
         lines.append("")
+    for table, rows in made.papers():
+        lines += [f"## Beside the papers: {table.title}", "", f"{table.source}; {table.length:,} iterations.", ""]
+        lines += ["| arm | the paper | here | trained here | from |", "|---|---|---|---|---|"]
+        lines += [f"| {' | '.join(map(_cell, wording.cells(row)))} |" for row in rows]
+        lines.append("")
     if made.used():
         lines += ["## Result files", ""]
         for one in made.used():

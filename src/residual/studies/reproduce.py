@@ -10,6 +10,7 @@ from pathlib import Path
 from residual.files import Facts
 from residual.studies.claims import Contradiction, Registry, registry
 from residual.studies.evidence import Budget, Evidence, gather
+from residual.studies.papers import Printed, Row, beside
 from residual.studies.table import CHECKS, DEFINITIONS, WAYS, checked
 from residual.studies.verdicts import Judgement, judge, tally
 from residual.version import VERSION
@@ -46,6 +47,10 @@ class Reproduction:
         """The result files that some verdict rests on, in the order of their studies."""
         found = {id(one.evidence): one.evidence for one in self.judgements if one.evidence is not None}
         return [one for one in found.values() if one.source != "computed now"]
+
+    def papers(self) -> list[tuple[Printed, list[Row]]]:
+        """The papers' tables of which some arm was measured, ours beside theirs."""
+        return list(beside(self.used()))
 
     def as_dict(self) -> Facts:
         return {

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from residual.analysis.elements import plural
 from residual.studies.conditions import Value
 from residual.studies.evidence import Evidence
+from residual.studies.papers import Row
 from residual.studies.reproduce import Reproduction
 from residual.studies.verdicts import Judgement
 
@@ -44,7 +46,8 @@ def explained(one: Judgement) -> list[str]:
 
 
 def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+    first = text[:1] if text[1:2] == "_" else text[:1].upper()  # a symbol such as n_l stays as it is
+    return first + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
 def origin(one: Judgement) -> str:
@@ -56,6 +59,15 @@ def origin(one: Judgement) -> str:
         return f"{found.study}, computed now (smoke)"
     seeds = f", seeds {', '.join(map(str, found.seeds))}" if found.seeds else ""
     return f"{found.source} ({found.budget}{seeds})"
+
+
+def cells(row: Row) -> tuple[str, str, str, str, str]:
+    """An arm, the paper's error, ours, how long ours was trained over how many seeds, and its file."""
+    paper = "" if row.paper is None else f"{row.paper:.2f} %"
+    if row.mean is None:
+        return row.arm, paper, "not measured", "", ""
+    ours = f"{row.mean:.2f}" + (f" ± {row.std:.2f}" if row.std is not None else "") + " %"
+    return row.arm, paper, ours, f"{row.steps:,} iterations, {plural(row.seeds, 'seed', 'seeds')}", row.source
 
 
 def notes(made: Reproduction) -> list[str]:
