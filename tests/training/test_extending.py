@@ -198,4 +198,8 @@ def test_what_cannot_be_extended_is_one_line(
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("error: ")
         assert words in line, line
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}.items():
+        monkeypatch.setenv(name, value)
+    assert command(["train", "--resume", run, "--extend-to", "9"]) == 2
+    assert "a run is extended by one process" in capsys.readouterr().err
     assert photograph(tmp_path) == before

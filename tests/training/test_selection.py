@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import residual
+from residual.analysis.curves import curves
 from residual.cli.main import run as command
 from residual.errors import UsageError
 from residual.evaluation.scores import balanced
@@ -17,6 +18,7 @@ from residual.export.card import card
 from residual.runs.folder import RunFolder
 from residual.runs.records import timeless
 from residual.runs.summary import model_figures, summarise
+from residual.training.progress import describe
 from residual.training.recipe import EvaluationSettings, override
 from residual.training.recipes import RECIPES
 from residual.training.selection import Best, Patience, is_better
@@ -110,6 +112,15 @@ def test_a_run_that_ends_early_has_the_rates_and_weights_of_one_that_does_not(
     assert (event["name"], event["step"]) == ("stopped-early", 6)
     read = [r["step"] for r in chosen.records() if r["kind"] == "evaluation" and r["split"] == "test"]
     assert read == [6]  # the test images once, at the end
+
+
+def test_what_was_chosen_is_said_in_words(chosen: RunFolder) -> None:
+    said = [describe(record) for record in chosen.records() if record["kind"] in ("event", "kept")]
+    assert said[0] == "step 6: patience has ended, the best validation figure stays 0.1"
+    assert said[1].startswith("validation with the weights of step 2, which are kept: loss 4.08")
+    assert said[2].startswith("test with the weights of step 2, which are kept: loss ")
+    figures = [curves(chosen.records()).series[name].steps for name in ("validation error", "test error")]
+    assert figures == [(2, 4, 6), (6,)]  # what was kept is no point of a curve
 
 
 def test_every_reader_speaks_of_the_model_that_was_kept(chosen: RunFolder, plain: RunFolder) -> None:

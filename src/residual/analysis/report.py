@@ -254,10 +254,9 @@ def _recorded(records: Sequence[Facts]) -> list[Figures]:
     rows = [
         ("training", running, last_of(records, "train")),
         *((split, PLAIN, last_of(records, "evaluation", split)) for split in ("validation", "test")),
+        *((f"{r['split']}, weights that were kept", PLAIN, r) for r in records if r["kind"] == "kept"),
     ]
-    found = [_figures(split, protocol, record["step"], record) for split, protocol, record in rows if record]
-    kept = [record for record in records if record["kind"] == "kept"]
-    return found + [_figures(f"{r['split']}, weights that were kept", PLAIN, r["of_step"], r) for r in kept]
+    return [_figures(split, how, r["of_step" if "of_step" in r else "step"], r) for split, how, r in rows if r]
 
 
 def _figures(split: str, protocol: str, step: int, scores: Mapping[str, Any]) -> Figures:
@@ -295,7 +294,8 @@ def _answered(
     if why := found.absence or absence:
         missing.append(f"The most wrong images are named but not shown: {without_home(str(why))}.")
     if found.predictions.step != report.steps:
-        missing.append(f"Classes and mistakes are those of the checkpoint of step {found.predictions.step:,}.")
+        kept = "weights that were kept, of" if report.finished else "checkpoint of"
+        missing.append(f"Classes and mistakes are those of the {kept} step {found.predictions.step:,}.")
     counts = count(found.classifier.spec, found.classifier.preprocessing.image_size)
     return replace(
         report,

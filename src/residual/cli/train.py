@@ -127,9 +127,6 @@ def train(
         if recipe is not None or override or budget is not None or batch_size == "auto":
             what = "a run that is extended keeps its recipe, and --extend-to is its length"
             raise UsageError(what, "--extend-to", "leave RECIPE, --override, --budget and auto out")
-        if launch is not None and launch.world > 1:
-            what = "a run is extended by one process"
-            raise UsageError(what, "--extend-to", "begin it without the launcher; several may then --resume it")
         folder = extend(name, extend_to, set=changes, out=out, listener=listener, command=command)
     elif resume is not None:
         if budget is not None or batch_size == "auto":

@@ -71,7 +71,7 @@ class Work:
             stages=recipe.data.augment.sizes,
             every_epochs=recipe.evaluation.every_epochs,
             validation=len(division.validation),
-            test=len(dataset.test),
+            test=len(dataset.test) if recipe.evaluation.test else 0,
             watched=recipe.evaluation.watch_test,
             judged_twice=recipe.evaluation.best != "none",
             precise=recipe.evaluation.precise_statistics,
@@ -157,6 +157,7 @@ def choose_length(
         UsageError: not one step fits, or the schedule does not fit into the steps that do.
     """
     dataset, division = data
+    Trial(recipe, spec, compute, dataset, division)  # loads what is loaded once a process, and is no cost of the run
     trial = Trial(recipe, spec, compute, dataset, division)
     costs = measure_costs(trial, min(_LONGEST, _MEASURED * budget), beside, heed)
     work, spent = Work.of(recipe, division, dataset), time.monotonic() - began

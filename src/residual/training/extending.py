@@ -23,6 +23,7 @@ from residual.environment import check_versions, machine, versions
 from residual.errors import UsageError
 from residual.evaluation.classifier import WEIGHTS
 from residual.files import Facts, digest
+from residual.launch import launched
 from residual.runs.folder import RunFolder, create_numbered, find_run
 from residual.runs.summary import flat
 from residual.training import opening
@@ -116,6 +117,10 @@ def extend(
         ModelError: its last state cannot be used.
     """
     check_versions()
+    launch = launched()
+    if launch is not None and launch.world > 1:
+        what = "a run is extended by one process"
+        raise UsageError(what, "--extend-to", "begin it without the launcher; several may then --resume it")
     parent = find_run(os.fspath(run) if run is not None else None)
     until, asked = Until.of(to), list(set.items() if isinstance(set, Mapping) else set)
     facts, result = parent.facts(), parent.result()
@@ -147,6 +152,7 @@ def extend(
     reasons |= {path: why for path, _ in changes if path.startswith("schedule.")} | {"schedule": why}
     place = Path(out).expanduser() if out is not None else create_numbered(recipe.name)
     refuse_inside(place, facts["data"]["origin"])
+    processes = facts["chosen"].get("processes", 1)  # so that going on with another number is said
     before = {path: value for path, value in facts["changed"].items() if path not in ("epochs", "steps")}
     child = {
         **{name: value for name, value in facts.items() if name != "format"},
@@ -155,7 +161,7 @@ def extend(
         "command": (command or shlex.join(sys.orig_argv)).encode(errors="backslashreplace").decode(),
         "recipe": recipe.model_dump(mode="json"),
         "changed": before | dict(changes),
-        "chosen": {**compute.facts(), "steps": steps, "batch_size": whole.batch_size},
+        "chosen": {**compute.facts(), "steps": steps, "batch_size": whole.batch_size, "processes": processes},
         "reasons": reasons,
         "parent": origin,
         "versions": versions(),

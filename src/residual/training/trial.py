@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -26,11 +27,13 @@ from residual.evaluation.scores import Tally
 from residual.files import TEMPORARY, remove_folder, storage
 from residual.models import NetworkSpec, build, overwrite_activations, put
 from residual.sealed import read_folder, write_folder
+from residual.training import compiling
 from residual.training.averaging import Averaging
 from residual.training.compute import Compute
 from residual.training.optimiser import OptimiserPart, make_optimiser, set_rate
 from residual.training.recipe import Recipe
 from residual.training.room import Room
+from residual.training.scaling import Scaling
 from residual.training.state import Part, TrainState
 from residual.training.step import Guard, train_step
 from residual.training.weighing import class_weights
@@ -48,6 +51,7 @@ class Trial:
         self, recipe: Recipe, spec: NetworkSpec, compute: Compute, dataset: Dataset, division: Division
     ) -> None:
         began = time.monotonic()
+        compute = replace(compute, compile=recipe.compute.compile == "default")  # of auto nobody knows yet
         self.recipe, self.compute, self.dataset, self.division = recipe, compute, dataset, division
         compute.prepare()
         self.constants = measure(dataset.train, division.training, recipe.data.normalisation)
@@ -55,6 +59,7 @@ class Trial:
         put(self.network, compute.torch_device, compute.memory_format).train()
         overwrite_activations(self.network)
         self.network.recompute = recipe.compute.recompute
+        compiling.prepare(self.network, compute)
         self.optimiser = make_optimiser(self.network, recipe.optimiser)
         set_rate(self.optimiser, 0.0, recipe.optimiser.momentum)
         self.averaging = Averaging(self.network, recipe.optimiser.average) if recipe.optimiser.average else None
@@ -89,7 +94,8 @@ class Trial:
         """
         settings, device = self.recipe.optimiser, self.compute.torch_device
         room = Room(self.network, {}, batches.batch_size, settings.accumulate) if halving else None
-        guard, tally = Guard.on(device), Tally.empty(device)
+        scaling = Scaling(self.optimiser) if self.compute.precision == "float16" else None
+        guard, tally = Guard.on(device, scaling=scaling), Tally.empty(device)
         step, began, timed = 0, time.monotonic(), 0.0
         warm = 0.0
         while True:
@@ -141,7 +147,8 @@ class Trial:
 
         def judge(part: Tensor) -> None:
             heed()
-            evaluate(self.network, source, part, sight, device, size)
+            with compiling.at_rest(self.compute):
+                evaluate(self.network, source, part, sight, device, size)
 
         judge(parts[0])
         began, images = time.monotonic(), 0
