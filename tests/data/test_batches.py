@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from residual.data.augment import AugmentSettings
 from residual.data.batches import Batches, steps_of
 from residual.data.preprocessing import measure
-from residual.data.source import MemorySource
+from residual.data.source import MemorySource, ResidentSource, resident, sent
 from residual.errors import DataError, UsageError
 
 SETTINGS = AugmentSettings(pad_crop=2, shift=1, mirror=True)
@@ -158,3 +158,16 @@ def test_fewer_images_than_a_batch_are_refused():
     with pytest.raises(DataError, match=r"50 training images are fewer than one batch of 51 .*batch_size to 50"):
         batches(batch_size=51)
     assert len(batches(batch_size=50)) == 50
+
+
+def test_batches_from_images_that_lie_on_the_device_are_the_same(monkeypatch):
+    found = batches()
+    source = found.source
+    assert resident(source, torch.device("cpu")) is source
+    found.source = ResidentSource(source.images, source.labels)
+    assert all(equal(found.batch_at(step), batches().batch_at(step)) for step in (0, 6))
+    assert len(found.source) == len(source)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (source.images.nbytes, 1 << 40))
+    assert resident(source, torch.device("cuda:0")) is source, "a GPU without room takes a batch at a time"
+    images = source.read(torch.arange(3))
+    assert sent(images, torch.device("cpu")) is images

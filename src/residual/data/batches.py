@@ -23,7 +23,7 @@ from residual.data.mixing import choose as choose_mixes
 from residual.data.mixing import mix
 from residual.data.preprocessing import Preprocessing
 from residual.data.resizing import shrink, side_at
-from residual.data.source import CroppingSource, FileSource, Source
+from residual.data.source import CroppingSource, FileSource, Source, resident, sent
 from residual.errors import DataError, UsageError
 
 
@@ -120,8 +120,9 @@ class Batches:
         """
         check_batch_size(len(indices), batch_size)
         check_crops(source, preprocessing.image_size, settings)
-        self.source, self.indices, self.preprocessing, self.settings = source, indices, preprocessing, settings
+        self.indices, self.preprocessing, self.settings = indices, preprocessing, settings
         self.batch_size, self.seed, self.device = batch_size, seed, device or torch.device("cpu")
+        self.source = resident(source, self.device)
         self.total = total
         self.even = EvenOrder(source.labels.index_select(0, indices), seed) if sampling == "balanced" else None
         self.class_weights = None if class_weights is None else class_weights.to(self.device, torch.float32)
@@ -196,7 +197,7 @@ class Batches:
         """The batch of one rank at one step, on the device."""
         draws = self._drawn(step, rank, world)
         samples = self.samples(step, rank, world)
-        pixels = on_pixels(self._read(samples, draws).to(self.device), draws, self.settings)
+        pixels = on_pixels(sent(self._read(samples, draws), self.device), draws, self.settings)
         images = self.preprocessing.normalise(pixels)
         if self.colours is not None:
             images = add_noise(images, draws.tables["colour_noise"], self.colours, self.preprocessing.std)

@@ -84,6 +84,44 @@ class MemorySource:
 
 
 @dataclass(frozen=True)
+class ResidentSource:
+    """A source held in memory whose images lie on a device too: a batch is cut out there, and only numbers travel.
+
+    images_NCHW uint8 on the device, labels int64 N on the CPU; `read` gives images on the device.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, indices: Tensor) -> Tensor:
+        return self.images.index_select(0, indices.to(self.images.device, non_blocking=True))
+
+
+RESIDENT_SHARE = 4
+"""Images are kept on a GPU where its free memory holds them so many times over."""
+
+
+def resident(source: Source, device: torch.device) -> Source:
+    """The same images on a GPU that has the room for them; elsewhere the source as it is."""
+    if device.type != "cuda" or not isinstance(source, MemorySource):
+        return source
+    free, _ = torch.cuda.mem_get_info(device)
+    if source.images.nbytes * RESIDENT_SHARE > free:
+        return source
+    return ResidentSource(source.images.to(device), source.labels)
+
+
+def sent(images: Tensor, device: torch.device) -> Tensor:
+    """The images on a device; to a GPU they travel from pinned memory, so that the host does not wait for them."""
+    if device.type == "cuda" and images.device.type == "cpu":
+        return images.pin_memory().to(device, non_blocking=True)
+    return images.to(device)
+
+
+@dataclass(frozen=True)
 class Subset:
     """Some images of another source, by their numbers there."""
 

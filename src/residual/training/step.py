@@ -107,21 +107,21 @@ def loss_of(logits: Tensor, batch: Batch, smoothing: float) -> Tensor:
     return (batch.share * own + (1 - batch.share) * other).mean()
 
 
-def fault_of(loss: Tensor, size: Tensor, largest: Tensor) -> Tensor:
-    """FINE or what is not, int64, of a loss, the norm of its gradient and the largest value of the network's state."""
-    fault = torch.where(torch.isfinite(largest), FINE, STATE)
+def fault_of(loss: Tensor, size: Tensor, state: Tensor) -> Tensor:
+    """FINE or what is not, int64, of a loss, the norm of its gradient and that of the network's state."""
+    fault = torch.where(torch.isfinite(state), FINE, STATE)
     fault = torch.where(torch.isfinite(size), fault, GRADIENT)
     return torch.where(torch.isfinite(loss), fault, LOSS)
 
 
 @torch.no_grad()
-def largest_value(network: nn.Module) -> Tensor:
-    """The largest absolute value among weights and running statistics; NaN where one is, since maxima hand it on.
+def size_of_state(network: nn.Module) -> Tensor:
+    """The norm of all weights and running statistics: not finite where one of them is not, or is above 1e19.
 
     Loss and gradient can be finite where these are not: a ReLU hides -inf, and training does not use the statistics.
     """
     state = [*network.parameters(), *(buffer for buffer in network.buffers() if buffer.is_floating_point())]
-    return torch.nn.utils.get_total_norm(state, norm_type=math.inf)
+    return torch.nn.utils.get_total_norm(state)
 
 
 def vouch(network: nn.Module, step: int) -> None:
@@ -130,9 +130,9 @@ def vouch(network: nn.Module, step: int) -> None:
     Raises:
         NonFiniteError: names the first tensor that is not.
     """
-    if not math.isfinite(float(largest_value(network))):
+    if not math.isfinite(float(size_of_state(network))):
         names = (name for name, t in network.state_dict().items() if t.is_floating_point() and not t.isfinite().all())
-        what = f"{next(names)} is not finite after step {step - 1}"
+        what = f"{next(names, 'the norm of the weights')} is not finite after step {step - 1}"
         raise NonFiniteError(what, f"step {step}", "lower the learning rate; the last checkpoint is whole")
 
 
@@ -234,7 +234,7 @@ def train_step(
         scaling.unscale(gradients)
     size = torch.nn.utils.get_total_norm(gradients)
     judged = size if scaling is None else scaling.excused(size)
-    faults = fault_of(loss, judged, largest_value(network)).unsqueeze(0)
+    faults = fault_of(loss, judged, size_of_state(network)).unsqueeze(0)
     if guard.ranks.world > 1:
         faults = share_gradients(network, gradients, faults, guard.ranks)
         size = torch.nn.utils.get_total_norm(gradients)
