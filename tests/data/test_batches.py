@@ -163,6 +163,7 @@ def test_fewer_images_than_a_batch_are_refused():
 def test_batches_from_images_that_lie_on_the_device_are_the_same(monkeypatch):
     found = batches()
     source = found.source
+    assert isinstance(source, MemorySource)
     assert resident(source, torch.device("cpu")) is source
     found.source = ResidentSource(source.images, source.labels)
     assert all(equal(found.batch_at(step), batches().batch_at(step)) for step in (0, 6))

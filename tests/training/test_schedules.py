@@ -10,7 +10,18 @@ import torch
 
 from residual.training.journal import Events
 from residual.training.recipes import RECIPES
-from residual.training.schedules import BELOW, PLATEAU, Cosine, Hold, OneCycle, Plateau, Steps, WarmUp
+from residual.training.schedules import (
+    BELOW,
+    PLATEAU,
+    SCHEDULES,
+    AnySchedule,
+    Cosine,
+    Hold,
+    OneCycle,
+    Plateau,
+    Steps,
+    WarmUp,
+)
 
 
 @pytest.mark.parametrize(
@@ -182,3 +193,37 @@ def test_smiths_triangle_is_one_cycle_with_straight_sides() -> None:
     for step, rate in table.items():
         assert schedule.rate_at(step, 10_001, {}) == pytest.approx(rate)
     assert schedule.momentum_at(5000, 10_001, 0.9) == 0.9
+
+
+CONSTANT = {0: 0.9, 50: 0.9, 99: 0.9}
+
+
+@pytest.mark.parametrize(
+    ("schedule", "total", "rates", "momenta"),
+    [
+        # He et al. 2015, 4.2: rate * factor ** drops passed; the momentum is the optimiser's.
+        (Steps(rate=0.1, drops=(50, 75)), 100, {0: 0.1, 49: 0.1, 50: 0.01, 75: 1e-3, 99: 1e-3}, CONSTANT),
+        # Loshchilov and Hutter 2017, equation 5: end + (rate - end) (1 + cos(pi t / T)) / 2.
+        (
+            Cosine(rate=0.1, end_rate=0.02),
+            100,
+            {0: 0.1, 25: 0.02 + 0.08 * (1 + math.sqrt(0.5)) / 2, 50: 0.06, 100: 0.02},
+            CONSTANT,
+        ),
+        # Smith 2018; fastai: peak / 25 -> peak -> peak / 1e5 by half cosines, a quarter up; momentum the mirror image.
+        (OneCycle(peak=0.1, momentum_low=0.8), 101, {0: 0.004, 25: 0.1, 100: 1e-6}, {0: 0.9, 25: 0.8, 100: 0.9}),
+        # He et al. 2015, 3.4: rate * factor ** plateaus; here after one at step 40.
+        (Plateau(rate=0.1), 100, {0: 0.1, 39: 0.1, 40: 0.01, 99: 0.01}, CONSTANT),
+    ],
+    ids=["steps", "cosine", "one-cycle", "plateau"],
+)
+def test_the_table_of_every_schedule(
+    schedule: AnySchedule, total: int, rates: dict[int, float], momenta: dict[int, float]
+) -> None:
+    events = {f"{PLATEAU}1": 40}
+    assert {s: schedule.rate_at(s, total, events) for s in rates} == pytest.approx(rates, rel=1e-9)
+    assert {s: schedule.momentum_at(s, total, 0.9) for s in momenta} == pytest.approx(momenta, rel=1e-9)
+
+
+def test_every_schedule_has_a_table() -> None:
+    assert {"steps", "cosine", "one-cycle", "plateau"} == set(SCHEDULES)
