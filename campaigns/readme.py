@@ -217,6 +217,45 @@ def _peers(result: Facts) -> tuple[str, str, str]:
     return f"the networks of {names} beside ours with their weights, {result['images']} random images", figure, "-"
 
 
+def _mutated(result: Facts) -> tuple[str, str, str]:
+    figure = (
+        f"{result['sound']:,} of {result['files']:,} without a crash, a hang or a death: {result['read']:,} read, "
+        f"{result['refused']:,} refused in words"
+    )
+    return "JPEG, PNG and WebP files with flipped bits, cuts, swaps, decoded", figure, f"mutation seed {result['seed']}"
+
+
+def _loading(result: Facts) -> tuple[str, str, str]:
+    ways = {"ours": "as files", "ours, Pillow alone": "as files without the extra", "packed": "packed"}
+    figures = [
+        f"{size}: theirs {found['theirs']['median']:,.0f}, "
+        + ", ".join(
+            f"{word} {found[way]['median']:,.0f} ({found[f'ratio {way}']['resized first']:.1f} times)"
+            for way, word in ways.items()
+            if way in found
+        )
+        for size, found in result["sets"].items()
+    ]
+    what = (
+        f"reading and augmenting JPEGs to {result['side']} x {result['side']}, images/s of one core, beside PIL (open, "
+        f"convert, resize, crop), medians of {result['rounds']} turns"
+    )
+    return what, "; ".join(figures), "-"
+
+
+def _tiny(result: Facts) -> tuple[str, str, str]:
+    scores, grey = result["final"]["validation"], result["grey_images"]
+    what = (
+        f"Tiny ImageNet's subset from its .tar.gz: {result['network']}, {result['images_seen']:,} images seen, single "
+        f"view, last step; {grey['training']:,} of the training images are grey, {grey['validation']:,} of the others"
+    )
+    figure = (
+        f"{_percent(scores['top1'])} top-1, {_percent(scores['top5'])} top-5 of the {scores['images']:,} validation "
+        f"images; {result['seconds'] / 60:.0f} min"
+    )
+    return what, figure, f"seed {result['seed']}"
+
+
 def _fresh(result: Facts) -> tuple[str, str, str]:
     figure = (
         f"{result['demo']['seconds']:.0f} s and {result['test']['seconds']:.0f} s ({result['tests']['passed']} tests)"
@@ -267,6 +306,9 @@ ROWS: dict[str, Callable[[Facts], tuple[str, str, str]]] = {
     "peers": _peers,
     "processes": _processes,
     "processes-scaling": _scaling,
+    "loading": _loading,
+    "mutated": _mutated,
+    "tiny-imagenet": _tiny,
 }
 
 

@@ -49,6 +49,7 @@ OUTSIDE: dict[str, set[str]] = {
 # Extras: a module may import what its installation does not bring, inside a function, and says so when it is absent.
 EXTRAS = {
     "residual.training.tensorboard": {"tensorboard"},
+    "residual.data.quick_jpeg": {"simplejpeg"},
     "residual.models.interchange.hdf5": {"h5py"},
     "residual.export.onnx_file": {"onnx", "onnxruntime", "onnxscript"},
 }

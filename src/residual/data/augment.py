@@ -133,8 +133,17 @@ def move(images: Tensor, offsets: Tensor, pixels: int, border: str) -> Tensor:
     return windows[torch.arange(count, device=images.device), :, rows, columns]
 
 
+_LARGE: Final = 1 << 15
+"""Values of an image from which on images are mirrored one by one."""
+
+
 def flip(images: Tensor, mirrored: Tensor) -> Tensor:
     """Mirror the images named by the mask N left-right."""
+    if images.device.type == "cpu" and images[:1].numel() >= _LARGE:
+        found = images.clone()  # a third of the time of computing both and choosing
+        for row in torch.nonzero(mirrored).flatten().tolist():
+            found[row] = images[row].flip(2)
+        return found
     return torch.where(mirrored.to(images.device).view(-1, 1, 1, 1), images.flip(3), images)
 
 

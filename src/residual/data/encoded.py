@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from residual.data.quick_jpeg import quick_decoder
 from residual.errors import DataError
 from residual.files import Damaged, read_regular
 
@@ -145,7 +146,8 @@ def to_array(image: Image.Image, channels: int) -> NDArray[np.uint8]:
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
     if image.mode.startswith("I"):
         image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
-    return np.atleast_3d(np.asarray(image.convert("L" if channels == 1 else "RGB")))
+    wanted = "L" if channels == 1 else "RGB"
+    return np.atleast_3d(np.asarray(image if image.mode == wanted else image.convert(wanted)))
 
 
 class Encoded:
@@ -155,7 +157,8 @@ class Encoded:
         self.image = image
         if image.format != "JPEG" and image.format != "MPO":
             image.load()  # a PNG may tell its orientation after its pixels
-        self.sideways = orientation(image) in _SIDEWAYS
+        self.turn = orientation(image)
+        self.sideways = self.turn in _SIDEWAYS
 
     @property
     def size(self) -> tuple[int, int]:
@@ -172,5 +175,14 @@ class Encoded:
         """
         if least is not None:
             self.image.draft(None, least[::-1] if self.sideways else least)  # other formats take no notice
+        if (pixels := self._quick(channels)) is not None:
+            return pixels
         self.image.load()
         return to_array(upright(self.image), channels)
+
+    def _quick(self, channels: int) -> NDArray[np.uint8] | None:
+        """The same by another decoder, where there is one for such an image; it has the size that was settled."""
+        image, stream = self.image, getattr(self.image, "fp", None)
+        plain = image.format == "JPEG" and image.mode == "RGB" and channels == 3 and self.turn == 1
+        decode = quick_decoder() if plain and isinstance(stream, io.BytesIO) else None
+        return None if decode is None else decode(stream.getvalue(), image.size)  # type: ignore[union-attr]

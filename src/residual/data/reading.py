@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -125,6 +126,11 @@ class FolderSource:
         """The SHA-256 of each file."""
         return [self.verdicts[number].sha256 for number in indices.tolist()]
 
+    @cached_property
+    def _knowing(self) -> bool:
+        """Whether the store knows its images; asked once, for Python looks slowly."""
+        return isinstance(self.store, KnowingStore)
+
     def _numbers(self, indices: Tensor) -> list[int]:
         numbers: list[int] = indices.tolist()
         if any(not 0 <= number < len(self) for number in numbers):
@@ -178,8 +184,8 @@ class FolderSource:
         """An image, the one that was checked, and what it is called in an error."""
         file, store = self.files[number], self.store
         where = store.say(file.path)
-        if isinstance(store, KnowingStore):
-            yield store.picture(file), where
+        if self._knowing:
+            yield store.picture(file), where  # type: ignore[attr-defined]  # that is what it knows
             return
         data = store.read(file)
         if digest(data) != self.verdicts[number].sha256:
