@@ -30,6 +30,7 @@ CAMPAIGNS = {
     "peers": "campaigns.peers: the networks of torchvision, timm and Keras, where installed, beside ours: equal logits",
     "ga001": "campaigns.ga001: the seed's genetic algorithm on CIFAR-10, ten individuals, five generations",
     "tuning-kill": "campaigns.tuning_kill: workers of a study killed -9 at random instants, on SQLite and PostgreSQL",
+    "tuning-parts": "campaigns.tuning_parts: a search over a network's parts, a schedule's shape and an augmentation",
     "comparison": "campaigns.comparison: tuning against the default recipe repeated, at an equal number of trainings",
     "processes": "campaigns.processes: many processes on one run: against one, killed at random instants, with faults",
     "processes-scaling": "benchmarks.processes_scaling: images/s of one run by one process and by two",

@@ -161,6 +161,19 @@ def _ga001(result: Facts) -> tuple[str, str, str]:
     return what, figure, f"search seed {study['seed']}"
 
 
+def _tuning_parts(result: Facts) -> tuple[str, str, str]:
+    study = result["study"]
+    genes = ", ".join(f"`{path}`" for path in study["space"]["genes"])
+    what = f"`ga` over {genes}: ResNet-8, the embedded digits, {result['settings']['epochs']:g} epochs"
+    best = ", ".join(f"{v:.3g}" if isinstance(v, float) else str(v) for v in study["best"]["genes"].values())
+    first = study["populations"][0]["best"]
+    figure = (
+        f"{len(study['individuals'])} trainings; best validation top-1 {_percent(study['best']['fitness'])} ({best}), "
+        f"of the first generation {_percent(first)}"
+    )
+    return what, figure, f"search seed {study['seed']}"
+
+
 def _comparison(result: Facts) -> tuple[str, str, str]:
     what = (
         f"searches compared: {result['recipe']['network']['name']}, {result['recipe']['data']['limit']:,} images, "
@@ -300,6 +313,7 @@ ROWS: dict[str, Callable[[Facts], tuple[str, str, str]]] = {
     "precision": _precision,
     "runs-listing": _listing,
     "ga001-resnet-20-sgd-seed001-seed0": _ga001,
+    "tuning-parts": _tuning_parts,
     "comparison": _comparison,
     "tuning-kill": _tuning_kill,
     "onnx": _onnx,

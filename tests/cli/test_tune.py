@@ -51,6 +51,8 @@ def test_wrong_studies_are_refused_in_one_line(refused: Callable[..., str]) -> N
     refused(2, ["tune", "digts"], "did you mean digits")
     refused(2, ["tune", "--grace", "0.1"], "--grace")
     refused(2, ["study", "show", "none"], "no study is named 'none'")
+    refused(2, ["study", "compare", "--arms", "default,gaa"], "--arms is 'gaa'", "did you mean ga")
+    refused(2, ["study", "compare", "digits", "--gene", "epochs=int:1:9"], "not train the same number of steps")
     line = refused(2, ["tune", "--study", "x", "--storage", "mysql+evil://me:hush@host/x"], "SQLite or PostgreSQL only")
     assert "hush" not in line
 

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
-from campaigns import comparison, readme, running, tuning_kill
+from campaigns import comparison, readme, running, tuning_kill, tuning_parts
 from campaigns.ga001 import search, wish
 from residual.runs.folder import RunFolder
-from residual.tuning.study import Wish
+from residual.training.recipe import override, to_recipe
+from residual.tuning.space import make_space
+from residual.tuning.study import Wish, begin_facts
 
 SMALL = (
     ("network.widths", [4, 8, 16]), ("network.name", "resnet-8"), ("data.limit", 100), ("batch_size", 30), ("steps", 3),
@@ -44,6 +46,16 @@ def test_the_seeds_search_is_what_the_seed_says() -> None:
     found = search("small", Wish("digits", SMALL[:-1], sampler="ga-001", population=2, generations=0), None, SMALL[-1:])
     assert found["counts"]["trained"] == 2
     assert "folder" not in found
+
+
+def test_parts_shapes_and_augmentation_are_what_is_searched() -> None:
+    facts = begin_facts("parts", tuning_parts.wish(4, 8, 3, 0))
+    assert list(facts["space"]["genes"]) == [gene.partition("=")[0] for gene in tuning_parts.GENES]
+    assert facts["recipe"]["evaluation"]["test"] is False
+    space = make_space(to_recipe(facts["recipe"], "here"), None, tuning_parts.GENES)
+    for place in (0.0, 0.5, 1.0):
+        changes = space.overrides(space.at([place] * len(space.genes)))
+        assert override(to_recipe(facts["recipe"], "here"), changes).network.shortcut in ("A", "B", "C")
 
 
 def test_two_workers_share_a_comparison_and_train_nothing_twice(
