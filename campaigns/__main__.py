@@ -46,6 +46,8 @@ CAMPAIGNS = {
     "dropout": "campaigns.dropout: plain-20 with and without dropout",
     "cifar-10": "campaigns.cifar10_facts: images and classes of the official files, counted",
     "cost": "campaigns.cost: multiply-adds against measured time by depth",
+    "fine-tuning": "campaigns.fine_tuning: new classes from few images, fine-tuned and from scratch",
+    "protocols": "campaigns.protocols: 1-crop, 10-crop, multi-scale and ensembles of finished runs",
     "readme": "campaigns.readme: the figures of the README, drawn up from the result files",
     "tiny-imagenet": "campaigns.tiny_imagenet: ResNet-18 on a subset of Tiny ImageNet, straight from its .tar.gz",
     "cifar10-paper": "campaigns.cifar10_paper: CIFAR-10 by the paper's 64,000 iterations, one result file a seed",

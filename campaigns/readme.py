@@ -46,6 +46,37 @@ def _cifar(result: Facts) -> tuple[str, str, str]:
     return what, figure, f"seeds {', '.join(str(seed) for seed in result['seeds'])}"
 
 
+def _fine_tuning(result: Facts) -> tuple[str, str, str]:
+    figures, titles = [], []
+    for found in result["problems"].values():
+        tuned, scratch = found["test_top1"]["fine-tuned"], found["test_top1"]["from scratch"]
+        difference = found["paired_differences"]["fine-tuned"]
+        low, high = difference["interval"]
+        titles.append(f"{found['title']} from {found['images_of_each']} images each, {found['steps']} steps")
+        figures.append(
+            f"{_percent(tuned['mean'])} ± {100 * tuned['std']:.2f} against {_percent(scratch['mean'])} ± "
+            f"{100 * scratch['std']:.2f} test top-1, paired difference {100 * difference['mean']:+.1f} points "
+            f"({100 * low:+.1f} to {100 * high:+.1f}); frozen tensors unchanged: "
+            f"{found['frozen_tensors']['unchanged']} of {found['frozen_tensors']['all']}"
+        )
+    seeds = ", ".join(str(seed) for seed in next(iter(result["problems"].values()))["seeds"])
+    return f"fine-tuning against training from scratch: {'; '.join(titles)}", "; ".join(figures), f"seeds {seeds}"
+
+
+def _protocols(result: Facts) -> tuple[str, str, str]:
+    figures, titles = [], []
+    for part in result["parts"].values():
+        titles.append(f"{part['title']} ({part['images']:,}), {len(part['runs'])} runs")
+        for protocol, found in part["protocols"].items():
+            members, whole = found["members_top1"], found["ensemble"]
+            low, high = whole["intervals"]["top1"]
+            figures.append(
+                f"{protocol} {_percent(members['mean'])} ± {100 * members['std']:.2f}, ensemble "
+                f"{_percent(whole['top1'])} ({100 * low:.2f} to {100 * high:.2f})"
+            )
+    return f"protocols and ensembles, top-1: {'; '.join(titles)}", "; ".join(figures), "seeds of the runs"
+
+
 def _kill(result: Facts) -> tuple[str, str, str]:
     plain, dropout, bad = result["plain"], result["dropout"], result["during saves, non-atomic (must fail)"]
     figure = (
@@ -302,6 +333,8 @@ ROWS: dict[str, Callable[[Facts], tuple[str, str, str]]] = {
     "fresh": _fresh,
     "digits": _digits,
     "cifar10-fast": _cifar,
+    "fine-tuning": _fine_tuning,
+    "protocols": _protocols,
     "kill": _kill,
     "every-step": _every_step,
     "faults": _faults,

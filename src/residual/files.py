@@ -151,11 +151,11 @@ def growing_file(path: Path) -> Iterator[Callable[[bytes], None]]:
             temporary.unlink()
 
 
-def new_folder(folder: Path, contents: Mapping[str, bytes | None]) -> None:
+def new_folder(folder: Path, contents: Mapping[str, bytes | Mapping[str, bytes]]) -> None:
     """Make a folder whole or not at all; `folder` must not exist (an empty one may).
 
     Args:
-        contents: file name to bytes, written in this order; None makes an empty folder of that name.
+        contents: file name to bytes, written in this order; a mapping makes a folder of such files.
 
     Raises:
         StorageError: the disk refused; under the final name stands nothing, or the whole folder where only
@@ -168,8 +168,12 @@ def new_folder(folder: Path, contents: Mapping[str, bytes | None]) -> None:
         try:
             os.mkdir(temporary)
             for name, data in contents.items():
-                if data is None:
+                if isinstance(data, Mapping):
                     os.mkdir(temporary / name)
+                    for inner, held in data.items():
+                        write_new(temporary / name / inner, held)
+                    if data:
+                        sync_folder(temporary / name)
                 else:
                     write_new(temporary / name, data)
             sync_folder(temporary)

@@ -23,6 +23,13 @@ _LARGEST = 1 << 32
 """Bytes of one file of a model or checkpoint: a thousand million weights. Data may be larger."""
 
 
+def seal(contents: Mapping[str, bytes], kind: str, facts: Facts) -> dict[str, bytes]:
+    """The files of a sealed folder: the contents and the manifest, which comes last."""
+    files = {name: {"bytes": len(data), "sha256": digest(data)} for name, data in contents.items()}
+    body: Facts = {"facts": facts, "files": files, "format": FORMAT, "kind": kind, "written_by": VERSION}
+    return {**contents, MANIFEST: canonical(body | {"seal": digest(canonical(body))})}
+
+
 def write_folder(folder: Path, contents: Mapping[str, bytes], kind: str, facts: Facts) -> None:
     """Write a sealed folder whole or not at all; `folder` must not exist (an empty one may).
 
@@ -30,10 +37,7 @@ def write_folder(folder: Path, contents: Mapping[str, bytes], kind: str, facts: 
         StorageError: the disk refused; under the final name stands nothing, or the whole folder where only
             its last fsync failed.
     """
-    files = {name: {"bytes": len(data), "sha256": digest(data)} for name, data in contents.items()}
-    body: Facts = {"facts": facts, "files": files, "format": FORMAT, "kind": kind, "written_by": VERSION}
-    manifest = canonical(body | {"seal": digest(canonical(body))})
-    new_folder(folder, {**contents, MANIFEST: manifest})
+    new_folder(folder, seal(contents, kind, facts))
 
 
 def read_manifest(folder: Path, *kinds: str) -> Facts:

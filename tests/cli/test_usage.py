@@ -218,7 +218,7 @@ def test_help_tells_of_every_option(say, verb):
     assert function is not None
     described = inspect.getdoc(function) or ""
     for name, parameter in inspect.signature(function).parameters.items():
-        shown = name.upper() if parameter.kind is parameter.POSITIONAL_ONLY else name.replace("_", "-")
+        shown = name.upper() if parameter.kind is parameter.POSITIONAL_ONLY else name.rstrip("_").replace("_", "-")
         if parameter.kind is parameter.KEYWORD_ONLY:
             shown = "--" + shown
         assert shown.lower() in text.lower(), name

@@ -166,7 +166,7 @@ def test_what_a_description_beside_weights_says(tmp_path):
 def test_it_goes_with_the_model_through_training_evaluation_export_and_import(tmp_path: Path):
     import residual
     from residual.evaluation.classifier import Classifier
-    from residual.export.imported import classifier_of
+    from residual.evaluation.imported import classifier_of
     from residual.export.weights import pack
     from residual.models.interchange.families import bring_in
     from residual.models.interchange.foreign import read_foreign

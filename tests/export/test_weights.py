@@ -12,7 +12,7 @@ from torch import nn
 from residual.data.preprocessing import Preprocessing
 from residual.errors import ModelError
 from residual.evaluation.classifier import Classifier
-from residual.export.imported import classifier_of
+from residual.evaluation.imported import classifier_of
 from residual.export.weights import family_for, pack
 from residual.models import NetworkSettings, build, resolve
 from residual.models.interchange import timm, torchvision

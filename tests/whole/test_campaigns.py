@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from campaigns import damage, digits, every_step, faults, kill, nonfinite, onnx, peers, precision
+from campaigns import (
+    damage,
+    digits,
+    every_step,
+    faults,
+    fine_tuning,
+    kill,
+    nonfinite,
+    onnx,
+    peers,
+    precision,
+    protocols,
+    readme,
+)
 from campaigns.running import fingerprint, finish, unlike
 from residual.errors import EnvironmentFault
 from residual.runs.folder import RunFolder
+from residual.training.train import train
 
 SAVING = (*kill.TINY, "--set", "steps=40", "--set", "checkpoint.every_steps=2", "--set", "compute.precision=float32")
+SMALL_NETWORK = {"network.name": "resnet-8", "network.widths": [4, 4, 8]}
 SMALL_CIFAR = ("--set", "data.limit=2000", "--set", "network.name=resnet-8", "--set", "compute.precision=float32")
 
 
@@ -92,6 +108,48 @@ def test_a_network_of_timm_answers_as_ours_does(tmp_path: Path) -> None:
     _, timm, _ = peers.installed()
     found = peers.beside_torch("timm", "resnet18", timm.create_model("resnet18"), tmp_path)
     assert max(found["evaluation"], found["training"], found["statistics"]) <= peers.TOLERANCE
+
+
+def test_fine_tuning_is_compared_with_training_from_scratch_on_the_same_images(tmp_path: Path) -> None:
+    problem = replace(
+        fine_tuning.PROBLEMS["digits"],
+        per_class=6,
+        before={"epochs": 1, **SMALL_NETWORK},
+        both={"batch_size": 9, "steps": 6, **SMALL_NETWORK},
+        tuned=dict(fine_tuning.PROBLEMS["digits"].tuned) | {"start.unfreeze": [0.3, 0.5, 0.5]},
+    )
+    own = {"compute.threads": 1, "compute.precision": "float32", "checkpoint.every_seconds": None}
+    found = fine_tuning.compare(problem, 2, tmp_path, own)
+    assert found["test_images"] == 107
+    assert found["frozen_tensors"]["unchanged"] == found["frozen_tensors"]["all"] > 60
+    one, two, three = (RunFolder(tmp_path / name).split() for name in ("tuned-0", "scratch-0", "tuned-1"))
+    assert one["training"] == two["training"] != three["training"]
+    assert len(one["training"]) == 18
+    differences = [row["fine-tuned"] - row["from scratch"] for row in found["rows"]]
+    assert found["paired_differences"]["fine-tuned"]["values"] == tuple(differences)
+    assert fine_tuning.unchanged(RunFolder(tmp_path / "tuned-0"))[0] < found["frozen_tensors"]["all"] / 2
+    _, figure, chance = readme.ROWS["fine-tuning"]({"problems": {"digits": found}})
+    assert f"{100 * found['test_top1']['fine-tuned']['mean']:.2f} %" in figure
+    assert chance == "seeds 0, 1"
+
+
+def test_protocols_are_judged_beside_each_other_and_read_again_without_the_models(tmp_path: Path) -> None:
+    runs = [tmp_path / "first", tmp_path / "second"]
+    settings = {"steps": 4, "data.limit": 200, "compute.threads": 1, "compute.precision": "float32", **SMALL_NETWORK}
+    for seed, run in enumerate(runs):
+        train("digits", set={**settings, "seed": seed}, out=run)
+    found = protocols.told(protocols.judged(runs, "10-crop", None, tmp_path / "answers", 100))
+    for run in runs:
+        shutil.rmtree(run)
+    assert protocols.told(protocols.judged(runs, "10-crop", None, tmp_path / "answers", 100)) == found
+    assert [one["images"] for one in found["members"]] == [100, 100]
+    assert [one["place"] for one in found["members"]] == ["first", "second"]
+    assert {one["protocol"] for one in [*found["members"], found["ensemble"]]} == {"10-crop"}
+    assert found["members_top1"]["values"] == [one["top1"] for one in found["members"]]
+    against = found["paired_with_ensemble"][0]
+    assert against["difference"] == pytest.approx(found["ensemble"]["top1"] - found["members"][0]["top1"])
+    part = {"title": "x", "images": 100, "runs": ["first", "second"], "protocols": {"10-crop": found}}
+    assert f"{100 * found['ensemble']['top1']:.2f} %" in readme.ROWS["protocols"]({"parts": {"digits": part}})[1]
 
 
 @pytest.mark.parametrize("recipe", ["cifar10-fast", "cifar10-paper"])

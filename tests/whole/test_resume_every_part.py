@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,23 @@ PARTS: dict[str, dict[str, Any]] = {
     "balanced classes": {"data.sampling": "balanced", "loss.class_weights": {"3": 2.5, "8": 0.5}},
 }
 
+STARTS: dict[str, dict[str, Any]] = {
+    "weights": {},
+    "frozen, statistics measured anew": {"start.freeze": "stage-1", "evaluation.precise_statistics": 48},
+    "unfrozen in the middle": {"start.freeze": "head-only", "start.unfreeze": [0.3, 0.5, 0.6]},
+    "unfrozen as it is cut": {"start.freeze": "stage-2", "start.unfreeze": [0.44], "optimiser.kind": "adamw"},
+    "rates apart, averaged, in parts": {
+        "start.rate_divisor": 2.6,
+        "start.freeze": "stem",
+        "optimiser.average": 0.9,
+        "optimiser.accumulate": 3,
+        "optimiser.clip": 0.5,
+    },
+    "statistics kept": {"start.statistics": "kept"},
+    "computed again": {"compute.recompute": True, "start.freeze": "stage-1", "start.unfreeze": [0.5]},
+    "classes and images of each": {"data.limit": None, "data.classes": "7,8,9", "data.per_class": 30, "data.draw": 2},
+}
+
 
 class Interrupting(Silent):
     """Sends the signal of Ctrl-C once `step` steps are done."""
@@ -96,6 +114,23 @@ def test_an_interrupted_run_ends_like_one_left_alone(name: str, tmp_path: Path) 
     assert RunFolder.open(tmp_path / "cut").steps()[0] == 4
     resume(tmp_path / "cut")
     assert fingerprint(tmp_path / "cut") == fingerprint(tmp_path / "alone")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return train("digits", set=TINY | {"steps": 3}, out=tmp_path_factory.mktemp("weights") / "run").path
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_a_run_from_trained_weights_goes_on_without_them(name: str, trained: Path, tmp_path: Path) -> None:
+    settings = TINY | {"optimiser.nesterov": False} | STARTS[name]
+    alone = train("digits", set=settings, start_from=trained, out=tmp_path / "alone")
+    weights = Path(shutil.copytree(trained, tmp_path / "weights"))
+    with pytest.raises(Interrupted):
+        train("digits", set=settings, start_from=weights, out=tmp_path / "cut", listener=Interrupting(4))
+    shutil.rmtree(weights)
+    resume(tmp_path / "cut")
+    assert fingerprint(tmp_path / "cut") == fingerprint(alone.path)
 
 
 def test_a_plateau_of_nothing_is_refused(tmp_path: Path) -> None:

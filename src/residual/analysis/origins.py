@@ -19,6 +19,7 @@ from residual.runs.summary import flat
 
 FLAGS = {
     "data.path": "--data",
+    "start.weights": "--from",
     "epochs": "--epochs",
     "batch_size": "--batch-size",
     "network.name": "--network",

@@ -15,9 +15,10 @@ from residual.cli.text import Whole, printable
 
 
 def find_lr(
-    what: str = "digits",
+    what: str | None = None,
     /,
     *,
+    from_: Annotated[str | None, Parameter(name="--from")] = None,
     data: str | None = None,
     start: float = 1e-5,
     stop: float = 10.0,
@@ -38,7 +39,9 @@ def find_lr(
     Parameters
     ----------
     what
-        A recipe, a folder of photographs, or a run, whose newest weights are then taken.
+        A recipe, a folder of photographs, or a run, whose newest weights are then taken; the digits unless given.
+    from_
+        Trained weights to begin from, as in `residual train`; what is frozen at first stays frozen.
     data
         The folder or archive with the images.
     start
@@ -71,7 +74,7 @@ def find_lr(
 
     if out is not None:
         picture_format(Path(out))  # found out before the test is made
-    changes = asked(set, data=data, batch_size=batch_size, network=network, seed=seed, device=device)
+    changes = asked(set, **{"from": from_}, data=data, batch_size=batch_size, network=network, seed=seed, device=device)
     screen = console()
     with screen.status("range test ...") if screen.is_terminal and not json else nullcontext() as status:
 

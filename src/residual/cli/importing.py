@@ -71,13 +71,14 @@ def import_(
         raise UsageError(f"{channels} is out of range", "--channels", "choose a number between 1 and 1024")
     names = _read_names(Path(os.path.expanduser(classes))) if classes is not None else None
 
-    from residual.export.imported import classifier_of
+    from residual.evaluation.bringing import weight_file
+    from residual.evaluation.imported import classifier_of
     from residual.models.interchange.beside import sight_beside
     from residual.models.interchange.families import bring_in
     from residual.models.interchange.foreign import read_foreign
     from residual.sealed import write_folder
 
-    path, usual = _file(weights)
+    path, usual = weight_file(weights)
     foreign = read_foreign(path, part)
     brought = bring_in(foreign, "torchvision" if usual is not None else from_, path, channels)
     side = resize if resize is not None else usual
@@ -98,20 +99,6 @@ def import_(
     print(printable(f"model    {target}"))
     print(printable(f"next     residual predict {argument(target)} IMAGE_OR_FOLDER"))
     return 0
-
-
-def _file(weights: str) -> tuple[Path, int | None]:
-    """The file meant; of published weights also the side their images are resized to."""
-    path = Path(os.path.expanduser(weights))
-    library, colon, _ = weights.partition(":")
-    # A drive of Windows is one letter; and a file of that very name is a file.
-    if not colon or len(library) < 2 or {"/", "\\"} & {*library} or os.path.lexists(path):
-        return path, None
-    from residual.data.weights import fetch_weights
-    from residual.models.interchange.published import find_published
-
-    found = find_published(weights)
-    return fetch_weights(found.file), found.resize
 
 
 def _read_names(path: Path) -> list[str]:

@@ -21,6 +21,7 @@ def train(
     recipe: str | None = None,
     /,
     *,
+    from_: Annotated[str | None, Parameter(name="--from")] = None,
     data: str | None = None,
     epochs: float | None = None,
     budget: str | None = None,
@@ -47,6 +48,9 @@ def train(
     recipe
         A named recipe (`residual recipes` lists them), a recipe.toml file, or photographs: a folder, .tar, .tar.gz,
         .csv, .tsv or a pack. FOLDER/CLASS/IMAGES, or FOLDER/train/CLASS/IMAGES with val/ and test/ beside train/.
+    from_
+        Begin from trained weights: a run, a model folder, a file that `residual import` takes, or torchvision:resnet50
+        and the like. Without a recipe, photographs and digits then get the settings for fine-tuning.
     data
         The folder or archive with the images.
     epochs
@@ -97,13 +101,13 @@ def train(
     from residual.errors import UsageError
     from residual.training.extending import extend
     from residual.training.progress import Listener, Silent, Unbroken, make_listener
-    from residual.training.recipes import DEFAULT
     from residual.training.tensorboard import Board
     from residual.training.train import resume as go_on
     from residual.training.train import train as begin
 
     changes = asked(
         set,
+        **{"from": from_},
         data=data,
         epochs=epochs,
         batch_size=None if batch_size == "auto" else batch_size,
@@ -137,12 +141,15 @@ def train(
             raise UsageError(
                 "--out and --resume exclude each other", "train", "leave --out away: a resumed run stays where it is"
             )
+        if from_ is not None:
+            what = "a run that goes on has the weights it began from in its own folder"
+            raise UsageError(what, "--from", "leave it out, or start a new run")
         folder = go_on(name, recipe=recipe, set=changes, override_safe=override, listener=listener)
     else:
         if override:
             raise UsageError("--override is for --resume", "train", "leave it out")
         folder = begin(
-            DEFAULT if recipe is None else recipe,
+            recipe,
             set=changes,
             out=out,
             listener=listener,

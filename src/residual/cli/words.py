@@ -59,6 +59,7 @@ def choices(facts: Facts, plan: dict[str, Any]) -> list[str]:
         f"{len(data['class_names'])} classes{_counted(facts)}",
         f"data     {data['name']} ({data['origin']}): "
         f"{data['training']:,} training, {data['validation']:,} validation, {data['test'] or 'no'} test images",
+        *start_lines(facts),
         *(f"settled  {path} {value} ({reasons[path]})" for path, value in facts.get("settled", {}).items()),
         *_fitted(facts, plan),
         f"compute  {chosen['device']} ({reasons['device']}), {chosen['precision']} ({reasons['precision']}), "
@@ -77,6 +78,16 @@ def _fitted(facts: Facts, plan: dict[str, Any]) -> list[str]:
         ends = datetime.datetime.fromisoformat(budget["ends"]).astimezone()
         lines.append(f"ends     about {ends:%H:%M:%S} on {ends:%d %B}, if the machine stays as free as it was just now")
     return lines
+
+
+def start_lines(facts: Facts) -> list[str]:
+    """The weights a run began from, what was done to them, and what of them learns."""
+    start = facts.get("start")
+    if not start:
+        return []
+    at = f", step {start['step']:,}" if start.get("step") else ""
+    first = f"weights  {start['weights']} ({start['network']}{at}, SHA-256 {start['sha256'][:16]}...)"
+    return [first, *(f"         {words}" for words in (*start["said"], *start["learns"]))]
 
 
 def _counted(facts: Facts) -> str:

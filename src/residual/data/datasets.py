@@ -20,6 +20,7 @@ from residual.data.augment import AugmentSettings
 from residual.data.balance import Sampling
 from residual.data.cache import cached
 from residual.data.checking import nothing
+from residual.data.choosing import drawn, some_classes
 from residual.data.cifar100 import CIFAR100
 from residual.data.digits import read_digits
 from residual.data.folder import Wishes, open_folder
@@ -42,7 +43,10 @@ class DataSettings(BaseModel, frozen=True, extra="forbid"):
     labels: Literal["fine", "coarse"] = Field("fine", description="of cifar-100: its 100 classes or the 20 above them")
     path: str | None = Field(None, description="the folder or archive it is read from")
     validation: float = Field(0.1, ge=0, le=0.5, description="share of each class held out of training")
+    classes: tuple[str, ...] | None = Field(None, min_length=2, description="use the images of these classes alone")
     limit: int | None = Field(None, ge=10, description="use this many training images, the same share of each class")
+    per_class: int | None = Field(None, ge=1, description="use this many training images of each class")
+    draw: int = Field(0, ge=0, lt=2**53, description="of per_class: which of the images; another number, others")
     normalisation: Normalisation = Field("mean-std", description="constants measured on the training images")
     image_size: int | None = Field(None, ge=8, le=1024, description="side in pixels; left open, the images decide")
     test_size: int | None = Field(None, ge=8, le=1024, description="side at which images are judged, if another")
@@ -72,6 +76,21 @@ class DataSettings(BaseModel, frozen=True, extra="forbid"):
         if isinstance(table, dict) and table.get("dataset") == "cifar-100-coarse":
             return table | {"dataset": "cifar-100", "labels": "coarse"}
         return table
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        """`7,8,9` is a list as well, and the number 7 the name of a class."""
+        if isinstance(value, str):
+            return [name.strip() for name in value.split(",")]
+        return [str(name) if type(name) is int else name for name in value] if isinstance(value, list) else value
+
+    @field_validator("per_class")
+    @classmethod
+    def _not_with_a_limit(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and info.data.get("limit") is not None:
+            raise ValueError("data.limit says how many images as well, leave one of them out")
+        return value
 
     @field_validator("labels")
     @classmethod
@@ -187,9 +206,9 @@ def open_dataset(settings: DataSettings, heed: Callable[[], None] = nothing) -> 
         if not exists:
             raise DataError("no such folder or file", path, "check the path given with --data")
     if settings.dataset == "folder":
-        return open_photographs(path, settings, heed)
+        return some_classes(open_photographs(path, settings, heed), settings.classes)
     try:
-        return OPENERS[settings.dataset](path, settings)
+        return some_classes(OPENERS[settings.dataset](path, settings), settings.classes)
     except DataError:
         if path is None or not holds_photographs(path):
             raise
@@ -225,9 +244,11 @@ def read_anew(settings: DataSettings) -> Dataset:
 
 
 def divide(dataset: Dataset, settings: DataSettings) -> Division:
-    """Which training images are used at all (`limit`), and which of these are held out."""
+    """Which training images are used at all (`limit`, `per_class`), and which of these are held out."""
     labels = dataset.train.labels
     used = torch.arange(len(labels))
+    if settings.per_class is not None:
+        used = drawn(labels, settings.per_class, settings.draw, dataset)
     if settings.limit is not None and settings.limit < len(labels):
         share = 1 - settings.limit / len(labels)
         used, _ = stratified(labels, share, f"{dataset.name}-limit")

@@ -86,6 +86,14 @@ class Preprocessing:
     def tensors(self) -> dict[str, Tensor]:
         return {"mean": self.mean, "std": self.std}
 
+    def with_channels(self, channels: int) -> Preprocessing:
+        """The constants for other channels: their mean for one, else repeated in turn."""
+
+        def turned(values: Tensor) -> Tensor:
+            return values.mean(0, keepdim=True) if channels == 1 else values[torch.arange(channels) % self.channels]
+
+        return replace(self, channels=channels, mean=turned(self.mean), std=turned(self.std))
+
     @staticmethod
     def restore(facts: dict[str, Any], tensors: dict[str, Tensor]) -> Preprocessing:
         """What `facts` and `tensors` gave; raises ValueError or KeyError where they cannot be used."""

@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from residual.data.source import FileSource, SizedSource, Source, expect, names
-from residual.errors import UsageError
+from residual.errors import ResidualError, UsageError, log
 from residual.evaluation.classifier import Classifier
 from residual.evaluation.evaluate import BATCH
 from residual.evaluation.judged import Judged
@@ -23,6 +24,7 @@ from residual.evaluation.protocols import Average, Frame, Plan, Protocol, choose
 from residual.evaluation.sheets import Sheet
 from residual.files import canonical, digest
 from residual.models import put
+from residual.runs.folder import find_run
 
 PIXELS = BATCH * 64 * 64
 """In one batch: larger images are taken fewer at a time."""
@@ -39,6 +41,24 @@ def plan_for(classifier: Classifier, source: Source, protocol: Protocol, average
         raise UsageError(what, "--protocol", "multi-scale needs a network that averages its maps; choose 10-crop")
     sight = classifier.preprocessing
     return choose(protocol, sight.image_size, isinstance(source, SizedSource), average, sight.geometry)
+
+
+def mind_mirrors(classifier: Classifier, place: str | os.PathLike[str] | None, protocol: Protocol) -> None:
+    """Warn where a protocol shows mirror images to a network that was trained without them."""
+    if protocol == "1-crop" or _mirrored(classifier, place) is not False:
+        return
+    what = "%s looks at mirror images, and %s was trained without any: its figures may be worse than those of 1-crop"
+    log.warning(what, protocol, place or "the last run")
+
+
+def _mirrored(classifier: Classifier, place: str | os.PathLike[str] | None) -> bool | None:
+    """Whether the network was trained on mirror images; None where nobody knows, as of imported weights."""
+    told = classifier.provenance.get("mirror")
+    if told is None and "imported" not in classifier.provenance:  # a model of an older release
+        with suppress(ResidualError):
+            augment = find_run(os.fspath(place) if place is not None else None).facts()["recipe"]["data"]["augment"]
+            told = augment.get("mirror")
+    return told if isinstance(told, bool) else None
 
 
 def batch_size(height: int, width: int) -> int:

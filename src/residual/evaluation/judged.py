@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from residual.data.choosing import some_classes
 from residual.data.datasets import DataSettings, open_dataset
 from residual.data.folder import Wishes, open_folder, open_to_judge
 from residual.data.layout import Layout
@@ -67,7 +68,7 @@ def select(
             pass  # no data set to train on; it may be one to judge on, and else the reason is given below
         else:
             if dataset.checksums == facts["checksums"]:
-                return _own(dataset, place, split)
+                return _own(_as_trained(dataset, classifier), place, split)
     return _other(classifier, layout, split)
 
 
@@ -86,7 +87,12 @@ def open_data(classifier: Classifier, path: str | None = None, follow_links: boo
     if dataset.checksums != facts["checksums"]:
         what = "these are not the files the model was trained and is to be judged on"
         raise DataError(what, dataset.origin, "name them with --data")
-    return dataset
+    return _as_trained(dataset, classifier)
+
+
+def _as_trained(dataset: Dataset, classifier: Classifier) -> Dataset:
+    """The images of the classes that the network was trained on."""
+    return some_classes(dataset, classifier.provenance["data"].get("classes"))
 
 
 def _origin(facts: dict[str, Any]) -> str | None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from residual.device import choose_device, mind_fork
 from residual.errors import ResidualError, UsageError, log
-from residual.evaluation.answering import answer_sheet
+from residual.evaluation.answering import answer_sheet, mind_mirrors
 from residual.evaluation.calibration import fit_temperature
 from residual.evaluation.classifier import DESCRIPTION, Classifier
 from residual.evaluation.figures import Report, report
@@ -93,6 +93,7 @@ def evaluate_together(
     for place in places:
         classifier = load(place)
         judged = select(classifier, place, split, data, follow_links)
+        mind_mirrors(classifier, place, protocol)
         other = _held_out(classifier, place, judged, data, follow_links) if calibrate else None
 
         def answers(of: Judged, place: Place = place, classifier: Classifier = classifier) -> Sheet:

@@ -16,7 +16,7 @@ import torch
 from residual.data.images import find_images, read_image
 from residual.device import choose_device, mind_fork
 from residual.errors import DataError, ModelError, ResidualError, UsageError, argument, log
-from residual.evaluation.answering import answer_sheet
+from residual.evaluation.answering import answer_sheet, mind_mirrors
 from residual.evaluation.classifier import DESCRIPTION, Classifier
 from residual.evaluation.figures import Report, report
 from residual.evaluation.judged import Split, select
@@ -84,6 +84,7 @@ def evaluate_run(
     mind_fork()
     classifier = load(place)
     judged = select(classifier, place, split, data, follow_links)
+    mind_mirrors(classifier, place, protocol)
     chosen = choose_device(device)
     sheet = answer_sheet(
         classifier, judged, place, protocol=protocol, average=average, device=chosen, progress=progress

@@ -107,6 +107,8 @@ def _measured(result: Facts) -> Iterator[str]:
     yield f"- training: {_plain(protocol['training'])}; selection: {_plain(protocol['selection'])}"
     watched = "were" if protocol["watched_test"] else "were not"
     yield f"- the test images {watched} looked at during training"
+    if start := result.get("start"):
+        yield f"- began from weights of {_plain(start['network'])}, SHA-256 {_plain(start['sha256'])}"
     yield f"- recipe {_plain(result['recipe'])}, {result['steps']:,} steps, {result['images_seen']:,} images seen"
     yield f"- {_plain(_device(device))}, {_plain(machine['processor'])}, {result['seconds']:,.0f} s, {result['date']}"
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())

@@ -89,3 +89,15 @@ def departures(spec: NetworkSpec, model: NetworkSpec) -> dict[str, tuple[Any, An
     """The parts in which `spec` differs from `model`: part -> (of the model, of the spec)."""
     old, new = model.model_dump(mode="json"), spec.model_dump(mode="json")
     return {part: (old[part], new[part]) for part in new if part != "name" and old[part] != new[part]}
+
+
+def settings_of(spec: NetworkSpec) -> NetworkSettings:
+    """The settings that `resolve` makes this network of, for its classes and channels and images of any size."""
+    entry = find(spec.name)
+    model = entry.spec().model_copy(update={"classes": spec.classes, "channels": spec.channels})
+    parts = set(departures(spec, model)) - {"classes", "channels"}
+    parts |= {"stem"} if entry.stem_by_size else set()
+    # `resolve` lets these follow the parts they belong to.
+    parts |= {"projection_norm"} if "order" in parts else set()
+    parts |= {"conv_bias"} if "norm" in parts else set()
+    return NetworkSettings.model_validate({"name": entry.name, **{part: getattr(spec, part) for part in parts}})

@@ -135,8 +135,8 @@ def sound_layers(network: nn.Module) -> Tensor | None:
 
 
 def own_statistics(network: nn.Module) -> list[Tensor]:
-    """The running means and variances that each process has measured on its own images."""
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    """The running means and variances that each process has measured on its own images; not those that rest."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d) and module.training]
     return [
         buffer
         for norm in norms

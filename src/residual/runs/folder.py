@@ -3,6 +3,7 @@
 RUN/run.json          what was asked and what was chosen, written before step 0, never changed
 RUN/recipe.toml       the recipe as it was run, readable by `residual train RUN/recipe.toml`
 RUN/split.json        the numbers of the held-out images (and of the used ones, under `limit`)
+RUN/start/            sealed: the weights a run began from that did not draw its own, as they were before step 0
 RUN/records.jsonl     what happened by step; cut back to the checkpoint's length on resume
 RUN/sessions.jsonl    who ran it when; only grows
 RUN/checkpoints/step-N/   sealed: model.safetensors, model.json, preprocessing, state
@@ -37,11 +38,11 @@ from residual.files import (
     storage,
 )
 from residual.runs.records import last_figures
-from residual.sealed import FORMAT, read_folder, write_folder
+from residual.sealed import FORMAT, read_folder, seal, write_folder
 
 RUN, RECIPE, SPLIT, RESULT = "run.json", "recipe.toml", "split.json", "result.json"
 RECORDS, SESSIONS, LOCK = "records.jsonl", "sessions.jsonl", "lock"
-CHECKPOINTS, MODEL, CURVES = "checkpoints", "model", "curves.png"
+CHECKPOINTS, MODEL, START, CURVES = "checkpoints", "model", "start", "curves.png"
 _STEP = "step-"
 _JSON_LIMIT = 1 << 28
 
@@ -60,6 +61,7 @@ class RunFolder:
         self.sessions_path = path / SESSIONS
         self.curves_path = path / CURVES
         self.model_path = path / MODEL
+        self.start_path = path / START
 
     def predictions_path(self, split: str) -> Path:
         return self.path / f"predictions-{split}"
@@ -71,8 +73,13 @@ class RunFolder:
     # -- beginning ---------------------------------------------------------------------------------
 
     @staticmethod
-    def create(path: Path, facts: Facts, recipe_toml: str, split: Facts) -> RunFolder:
+    def create(
+        path: Path, facts: Facts, recipe_toml: str, split: Facts, start: Mapping[str, bytes] | None = None
+    ) -> RunFolder:
         """Make the folder with all that is known before step 0: whole or not at all.
+
+        Args:
+            start: the files of the model the run begins from, where it draws none of its own.
 
         Raises:
             UsageError: something stands there already; nothing is ever overwritten.
@@ -85,12 +92,14 @@ class RunFolder:
                 raise UsageError("the output folder is not empty or not a folder", path, "name another --out")
             if os.path.samefile(path, os.curdir):
                 raise UsageError("a run needs a folder of its own, not the working folder", path, "name another --out")
-        contents = {
+        contents: dict[str, bytes | Mapping[str, bytes]] = {
             RUN: readable({"format": FORMAT} | facts),
             RECIPE: recipe_toml.encode(),
             SPLIT: json.dumps(split).encode() + b"\n",
-            CHECKPOINTS: None,
+            CHECKPOINTS: {},
         }
+        if start is not None:
+            contents[START] = seal(start, "model", {"step": 0})
         new_folder(path, contents)
         return RunFolder(path)
 

@@ -28,10 +28,12 @@ from residual.runs.folder import RunFolder, create_numbered, find_run
 from residual.runs.summary import flat
 from residual.training import opening
 from residual.training.compute import choose
+from residual.training.freezing import at_the_end
 from residual.training.progress import Listener
 from residual.training.recipe import Override, Recipe, override
 from residual.training.schedules import AnySchedule, Cosine, OneCycle
 from residual.training.settling import settled
+from residual.training.start import start_files
 from residual.training.state import FACTS, STATE
 from residual.training.train import refuse_inside, resume
 
@@ -138,7 +140,10 @@ def extend(
     origin, happened = _origin(parent, facts, result, first)
     rate = stored.schedule.rate_at(first - 1, facts["chosen"]["steps"], happened)
     schedule, why = continued(stored.schedule, first, steps, rate)
-    changes = _changes(stored, schedule, until, steps, asked)
+    changes = [
+        *at_the_end(stored.start, len(facts["network"]["depths"])),
+        *_changes(stored, schedule, until, steps, asked),
+    ]
     recipe = override(stored, changes)
     if mine := [path for path, _ in asked if path.startswith("schedule.")]:
         why = f"{why}; but for {', '.join(mine)}, which was asked for"
@@ -167,7 +172,8 @@ def extend(
         "versions": versions(),
         "machine": machine(),
     }
-    RunFolder.create(place, child, recipe.to_toml(), parent.split())
+    start = start_files(parent) if facts.get("start") else None
+    RunFolder.create(place, child, recipe.to_toml(), parent.split(), start)
     return resume(place, listener=listener)
 
 

@@ -22,9 +22,10 @@ from residual.training.compute import choose
 from residual.training.lr_range import RangeTest, Shape, judge, rates_of, sweep
 from residual.training.opening import check_data, run_data, stored_recipe
 from residual.training.recipe import Override, Recipe, override
-from residual.training.recipes import DEFAULT, RECIPES, find_recipe
+from residual.training.recipes import DEFAULT, DEFAULT_FINETUNE, RECIPES, find_recipe, network_is_given
 from residual.training.settling import settle, settled
 from residual.training.signals import Signals
+from residual.training.start import Start, prepare
 from residual.training.weighing import class_weights
 
 STEPS = 100
@@ -55,9 +56,10 @@ class Found:
 
 
 def find_rate(
-    what: Recipe | str | os.PathLike[str] = DEFAULT,
+    what: Recipe | str | os.PathLike[str] | None = None,
     *,
     set: Mapping[str, Any] | Iterable[Override] = (),
+    start_from: str | os.PathLike[str] | None = None,
     start: float = 1e-5,
     stop: float = 10.0,
     steps: int = STEPS,
@@ -68,6 +70,7 @@ def find_rate(
 
     Args:
         what: a recipe, or the name of one; or a run, whose newest weights and whose batches are then taken.
+        start_from: trained weights that the recipe begins from; what they freeze at first stays frozen.
         set: values to change, by path; of a run neither its network nor its images can be changed.
         start, stop, steps, shape: the rates; the test ends early where the loss diverges.
         stepped: told of every step and its loss.
@@ -78,8 +81,14 @@ def find_rate(
     check_versions()
     mind_fork()
     rates = rates_of(start, stop, steps, shape)
-    run = None if isinstance(what, Recipe) else _run(os.fspath(what))
     asked = list(set.items() if isinstance(set, Mapping) else set)
+    if start_from is not None:
+        asked.append(("start.weights", os.fspath(start_from)))
+    paths = [path for path, _ in asked]
+    if what is None:
+        what = DEFAULT_FINETUNE if "start.weights" in paths else DEFAULT
+    run = None if isinstance(what, Recipe) else _run(os.fspath(what))
+    begun: Start | None = None
     signals = Signals()
     with signals:
         if run is not None:
@@ -89,11 +98,14 @@ def find_rate(
             dataset, division = run_data(recipe, facts, signals)
             check_data(run, facts, dataset, division)
         else:
-            plain = override(what if isinstance(what, Recipe) else find_recipe(os.fspath(what)), asked)
-            dataset = open_dataset(plain.data, signals.heed)
+            base = what if isinstance(what, Recipe) else find_recipe(os.fspath(what), "start.weights" in paths)
+            plain = override(base, asked)
+            begun = prepare(plain, paths, network_is_given(base))
+            taken = begun.settled if begun is not None else {}
+            dataset = open_dataset(override(plain, taken.items()).data, signals.heed)
             division = divide(dataset, plain.data)
-            chosen, _ = settle(plain, dataset, len(division.training), [path for path, _ in asked])
-            recipe = override(plain, chosen.items())
+            chosen, _ = settle(plain, dataset, len(division.training), paths)
+            recipe = override(plain, [*chosen.items(), *taken.items()])
         compute, _ = choose(recipe.compute)
         compute.prepare()
         device = compute.torch_device
@@ -101,6 +113,9 @@ def find_rate(
             classifier: Classifier = load(run.path)
             network, step = classifier.network, classifier.provenance["step"]
             constants = classifier.preprocessing.with_size(dataset.image_size)
+        elif begun is not None:
+            classifier = begun.fit(dataset, {})
+            network, constants, step = classifier.network, classifier.preprocessing, 0
         else:
             spec = resolve(recipe.network, len(dataset.class_names), dataset.channels, dataset.image_size)
             network, step = build(spec, recipe.seed), 0
@@ -127,6 +142,8 @@ def find_rate(
             first=step,
             smoothing=recipe.loss.label_smoothing,
             seed=recipe.seed,
+            start=recipe.start,
+            total=run.facts()["chosen"]["steps"] if run is not None else 1,
             stepped=stepped,
             halt=lambda: bool(signals),
         )
@@ -149,7 +166,8 @@ def _run(name: str) -> RunFolder | None:
 
 def _refuse_changed(asked: Iterable[Override], run: RunFolder) -> None:
     """The weights of a run fit its own network and images alone."""
-    free = ("data.path", "data.threads", "data.workers", "data.augment.")
-    fixed = [path for path, _ in asked if path.startswith(("network.", "data.")) and not path.startswith(free)]
+    free = ("data.path", "data.threads", "data.workers", "data.augment.", "start.rate_divisor")
+    kept = ("network.", "data.", "start.")
+    fixed = [path for path, _ in asked if path.startswith(kept) and not path.startswith(free)]
     if fixed:
         raise UsageError(f"a run keeps its own {', '.join(fixed)}", run.path, "leave it out, or name a recipe")

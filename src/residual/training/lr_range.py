@@ -16,13 +16,14 @@ from itertools import pairwise
 from typing import Any, Literal
 
 import torch
-from torch import nn
 
 from residual.chance import derive
 from residual.data.batches import Batch
 from residual.errors import NonFiniteError, UsageError
+from residual.models import ResidualNetwork
 from residual.training.compute import Compute
-from residual.training.optimiser import OptimiserSettings, make_optimiser, set_rate
+from residual.training.freezing import StartSettings, make_freezing
+from residual.training.optimiser import OptimiserSettings, alike, make_optimiser, set_rate
 from residual.training.scaling import Scaling
 from residual.training.step import Guard, train_step
 
@@ -90,7 +91,7 @@ def smooth(losses: Sequence[float], weight: float = _SMOOTH) -> list[float]:
 
 
 def sweep(
-    network: nn.Module,
+    network: ResidualNetwork,
     settings: OptimiserSettings,
     batch_at: Callable[[int], Batch],
     compute: Compute,
@@ -99,6 +100,8 @@ def sweep(
     first: int = 0,
     smoothing: float = 0.0,
     seed: int = 0,
+    start: StartSettings | None = None,
+    total: int = 1,
     stepped: Callable[[int, float], None] = lambda step, loss: None,
     halt: Callable[[], bool] = lambda: False,
 ) -> list[float]:
@@ -110,10 +113,14 @@ def sweep(
     Args:
         batch_at: the batch of a step; the test takes those of steps first, first + 1, ...
         seed: what dropout draws from; torch's own generators are as before afterwards.
+        start, total: what of the network learns; as it is at step `first` of a run of so many, all through the test.
         stepped: told of every step and its loss.
     """
     trial = copy.deepcopy(network).train()
-    optimiser = make_optimiser(trial, settings)
+    freezing = make_freezing(trial, start or StartSettings(), total)
+    if freezing is not None:
+        freezing.apply(first)
+    optimiser = make_optimiser(trial, settings, freezing.group if freezing is not None else alike)
     scaling = Scaling(optimiser) if compute.precision == "float16" else None
     losses: list[float] = []
     devices = [compute.torch_device] if compute.torch_device.type == "cuda" else []

@@ -27,8 +27,9 @@ from residual.runs.folder import RunFolder
 from residual.training import compiling
 from residual.training.averaging import Averaging
 from residual.training.compute import Compute
+from residual.training.freezing import make_freezing
 from residual.training.journal import Events, Journal
-from residual.training.optimiser import OptimiserPart, make_optimiser
+from residual.training.optimiser import OptimiserPart, alike, make_optimiser
 from residual.training.progress import Listener
 from residual.training.recipe import Recipe, to_recipe
 from residual.training.scaling import Scaling
@@ -36,6 +37,7 @@ from residual.training.schedules import STOPPED
 from residual.training.selection import Best, Patience
 from residual.training.session import Session
 from residual.training.signals import Signals
+from residual.training.start import read_start
 from residual.training.state import STATE, Part, TrainState
 from residual.training.step import Guard
 from residual.training.weighing import class_weights
@@ -56,6 +58,8 @@ def run_identity(facts: Facts) -> str:
         whole["settled"] = facts["settled"]
     if facts.get("parent"):
         whole["parent"] = {name: facts["parent"][name] for name in ("identity", "step", "weights", "state")}
+    if facts.get("start"):
+        whole["start"] = facts["start"]["ready_sha256"]
     return digest(canonical(whole))
 
 
@@ -102,27 +106,34 @@ def open_session(
     dataset, division = data or run_data(recipe, facts, signals, ranks)
     check_data(folder, facts, dataset, division, ranks)
     newest = _newest(folder, ranks)
-    preprocessing = (
-        measure(dataset.train, division.training, recipe.data.normalisation)
-        if newest is None
-        else stored_preprocessing(newest[1], folder.path)
-    )
+    start = read_start(folder, facts, ranks)
+    if start is not None:
+        network, preprocessing = start.network, start.preprocessing
+    else:
+        network = build(NetworkSpec.model_validate(facts["network"]), recipe.seed)
+        preprocessing = (
+            measure(dataset.train, division.training, recipe.data.normalisation)
+            if newest is None
+            else stored_preprocessing(newest[1], folder.path)
+        )
     device = compute.torch_device
-    network = build(NetworkSpec.model_validate(facts["network"]), recipe.seed)
     put(network, device, compute.memory_format).train()
     overwrite_activations(network)
     network.recompute = recipe.compute.recompute
     if recipe.processes.batch_norm == "synchronised":
         synchronise(network, ranks)
     compiling.prepare(network, compute)
-    optimiser = make_optimiser(network, recipe.optimiser)
+    freezing = make_freezing(network, recipe.start, facts["chosen"]["steps"])
+    optimiser = make_optimiser(network, recipe.optimiser, freezing.group if freezing is not None else alike)
     journal, events = Journal(device), Events(recipe.schedule, device)
     provenance = {
         "run": folder.name,
         "recipe": recipe.name,
         "seed": recipe.seed,
+        "mirror": recipe.data.augment.mirror,
         "data": facts["data"],
         "versions": facts["versions"],
+        **({"start": facts["start"]} if facts.get("start") else {}),
     }
     sight = preprocessing.of(dataset.geometry, dataset.test_size)
     classifier = Classifier(network, sight, dataset.class_names, provenance)
@@ -185,6 +196,7 @@ def open_session(
         ranks=ranks,
         best=best,
         patience=patience,
+        freezing=freezing,
         seconds_before=state.seconds,
         first=parent["step"] if parent is not None else 0,
     )

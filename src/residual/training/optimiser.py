@@ -8,6 +8,7 @@ takes the recipe's momentum. Weights, moments and updates are float32.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import torch
@@ -44,18 +45,29 @@ class OptimiserSettings(BaseModel, frozen=True, extra="forbid"):
         return self
 
 
-def make_optimiser(network: nn.Module, settings: OptimiserSettings) -> torch.optim.Optimizer:
-    """The optimiser over the parameters in two groups: those that decay and those that do not."""
-    decayed: list[nn.Parameter] = []
-    free: list[nn.Parameter] = []
-    for parameter in network.parameters():
+def alike(name: str) -> tuple[float, int]:
+    """The same rate for every parameter, all from the first step on."""
+    return 1.0, 0
+
+
+def make_optimiser(
+    network: nn.Module, settings: OptimiserSettings, group: Callable[[str], tuple[float, int]] = alike
+) -> torch.optim.Optimizer:
+    """The optimiser over the parameters in groups: those that decay and those that do not.
+
+    Args:
+        group: by what the rate of the schedule is multiplied for the parameter of that name, and a number that is the
+            same for those that begin to learn together: torch's fused SGD takes no group of which some have momentum.
+    """
+    found: dict[tuple[float, int, bool], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
         # Only convolution and fully connected weights have more than one axis.
-        (decayed if settings.decay_on == "all" or parameter.ndim > 1 else free).append(parameter)
+        key = (*group(name), settings.decay_on == "all" or parameter.ndim > 1)
+        found.setdefault(key, []).append(parameter)
     groups: list[dict[str, Any]] = [
-        {"params": decayed, "weight_decay": settings.weight_decay},
-        {"params": free, "weight_decay": 0.0},
+        {"params": found[key], "weight_decay": settings.weight_decay if key[2] else 0.0, "factor": key[0]}
+        for key in sorted(found, reverse=True)
     ]
-    groups = [group for group in groups if group["params"]]
     fused = next(network.parameters()).device.type in ("cpu", "cuda")
     if settings.kind == "sgd":
         return torch.optim.SGD(groups, lr=0.0, momentum=settings.momentum, nesterov=settings.nesterov, fused=fused)
@@ -64,9 +76,9 @@ def make_optimiser(network: nn.Module, settings: OptimiserSettings) -> torch.opt
 
 
 def set_rate(optimiser: torch.optim.Optimizer, rate: float, momentum: float) -> None:
-    """Give every group the rate and momentum of this step."""
+    """Give every group its part of the rate, and the momentum, of this step."""
     for group in optimiser.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("factor", 1.0)
         if "betas" in group:
             group["betas"] = (momentum, group["betas"][1])
         else:

@@ -29,6 +29,7 @@ from residual.errors import Fault, UsageError, check, nearest
 from residual.files import Facts, read_toml, toml
 from residual.models import NetworkSettings, find
 from residual.models.spec import NONE_IS_A_CHOICE
+from residual.training.freezing import StartSettings
 from residual.training.optimiser import OptimiserSettings
 from residual.training.processes import ProcessSettings
 from residual.training.schedules import SCHEDULES, Schedule, Steps
@@ -147,6 +148,7 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     steps: int | None = Field(None, ge=1, le=10**9)
     data: DataSettings = DataSettings()
     network: NetworkSettings = NetworkSettings()
+    start: StartSettings = StartSettings()
     optimiser: OptimiserSettings = OptimiserSettings()
     schedule: Schedule = Steps()
     loss: LossSettings = LossSettings()

@@ -10,12 +10,14 @@ from residual.data.datasets import DataSettings
 from residual.data.places import names_photographs
 from residual.errors import UsageError, nearest
 from residual.models import NetworkSettings
+from residual.training.freezing import HEAD_ONLY, StartSettings
 from residual.training.optimiser import OptimiserSettings
 from residual.training.recipe import EvaluationSettings, LossSettings, Recipe, read_recipe
 from residual.training.schedules import OneCycle, Plateau, Steps, WarmUp
 
 DEFAULT = "digits"
 PHOTOS = "photos"
+DEFAULT_FINETUNE, PHOTOS_FINETUNE = "digits-finetune", "photos-finetune"
 
 RECIPES: dict[str, Recipe] = {
     "digits": Recipe(
@@ -260,26 +262,72 @@ RECIPES: dict[str, Recipe] = {
         loss=LossSettings(label_smoothing=0.1),
         evaluation=EvaluationSettings(batch_size=50),
     ),
+    PHOTOS_FINETUNE: Recipe(
+        name=PHOTOS_FINETUNE,
+        source=(
+            "Ours, for photographs and weights named with --from: `photos` with half its rate and a third of its "
+            "length; the head learns alone at first, then the stages from the last one down, each 2.6 times slower "
+            "than the next, after Howard and Ruder 2018 (ULMFiT), section 3, who had it for text. The stem stays."
+        ),
+        batch_size=32,
+        epochs=10,
+        data=DataSettings(dataset="folder", augment=AugmentSettings(mirror=True, crop_scale=(0.35, 1.0))),
+        network=NetworkSettings(name="resnet-18"),
+        start=StartSettings(freeze=HEAD_ONLY, unfreeze=(0.15, 0.25, 0.35, 0.45), rate_divisor=2.6),
+        optimiser=OptimiserSettings(momentum=0.9, nesterov=True, weight_decay=5e-4),
+        schedule=OneCycle(peak=0.01, end_divisor=1e4),
+        loss=LossSettings(label_smoothing=0.1),
+        evaluation=EvaluationSettings(batch_size=50),
+    ),
+    DEFAULT_FINETUNE: Recipe(
+        name=DEFAULT_FINETUNE,
+        source=(
+            "Ours, for the embedded digits and weights named with --from: `digits` with half its length, a quarter of "
+            "its rate and smaller batches; head and stages learn as in `photos-finetune`."
+        ),
+        batch_size=16,
+        epochs=12,
+        data=DataSettings(dataset="digits", augment=AugmentSettings(shift=3)),
+        network=NetworkSettings(name="resnet-20"),
+        start=StartSettings(freeze=HEAD_ONLY, unfreeze=(0.15, 0.3, 0.45), rate_divisor=2.6),
+        optimiser=OptimiserSettings(momentum=0.9, nesterov=True, weight_decay=5e-4),
+        schedule=OneCycle(peak=0.05, end_divisor=1e4),
+    ),
 }
 
 
-def _photographs(name: str) -> Recipe | None:
+def network_is_given(recipe: Recipe) -> bool:
+    """Whether someone chose the recipe's network: it is not that of one of these recipes."""
+    return recipe.name not in RECIPES or recipe.network != RECIPES[recipe.name].network
+
+
+def _photographs(name: str, started: bool) -> Recipe | None:
     """The recipe for photographs in a folder, archive, table or pack; None where the name means something else."""
     if not names_photographs(name):
         return None
-    recipe = RECIPES[PHOTOS]
+    recipe = RECIPES[PHOTOS_FINETUNE if started else PHOTOS]
     return recipe.model_copy(update={"data": recipe.data.model_copy(update={"path": name})})
 
 
-def find_recipe(name: str) -> Recipe:
+def recipe_of(recipe: Recipe | str | None, started: bool = False) -> Recipe:
+    """The recipe meant: as it is, by its name, or the default; see `find_recipe`."""
+    if recipe is None:
+        return RECIPES[DEFAULT_FINETUNE if started else DEFAULT]
+    return find_recipe(recipe, started) if isinstance(recipe, str) else recipe
+
+
+def find_recipe(name: str, started: bool = False) -> Recipe:
     """A recipe by its name, or read from a file whose name ends in .toml; or that for a folder of photographs.
+
+    Args:
+        started: whether it is to begin from trained weights.
 
     Raises:
         UsageError: none of these; names the nearest known recipe.
     """
     if name in RECIPES:
         return RECIPES[name]
-    if (photographs := _photographs(name)) is not None:
+    if (photographs := _photographs(name, started)) is not None:
         return photographs
     suffix = Path(name).suffix.lower()
     if suffix in (".yaml", ".yml", ".json"):

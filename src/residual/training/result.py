@@ -75,6 +75,7 @@ def make_result(folder: RunFolder, seconds: float, compute: Compute) -> Facts:
         "recipe": facts["recipe"]["name"],
         "changed": facts["changed"],
         "network": facts["network"],
+        **({"start": facts["start"]} if facts.get("start") else {}),
         "data": facts["data"],
         "protocol": protocol(facts["recipe"], facts["data"], best),
         "seed": facts["recipe"]["seed"],

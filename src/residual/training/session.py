@@ -29,6 +29,7 @@ from residual.runs.records import evaluation_record, event_record, figures_of, k
 from residual.training.averaging import Averaging
 from residual.training.compiling import at_rest
 from residual.training.compute import Compute
+from residual.training.freezing import Freezing
 from residual.training.journal import Events, Journal
 from residual.training.optimiser import set_rate
 from residual.training.progress import Listener
@@ -68,6 +69,7 @@ class Session:
     ranks: Ranks = ALONE
     best: Best | None = None
     patience: Patience | None = None
+    freezing: Freezing | None = None
     saved_at: float = field(default_factory=time.monotonic)
     began: float = field(default_factory=time.monotonic)
     seconds_before: float = 0.0
@@ -111,6 +113,8 @@ class Session:
         for following in range(step + 1, min(step + 1 + AHEAD, self.total)):
             self.batches.expect(following, rank, world)
         network = self.state.classifier.network
+        if self.freezing is not None:
+            self.freezing.apply(step)
         smoothing, settings = self.recipe.loss.label_smoothing, self.recipe.optimiser
         result = train_step(
             network, self.optimiser, batch, self.compute, smoothing, step, settings, self.guard, self.room
@@ -272,10 +276,11 @@ class Session:
                 self.ranks.moved()
                 yield self.batches.preprocessing.normalise(pixels).contiguous(memory_format=self.compute.memory_format)
 
+        fixed = self.freezing.fixed(self.state.step) if self.freezing is not None else ()
         # Every process measures the same, and none stops without the others.
         with apart(classifier.network):
             alone = self.ranks.world == 1
-            whole = measure_statistics(classifier.network, images(), halt=lambda: alone and bool(self.signals))
+            whole = measure_statistics(classifier.network, images(), lambda: alone and bool(self.signals), fixed)
         if whole and self.averaging is not None:
             self.averaging.adopt_statistics()
         return whole

@@ -7,19 +7,24 @@ are normalised float NCHW, weights stay as they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import torch
 from torch import Tensor, nn
 
 
 @torch.no_grad()
-def measure_statistics(network: nn.Module, batches: Iterable[Tensor], halt: Callable[[], bool] = lambda: False) -> bool:
-    """Replace the statistics by the means over the batches of each batch's mean and variance.
+def measure_statistics(
+    network: nn.Module,
+    batches: Iterable[Tensor],
+    halt: Callable[[], bool] = lambda: False,
+    fixed: Collection[nn.Module] = (),
+) -> bool:
+    """Replace the statistics by the means over the batches of each batch's mean and variance; not those of `fixed`.
 
     Returns False, and leaves them as they were, where `halt` said yes in between.
     """
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d) and module not in fixed]
     before = [(n.momentum, {k: t.clone() for k, t in n.named_buffers()}) for n in norms]
     training = {module: module.training for module in network.modules()}
     network.eval()

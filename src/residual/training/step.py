@@ -140,7 +140,8 @@ def vouch(network: nn.Module, step: int) -> None:
 def share_gradients(network: nn.Module, gradients: list[Tensor], fault: Tensor, ranks: Ranks) -> Tensor:
     """Give each gradient the mean over the processes, that of the whole batch since their shares are equal.
 
-    So it is with the running statistics of batch normalisation. Returns the faults of all ranks, int64 W.
+    So it is with the running statistics of batch normalisation, where they move. Returns the faults of all ranks,
+    int64 W.
     """
     shared = [*gradients, *own_statistics(network)]
     faults = torch.zeros(ranks.world, dtype=shared[0].dtype, device=shared[0].device)

@@ -36,7 +36,7 @@ from residual.training.loop import run_loop
 from residual.training.processes import TIMEOUT, joined
 from residual.training.progress import Listener, Silent
 from residual.training.recipe import Override, Recipe, differences, override, to_recipe
-from residual.training.recipes import DEFAULT, find_recipe
+from residual.training.recipes import network_is_given, recipe_of
 from residual.training.result import make_result
 from residual.training.selection import refuse_without_validation
 from residual.training.settling import check_sizes, settle, settled
@@ -49,6 +49,7 @@ from residual.training.sharing import (
     refuse_measuring,
 )
 from residual.training.signals import Signals
+from residual.training.start import made_ready, prepare
 from residual.training.trial import untouched
 from residual.training.weighing import class_weights, weight_facts
 
@@ -67,14 +68,11 @@ def _utf8(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def _recipe(recipe: Recipe | str) -> Recipe:
-    return find_recipe(recipe) if isinstance(recipe, str) else recipe
-
-
 def train(
-    recipe: Recipe | str = DEFAULT,
+    recipe: Recipe | str | None = None,
     *,
     set: Mapping[str, Any] | Iterable[Override] = (),
+    start_from: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
     listener: Listener | None = None,
     command: str | None = None,
@@ -85,8 +83,9 @@ def train(
     """Train a recipe in a new run folder, to its end.
 
     Args:
-        recipe: a recipe, the name of one, or the path of a .toml file.
+        recipe: a recipe, the name of one, or the path of a .toml file; the embedded digits unless given.
         set: values to change, by path: {"seed": 1, "optimiser.weight_decay": 5e-4}.
+        start_from: trained weights to begin from: a run, a model folder, a file of weights, `torchvision:resnet50`.
         out: the run folder; must not exist. Without it, `runs/<recipe>-<number>`.
         listener: who is told what happens; no one by default.
         command: what is stored as the command to repeat the run.
@@ -102,6 +101,8 @@ def train(
     check_versions()
     mind_fork()
     changes = list(set.items() if isinstance(set, Mapping) else set)
+    if start_from is not None:
+        changes.append(("start.weights", os.fspath(start_from)))
     wishes = Wishes.of(budget, batch_size, changes, since)
     place = Path(out).expanduser() if out is not None else None
     with joined(_patience(changes)) as ranks:
@@ -110,13 +111,15 @@ def train(
                 what = "a launcher may start a run again, which must then be found"
                 raise UsageError(what, "--out", "name the run, as in --out runs/NAME")
             if ranks.first((place / RUN).is_file):  # begun by an earlier start of the same command
+                if "start.weights" in dict(changes):  # the run has its own copy, and their network in its recipe
+                    recipe, changes = None, [change for change in changes if change[0] != "start.weights"]
                 return _go_on(RunFolder(place), recipe, changes, False, listener or Silent(), ranks)
-        chosen = override(_recipe(recipe), changes)
-        return _begin(chosen, changes, place, listener or Silent(), command, ranks, wishes)
+        base = recipe_of(recipe, started="start.weights" in dict(changes))
+        return _begin(base, changes, place, listener or Silent(), command, ranks, wishes)
 
 
 def _begin(
-    chosen_recipe: Recipe,
+    base: Recipe,
     changes: list[Override],
     place: Path | None,
     listener: Listener,
@@ -124,6 +127,7 @@ def _begin(
     ranks: Ranks,
     wishes: Wishes,
 ) -> RunFolder:
+    chosen_recipe, paths = override(base, changes), [path for path, _ in changes]
     refuse_measuring(wishes, ranks.world)
     ranks.be_patient(chosen_recipe.processes.timeout)
     check_versions_alike(versions(), ranks)
@@ -133,9 +137,12 @@ def _begin(
     with signals:
         if chosen_recipe.data.dataset == "folder":  # found out before the images are read
             refuse_inside(place or runs_root(), chosen_recipe.data.path)
-        dataset = opening.opened(chosen_recipe.data, signals, ranks)
+        start = prepare(chosen_recipe, paths, given=network_is_given(base))
+        chosen_recipe, taken = (start.recipe, start.settled) if start is not None else (chosen_recipe, {})
+        dataset = opening.opened(override(chosen_recipe, taken.items()).data, signals, ranks)
         division = divide(dataset, chosen_recipe.data)
-        chosen, whys = settle(chosen_recipe, dataset, len(division.training), [path for path, _ in changes])
+        chosen, whys = settle(chosen_recipe, dataset, len(division.training), paths)
+        chosen, whys = chosen | taken, whys | dict.fromkeys(taken, "as the weights have it")
         recipe = override(chosen_recipe, chosen.items())
         spec = resolve(chosen_recipe.network, len(dataset.class_names), dataset.channels, dataset.image_size)
         check_sizes(spec, dataset)
@@ -190,10 +197,11 @@ def _begin(
             "versions": versions(),
             "machine": machine(),
         }
+        ready = made_ready(start, dataset, facts, steps) if start is not None else None
         split = opening.split_facts(division, dataset)
         check_alike(facts, split, ranks)
         path = ranks.first(
-            lambda: str(_create(place, chosen_recipe, dataset, facts, chosen_recipe.to_toml(), split).path)
+            lambda: str(_create(place, chosen_recipe, dataset, facts, chosen_recipe.to_toml(), split, ready).path)
         )
         return _sit(RunFolder(Path(path)), recipe, compute, listener, signals, ranks, (dataset, division))
 
@@ -240,7 +248,7 @@ def _go_on(
         raise ModelError("run.json is damaged", folder.path, "restore it from a copy")
     stored = opening.stored_recipe(folder, facts) if ranks.rank == 0 else to_recipe(facts["recipe"], folder.path)
     compute = on_rank(opening.stored_compute(folder, facts), ranks)
-    wanted = override(_recipe(recipe) if recipe is not None else stored, changes)
+    wanted = override(recipe_of(recipe) if recipe is not None else stored, changes)
     unlike = differences(stored.model_dump(mode="json"), wanted.model_dump(mode="json"))
     if unlike:
         listed = "; ".join(f"{path}: {old!r} in the run, {new!r} asked" for path, (old, new) in unlike.items())
@@ -317,13 +325,21 @@ def refuse_inside(place: Path, data: str | None) -> None:
         return  # such data cannot be opened either, and the one who opens it says why
 
 
-def _create(path: Path | None, recipe: Recipe, dataset: Dataset, facts: Facts, toml: str, split: Facts) -> RunFolder:
+def _create(
+    path: Path | None,
+    recipe: Recipe,
+    dataset: Dataset,
+    facts: Facts,
+    toml: str,
+    split: Facts,
+    start: Mapping[str, bytes] | None,
+) -> RunFolder:
     """The new run folder; where no name was given, the next number that no other process takes first."""
     for _ in range(100):
         place = path or create_numbered(recipe.name)
         refuse_inside(place, dataset.origin)
         try:
-            return RunFolder.create(place, facts, toml, split)
+            return RunFolder.create(place, facts, toml, split, start)
         except (UsageError, StorageError):
             if path is not None or not os.path.lexists(place):
                 raise

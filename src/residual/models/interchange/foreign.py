@@ -61,6 +61,11 @@ class Foreign:
     remarks: tuple[str, ...] = ()
 
 
+def is_named_like_weights(path: Path) -> bool:
+    """Whether a file has a suffix by which weights are known."""
+    return path.name.lower().endswith(tuple(_SUFFIXES))
+
+
 def read_foreign(path: Path, part: str | None = None) -> Foreign:
     """The tensors of a `.safetensors`, `.pth`, `.pt`, `.th`, `.pth.tar`, `.bin`, `.h5` or `.keras` file.
 

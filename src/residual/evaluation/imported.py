@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from residual.data.cifar import CLASS_NAMES, OFFICIAL
 from residual.data.geometry import Interpolation
@@ -105,17 +104,11 @@ def _restored(description: dict[str, Any], where: str) -> Preprocessing:
 
 def _with_channels(preprocessing: Preprocessing, channels: int, where: str) -> Preprocessing:
     """The constants for other channels: their mean for one, else repeated in turn."""
-    before = preprocessing.channels
-    if before == channels:
+    if preprocessing.channels == channels:
         return preprocessing
     if preprocessing.normalisation != "mean-std":
-        raise ModelError("its mean image has other channels", where, f"leave --channels at {before}")
-
-    def turned(values: Tensor) -> Tensor:
-        return values.mean(0, keepdim=True) if channels == 1 else values[torch.arange(channels) % before]
-
-    mean, std = turned(preprocessing.mean), turned(preprocessing.std)
-    return replace(preprocessing, channels=channels, mean=mean, std=std)
+        raise ModelError("its mean image has other channels", where, f"leave --channels at {preprocessing.channels}")
+    return preprocessing.with_channels(channels)
 
 
 def _names(brought: Brought, names: Sequence[str] | None) -> tuple[tuple[str, ...], str]:
