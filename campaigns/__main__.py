@@ -45,6 +45,8 @@ CAMPAIGNS = {
     "batchnorm": "campaigns.batchnorm: plain-20 with and without normalisation, two initialisations",
     "dropout": "campaigns.dropout: plain-20 with and without dropout",
     "cifar-10": "campaigns.cifar10_facts: images and classes of the official files, counted",
+    "seed001": "campaigns.seed001: the network of seed 001 as described, and with one thing changed at a time",
+    "find-rate": "campaigns.find_rate: range tests of the network of seed 001, with its optimiser and with SGD",
     "cost": "campaigns.cost: multiply-adds against measured time by depth",
     "fine-tuning": "campaigns.fine_tuning: new classes from few images, fine-tuned and from scratch",
     "protocols": "campaigns.protocols: 1-crop, 10-crop, multi-scale and ensembles of finished runs",

@@ -12,8 +12,9 @@ from residual.errors import UsageError
 from residual.models import resolve
 from residual.studies import arm_table
 from residual.studies.arms import roughness, shortened, spread
-from residual.studies.evidence import Refused, read
+from residual.studies.evidence import Refused, read, write
 from residual.studies.plans import CPU, GPU, OF_RUNS, plan_of
+from residual.studies.rates import study_rates
 from residual.studies.table import DEFINITIONS, PAPER
 from residual.studies.training_studies import start_signals
 from residual.training.recipe import override
@@ -114,6 +115,8 @@ def test_a_study_of_runs_is_said_in_a_table(runs, tmp_path, capsys):
         (["lesion", "absent"], "no such run"),
         (["probes", "absent", "--images", "2"], "too few"),
         (["cost", "--turns", "0"], "measure nothing"),
+        (["seed001", "digits", "--arms", "magic"], "no arm is named"),
+        (["find-rate", "--seeds", "0"], "0 seeds are no study"),
     ],
 )
 def test_mistakes_are_one_line(arguments, words, capsys, tmp_path, monkeypatch):
@@ -134,12 +137,14 @@ ARMS = {
     "batchnorm": arm_table.at_depth(arm_table.BATCHNORM, "plain", 20),
     "dropout": arm_table.at_depth(arm_table.DROPOUT, "plain", 20),
     "initialisation": arm_table.INITIALISATION,
+    "seed001": arm_table.SEED001,
 }
 
 
 @pytest.mark.parametrize("name", ARMS)
 def test_every_arm_is_a_recipe_of_its_own_whose_network_can_be_built(name):
-    made = {arm: override(RECIPES[PAPER], changes.items()) for arm, changes in ARMS[name].items()}
+    recipe = RECIPES["seed001-onecycle" if name == "seed001" else PAPER]
+    made = {arm: override(recipe, changes.items()) for arm, changes in ARMS[name].items()}
     assert len({recipe.model_dump_json() for recipe in made.values()}) == len(made)
     for arm, recipe in made.items():
         spec = resolve(recipe.network, classes=10)
@@ -176,6 +181,17 @@ def test_signals_at_the_start_follow_the_formula_without_normalisation():
     assert found["lecun, bare"]["variance"][-1] < 1e-3 * found["lecun, bare"]["variance"][0]
     assert bare["variance"][-1] > 1e-3 * bare["variance"][0]
     assert "formula" not in found["xavier, normalised"]
+
+
+def test_range_tests_of_two_optimisers_are_evidence(cifar, tmp_path):
+    few = [("data.path", str(cifar)), ("data.limit", 200), ("batch_size", 8), ("network.widths", [4, 4, 4, 4])]
+    few.append(("compute.precision", "float32"))
+    found = study_rates((0,), set=few, steps=10, command="c")
+    assert set(found.series["rates"]) == {"adam", "sgd"}
+    assert found.recipes["sgd"].changed["optimiser.kind"] == "sgd"
+    assert "data.path" not in found.recipes["adam"].changed
+    write(found, tmp_path / "find-rate.evidence.json")
+    assert read(tmp_path / "find-rate.evidence.json", DEFINITIONS).seeds == (0,)
 
 
 def test_plans_are_of_studies_that_exist():

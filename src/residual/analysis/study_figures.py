@@ -151,6 +151,18 @@ def draw_similarities(axes: Axes, series: Points) -> None:
     _legend(axes, len(series))
 
 
+def draw_rates(axes: Axes, series: Points) -> None:
+    """The smoothed loss of a range test against the learning rate."""
+    least: list[float] = []
+    for look, (name, found) in zip(_looks(len(series)), series.items(), strict=True):
+        axes.plot(found["rate"][: len(found["loss"])], found["loss"], label=name, **look)
+        least.append(min(found["loss"], default=0))
+    axes.set_xscale("log")
+    axes.set_ylim(0.9 * min(least), 2 * max(least))
+    axes.set(xlabel="learning rate", ylabel="smoothed loss, nats")
+    _legend(axes, len(series))
+
+
 def draw_costs(axes: Axes, series: Points) -> None:
     """Seconds of a training step on an image against multiply-adds."""
     for look, (name, found) in zip(_looks(len(series)), series.items(), strict=True):

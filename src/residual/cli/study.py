@@ -26,6 +26,7 @@ for verb in (
     study_arms.batchnorm,
     study_arms.dropout,
     study_arms.initialisation,
+    study_arms.seed001,
     study_runs.responses,
     study_runs.lesion,
     study_runs.probes,
@@ -33,6 +34,7 @@ for verb in (
 ):
     study.command(verb)
 study.command(study_cost.cifar10, name="cifar-10")
+study.command(study_cost.rates, name="find-rate")
 MOST_ROWS = 200
 
 

@@ -1,4 +1,4 @@
-"""`residual study degradation|units|shortcuts|momentum|batchnorm|dropout|initialisation`."""
+"""`residual study degradation|units|shortcuts|momentum|batchnorm|dropout|initialisation|seed001`."""
 
 from __future__ import annotations
 
@@ -139,3 +139,20 @@ def initialisation(recipe: str = RECIPE, /, *, training: Training = USUAL) -> in
     asked = training if training.steps is not None else replace(training, steps=500)
     command = f"residual study initialisation {recipe}"
     return say(study(wish(recipe, asked, command)), training.json)
+
+
+def seed001(recipe: str = "seed001-onecycle", /, *, arms: str | None = None, training: Training = USUAL) -> int:
+    """The network of seed 001 as described, and with another optimiser, length or stem: what its result is due to.
+
+    Parameters
+    ----------
+    recipe
+        A named recipe, or a recipe.toml file.
+    arms
+        Some of as-described, sgd, longer, small-stem, with commas between them; without it, all.
+    """
+    from residual.studies.training_studies import seed001 as study
+
+    named = arms.split(",") if arms else []
+    command = f"residual study seed001 {recipe}" + (f" --arms {arms}" if arms else "")
+    return say(study(wish(recipe, training, command), named), training.json)

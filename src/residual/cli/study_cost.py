@@ -1,4 +1,4 @@
-"""`residual study cost` and `residual study cifar-10`."""
+"""`residual study cost`, `residual study cifar-10` and `residual study find-rate`."""
 
 from __future__ import annotations
 
@@ -53,6 +53,48 @@ def cifar10(
     return _say(study_cifar10("residual study cifar-10", data), out, json)
 
 
+def rates(
+    *,
+    seeds: Whole = 2,
+    data: str | None = None,
+    device: str | None = None,
+    out: str | None = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Range tests of the network of seed 001 on CIFAR-10, with its optimiser (Adam) and with SGD.
+
+    Parameters
+    ----------
+    seeds
+        How many seeds.
+    data
+        Where the images are, if not in a usual place.
+    device
+        auto, cpu, mps, cuda or cuda:N.
+    out
+        The folder of the result file and its figure; without it, runs/find-rate.
+    json
+        The result file's content as JSON.
+    """
+    from residual.cli.asked import asked
+    from residual.errors import UsageError
+    from residual.studies.rates import study_rates
+
+    if seeds < 1:
+        raise UsageError(f"{seeds} seeds are no study", "--seeds", "give 1 or more")
+
+    def tell(optimiser: str, seed: int) -> None:
+        if not json:
+            print(f"{optimiser}, seed {seed}", flush=True)
+
+    changes = asked(None, data=data, device=device)
+    return _say(
+        study_rates(range(seeds), set=changes, command=f"residual study find-rate --seeds {seeds}", tell=tell),
+        out,
+        json,
+    )
+
+
 def _say(evidence: Evidence, out: str | None, json: bool) -> int:
     from residual.runs.folder import runs_root
 
@@ -60,7 +102,10 @@ def _say(evidence: Evidence, out: str | None, json: bool) -> int:
 
     def tell() -> None:
         for name, value in evidence.measured.items():
-            if isinstance(value, dict):
+            if evidence.study == "find-rate":
+                words = ", ".join(f"{label} {found['mean']:.2g}" for label, found in value.items()) or "no suggestion"
+                print(printable(f"{name:<6} {words}"))
+            elif isinstance(value, dict):
                 time = 1000 * value["seconds"]["median"]
                 print(printable(f"{name:<12} {value['multiply_adds']:>16,} multiply-adds {time:>10.2f} ms an image"))
             else:

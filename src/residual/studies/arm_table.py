@@ -49,6 +49,13 @@ BATCHNORM: Final[Arms] = {
     "without-half": {"network.norm": "none", "network.initialisation": "lecun"},
 }
 """`half` is Var[w] = 1/n, half of He's."""
+SEED001: Final[Arms] = {
+    "as-described": {},
+    "sgd": {"optimiser.kind": "sgd", "optimiser.weight_decay": 5e-4, "schedule.peak": 0.1},
+    "longer": {"epochs": 20},
+    "small-stem": {"network.name": "fastbook-resnet50-3x3stem"},
+}
+"""What of the 74.68 % of seed 001 is the optimiser, the length, the stem."""
 DROPOUT: Final[Arms] = {"none": {}, "dropout": {"network.dropout": 0.5}}
 _STACKS: Final[Mapping[int, tuple[int, int, int]]] = {22: (3, 3, 4), 30: (4, 5, 5)}
 INITIALISATION: Final[Arms] = {

@@ -29,7 +29,7 @@ from residual.training.recipes import find_recipe
 
 FULL = 64_000
 """The paper's iterations."""
-_PRIVATE = ("data.path", "data.threads", "compute.", "checkpoint.", "seed")
+PRIVATE = ("data.path", "data.threads", "compute.", "checkpoint.", "seed")
 _SPLITS: tuple[Literal["validation", "test"], ...] = ("validation", "test")
 
 
@@ -90,6 +90,7 @@ def arm_figures(runs: Sequence[RunFolder]) -> Facts:
             found[f"{split}_error"] = spread([100 * (1 - result["final"][split]["top1"]) for result in results])
     found["training_error"] = spread([one["training error"].values[-1] for one in traced])
     found["training_loss"] = spread([one["training loss"].values[-1] for one in traced])
+    found["training_roughness"] = spread([roughness(one["training loss"].values) for one in traced])
     found["loss"] = spread([_late(one["training loss"].values) for one in traced])
     for split in _SPLITS:
         if all(f"{split} loss" in one for one in traced):
@@ -141,13 +142,18 @@ def compare(
     recipes: dict[str, RecipeFacts] = {}
     for arm, changes in arms.items():  # found out before the first hour of training
         asked = {**dict(common), **changes}
-        changed = {path: value for path, value in asked.items() if not path.startswith(_PRIVATE)}
+        changed = public(asked)
         recipes[arm] = RecipeFacts(plain.name, changed, recipe_identity(override(plain, asked.items())))
     for arm, changes in arms.items():
         asked = {**dict(common), **changes}
         found = study_seeds(plain, seeds, set=asked, out=folder / arm, listener=partial(listener, arm))
         runs[arm] = found.runs
     return Compared(folder, plain.name, tuple(seeds), runs, recipes)
+
+
+def public(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The changes of a recipe that decide its figures: not where the data lie, on what it runs, nor its seed."""
+    return {path: value for path, value in changes.items() if not path.startswith(PRIVATE)}
 
 
 def shortened(recipe: Recipe, steps: int | None) -> list[Override]:

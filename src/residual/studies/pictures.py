@@ -43,6 +43,9 @@ FIGURES: Final[Mapping[str, tuple[Drawn, ...]]] = {
         Drawn("probes", drawers.draw_probes, "Linear probes by depth"),
         Drawn("probes", drawers.draw_similarities, "Similarity of neighbouring units"),
     ),
+    "seed001": _ERRORS,
+    "find-rate": (Drawn("rates", drawers.draw_rates, "Range tests of the network of seed 001"),),
+    "tiny-imagenet": _ERRORS,
     "cost": (Drawn("costs", drawers.draw_costs, "Time against multiply-adds"),),
 }
 

@@ -16,8 +16,9 @@ from residual.runs.folder import runs_root
 from residual.studies import run_studies, training_studies
 from residual.studies.cost import study_cifar10, study_cost
 from residual.studies.evidence import BUDGETS, ENDING, Budget, Evidence, strongest, write
+from residual.studies.rates import study_rates
 from residual.studies.run_studies import Asked
-from residual.studies.table import PAPER
+from residual.studies.table import TRAINED
 from residual.studies.training_studies import Wish
 from residual.training.progress import Listener, Silent
 from residual.training.recipe import Override
@@ -51,6 +52,8 @@ CPU: Final[Mapping[str, Plan]] = {
     "batchnorm": Plan(steps=1000, options={"depth": 20}),
     "dropout": Plan(steps=4000, set=_RARELY, options={"depth": 20}),
     "initialisation": Plan(steps=500, set=(("data.validation", 0.0),)),
+    "seed001": Plan(set=(("data.validation", 0.1),), options={"arms": ("as-described", "sgd")}),
+    "find-rate": Plan(set=()),
     "cifar-10": Plan(),
     "cost": Plan(),
 }
@@ -61,6 +64,7 @@ GPU: Final[Mapping[str, Plan]] = {
     "shortcuts": Plan((0, 1, 2), 64_000, _RARELY, {"depth": 110}),
     "momentum": Plan((0, 1, 2), 64_000, _HELD, {"depth": 56}),
     "dropout": Plan((0, 1, 2), 64_000, _RARELY, {"depth": 56}),
+    "seed001": Plan((0, 1, 2), set=(("data.validation", 0.1),)),
 }
 PLANS: Final[Mapping[Budget, Mapping[str, Plan]]] = {"smoke": {}, "cpu": CPU, "gpu": GPU}
 OF_RUNS: Final = ("responses", "lesion", "probes")
@@ -71,6 +75,7 @@ _TRAINED: Final[Mapping[str, Callable[..., training_studies.Studied]]] = {
     "momentum": training_studies.momentum,
     "batchnorm": training_studies.batchnorm,
     "dropout": training_studies.dropout,
+    "seed001": training_studies.seed001,
     "initialisation": training_studies.initialisation,
 }
 _MEASURED: Final[Mapping[str, Callable[[Asked], Evidence]]] = {
@@ -130,7 +135,10 @@ def carry_out(
         return _MEASURED[study](asked)
     places: list[Override] = [("data.path", data)] if data is not None else []
     places += [("compute.device", device)] if device is not None else []
-    wish = Wish(PAPER, plan.seeds, plan.steps, (*plan.set, *places), root / study, command, listener)
+    if study == "find-rate":
+        return study_rates(plan.seeds, set=places, command=command)
+    recipe = TRAINED[study].definition.recipe
+    wish = Wish(recipe, plan.seeds, plan.steps, (*plan.set, *places), root / study, command, listener)
     return _TRAINED[study](wish, **plan.options).evidence
 
 

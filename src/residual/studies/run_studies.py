@@ -32,7 +32,7 @@ from residual.files import Facts
 from residual.models import put
 from residual.models.units import Unit
 from residual.runs.folder import RunFolder, find_run
-from residual.studies.arms import FULL, spread
+from residual.studies.arms import FULL, public, spread
 from residual.studies.evidence import Budget, Evidence, RecipeFacts, made, recipe_facts
 from residual.studies.table import DEFINITIONS
 from residual.training.recipes import RECIPES
@@ -259,8 +259,7 @@ def _evidence(
 
 
 def _recipe(facts: Facts) -> RecipeFacts:
-    private = ("data.path", "data.threads", "compute.", "checkpoint.", "seed")
-    changed = {path: value for path, value in facts["changed"].items() if not path.startswith(private)}
+    changed = public(facts["changed"])
     name = facts["recipe"]["name"]
     return recipe_facts(name, changed) if name in RECIPES else RecipeFacts(name, changed, "")
 

@@ -124,8 +124,20 @@ TRAINED: Final[Mapping[str, Study]] = {
             "a GPU, hours",
             dataset="",
         ),
-        _study("seed001", _ERRORS, "residual study seeds seed001-onecycle", "a GPU, hours", "seed001-onecycle"),
-        _study("find-rate", "rates suggested by range tests", "residual find-lr seed001-onecycle", "1 hour"),
+        _study(
+            "seed001",
+            f"{_ERRORS}; roughness: the mean rise of the validation loss, and of the training loss, where they rise",
+            "make campaign seed001",
+            "50 minutes on two threads, 90 on one; all arms: a GPU",
+            "seed001-onecycle",
+        ),
+        _study(
+            "find-rate",
+            "rates that range tests suggest for the network of seed 001, by optimiser, over seeds",
+            "make campaign find-rate",
+            "2 minutes on two threads, 4 on one",
+            "seed001-onecycle",
+        ),
         _study("tuning", _ERRORS, "make campaign comparison", "days"),
     )
 }

@@ -6,6 +6,7 @@ Every function takes the same `Wish`: recipe, seeds, steps, changes, folder. See
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 from residual.analysis.construction import deepened
 from residual.analysis.propagation import signals
 from residual.chance import stream
+from residual.errors import UsageError, nearest
 from residual.evaluation.judged import select
 from residual.evaluation.use import load
 from residual.files import Facts
@@ -73,10 +75,21 @@ def _measured(compared: Compared) -> Facts:
 
 
 def degradation(wish: Wish, depths: Sequence[int], kinds: Sequence[str] = ("plain", "resnet")) -> Studied:
-    """Plain against residual networks by depth, and the plain one that is a shallower one with identity layers."""
+    """Plain against residual networks by depth, and the plain one that is a shallower one with identity layers.
+
+    On photographs in folders named as ImageNet names its classes it is the study `tiny-imagenet`.
+    """
     compared = _run("degradation", arm_table.degradation(depths, kinds), wish)
     measured = _measured(compared) | constructed(compared, depths)
-    return _studied("degradation", compared, wish, measured, settings={"depths": list(depths), "kinds": list(kinds)})
+    settings = {"depths": list(depths), "kinds": list(kinds)}
+    data = next(iter(compared.runs.values()))[0].facts()["data"]
+    names = data["class_names"]
+    if data["name"] != "folder" or not all(re.fullmatch(r"n\d{8}", name) for name in names):
+        return _studied("degradation", compared, wish, measured, settings=settings)
+    caveats = (f"{len(names)} classes and {data['training']:,} images, where the paper has 1,000 and 1.28 million",)
+    definition = DEFINITIONS["tiny-imagenet"]
+    found = evidence_of(definition, compared, measured, command=wish.command, caveats=caveats, settings=settings)
+    return Studied(compared, found)
 
 
 def constructed(compared: Compared, depths: Sequence[int]) -> Facts:
@@ -134,6 +147,17 @@ def batchnorm(wish: Wish, depth: int) -> Studied:
         for side in ("with", "without")
     }
     return _studied("batchnorm", compared, wish, measured | {"sensitivity": sensitivity}, settings={"depth": depth})
+
+
+def seed001(wish: Wish, arms: Sequence[str] = ()) -> Studied:
+    """The network of seed 001 as described, and with one thing changed at a time; `arms` names some of these."""
+    unknown = [arm for arm in arms if arm not in arm_table.SEED001]
+    if unknown:
+        raise UsageError(f"no arm is named {unknown[0][:40]!r}", "--arms", nearest(unknown[0], [*arm_table.SEED001]))
+    chosen = {arm: changes for arm, changes in arm_table.SEED001.items() if arm in arms or not arms}
+    compared = _run("seed001", chosen, wish)
+    found = evidence_of(DEFINITIONS["seed001"], compared, _measured(compared), command=wish.command)
+    return Studied(compared, found)
 
 
 def dropout(wish: Wish, depth: int) -> Studied:
