@@ -37,7 +37,7 @@ from campaigns.running import fingerprint, require, unlike, write_result
 from residual.files import Facts
 
 CHECK = (sys.executable, "-m", "campaigns.processes_check")
-PATIENCE = 300.0
+PATIENCE = 600.0
 BOUND_DOUBLE, BOUND_SINGLE = 1e-8, 1e-5
 
 

@@ -72,6 +72,7 @@ class SynchronisedBatchNorm(nn.BatchNorm2d):
 
     ranks: Ranks = ALONE
     sound: Tensor | None = None
+    normalise: Any = None
 
     @staticmethod
     def of(norm: nn.BatchNorm2d, ranks: Ranks) -> SynchronisedBatchNorm:
@@ -80,13 +81,13 @@ class SynchronisedBatchNorm(nn.BatchNorm2d):
         made._parameters.update(norm._parameters)
         made._buffers.update(norm._buffers)
         made.ranks = ranks
+        made.normalise = torch.compiler.disable(_Normalise.apply)  # a compiled network meets the others uncompiled
         return made.train(norm.training)
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training or self.ranks.world == 1:
             return super().forward(input)
-        normalise: Any = _Normalise.apply
-        output, mean, variance, count, sound = normalise(input, self.weight, self.bias, self.eps, self.ranks)
+        output, mean, variance, count, sound = self.normalise(input, self.weight, self.bias, self.eps, self.ranks)
         self.sound = sound
         with torch.no_grad():
             seen = self.get_buffer("num_batches_tracked").add_(1)

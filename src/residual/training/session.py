@@ -288,11 +288,11 @@ class Session:
     # -- checkpoints -----------------------------------------------------------------------------------
 
     def save(self) -> None:
-        """Write the checkpoint of this step."""
-        self.guard.read()
-        vouch(self.state.classifier.network, self.state.step)
+        """Write the checkpoint of this step, on rank 0; the others hear of what goes wrong there."""
         if self.records is None:
             return
+        self.guard.read()
+        vouch(self.state.classifier.network, self.state.step)
         self.records.sync()
         self.state.seconds = self.seconds
         book = {"length": self.records.length, "sha256": self.records.sha256}
