@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from residual.cli.main import run
 from residual.errors import UsageError
 from residual.launch import Launch, launched
 
@@ -54,3 +55,25 @@ def test_words_that_contradict_each_other_are_refused_in_one_line(change: dict[s
 def test_a_port_is_needed() -> None:
     with pytest.raises(UsageError, match="MASTER_PORT is not set"):
         launched({name: word for name, word in WORDS.items() if name != "MASTER_PORT"})
+
+
+def test_only_a_training_is_shared_by_the_processes_of_a_launcher(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, word in WORDS.items():
+        monkeypatch.setenv(name, word)
+    assert run(["tune", "digits"]) == 2
+    assert run(["study", "compare"]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == (
+        "error: a launcher has started 4 processes, and they share a training alone (residual tune): "
+        "give this command without the launcher"
+    )
+    assert len(said) == 2
+
+
+def test_a_launched_run_needs_a_name(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert run(["train", "digits"]) == 2
+    assert "a launcher may start a run again, which must then be found (--out)" in capsys.readouterr().err

@@ -37,7 +37,8 @@ from residual.cli import (
     tune,
 )
 from residual.cli.text import printable
-from residual.errors import ResidualError, lacks_memory
+from residual.errors import ResidualError, UsageError, lacks_memory
+from residual.launch import launched
 from residual.version import VERSION
 
 Shell = Literal["bash", "zsh", "fish"]
@@ -125,6 +126,7 @@ def run(arguments: Sequence[str]) -> int:
         log.propagate = False
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it speaks of its own cache folder
     try:
+        _refuse_many(tokens)
         code = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -138,6 +140,19 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     except KeyboardInterrupt:
         return _say("stopped by SIGINT (residual): nothing is left half done, give the command again", 130)
+
+
+def _refuse_many(tokens: Sequence[str]) -> None:
+    """Of several processes of a launcher only those that share one run know what to do; the others would do it twice.
+
+    Raises:
+        UsageError: another command than those.
+    """
+    launch = launched()
+    shares = list(tokens[:1]) == ["train"] or list(tokens[:2]) == ["study", "seeds"]
+    if launch is not None and launch.world > 1 and not shares:
+        what = f"a launcher has started {launch.world} processes, and they share a training alone"
+        raise UsageError(what, f"residual {' '.join(tokens[:1])}".strip(), "give this command without the launcher")
 
 
 def _explain(error: Exception, tokens: Sequence[str]) -> int:

@@ -11,8 +11,6 @@ from cyclopts import Parameter
 
 from residual.cli.asked import asked
 from residual.cli.text import Whole, printable
-from residual.errors import UsageError
-from residual.launch import launched
 
 if TYPE_CHECKING:
     from residual.files import Facts
@@ -100,10 +98,6 @@ def tune(
     from residual.environment import check_versions
 
     check_versions()
-    launch = launched()
-    if launch is not None and launch.world > 1:
-        what = "a worker of a study is one process, and a launcher has started several"
-        raise UsageError(what, "residual tune", "start each worker by itself: they share the study")
     from residual.tuning import need_optuna
 
     need_optuna()

@@ -63,7 +63,7 @@ def choices(facts: Facts, plan: dict[str, Any]) -> list[str]:
         *(f"settled  {path} {value} ({reasons[path]})" for path, value in facts.get("settled", {}).items()),
         *_fitted(facts, plan),
         f"compute  {chosen['device']} ({reasons['device']}), {chosen['precision']} ({reasons['precision']}), "
-        f"{chosen['layout']}, threads {chosen['threads']}",
+        f"{chosen['layout']}, threads {chosen['threads']}{_processes(chosen)}",
     ]
 
 
@@ -88,6 +88,11 @@ def start_lines(facts: Facts) -> list[str]:
     at = f", step {start['step']:,}" if start.get("step") else ""
     first = f"weights  {start['weights']} ({start['network']}{at}, SHA-256 {start['sha256'][:16]}...)"
     return [first, *(f"         {words}" for words in (*start["said"], *start["learns"]))]
+
+
+def _processes(chosen: Facts) -> str:
+    """How many processes a run was begun with, where these are several."""
+    return f", {chosen['processes']} processes" if chosen.get("processes", 1) > 1 else ""
 
 
 def _counted(facts: Facts) -> str:

@@ -51,6 +51,7 @@ def best_of(records: Sequence[Record]) -> Facts | None:
 def make_result(folder: RunFolder, seconds: float, compute: Compute) -> Facts:
     """The figures of the run in `folder`; see `docs/run-folder.md` for every field."""
     facts, records = folder.facts(), folder.records()
+    begun = [entry for entry in folder.sessions() if entry["event"] == "began"]
     final: dict[str, Any] = {}
     for split in ("validation", "test"):
         record = last_of(records, "evaluation", split)
@@ -84,7 +85,8 @@ def make_result(folder: RunFolder, seconds: float, compute: Compute) -> Facts:
         "device": compute.facts(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "seconds": round(seconds, 1),
-        "sessions": sum(entry["event"] == "began" for entry in folder.sessions()),
+        "sessions": len(begun),
+        "processes": [entry.get("processes", 1) for entry in begun],
         "steps": steps,
         "images_seen": steps * batch,
         "final": final,

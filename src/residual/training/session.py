@@ -37,6 +37,7 @@ from residual.training.recipe import Recipe
 from residual.training.room import Room, evaluate_in_room
 from residual.training.schedules import BELOW, STOPPED
 from residual.training.selection import Best, Patience
+from residual.training.sharing import check_replicas
 from residual.training.signals import Signals
 from residual.training.state import TrainState
 from residual.training.statistics import measure_statistics
@@ -178,6 +179,8 @@ class Session:
     def evaluate(self) -> None:
         """Validate where that is due; the test set is read at the last step, if at all, or under `watch_test`."""
         step = self.state.step
+        if self.journal.evaluated != step and self.due(step):
+            check_replicas(self.state.classifier.network, step, self.ranks)
         while self.journal.evaluated != step and self.due(step):
             final = step == self.end
             with at_rest(self.compute):

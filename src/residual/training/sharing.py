@@ -10,7 +10,7 @@ import torch
 from residual.data.batches import share_of
 from residual.errors import DataError, EnvironmentFault, UsageError, log
 from residual.files import Facts, canonical, digest
-from residual.models import NetworkSpec
+from residual.models import NetworkSpec, ResidualNetwork, pack_weights
 from residual.ranks import Ranks
 from residual.training.compute import Compute, choose
 from residual.training.fitting import Wishes
@@ -90,6 +90,19 @@ def check_alike(facts: Facts, split: Facts, ranks: Ranks) -> None:
     if canonical(first["rest"]) != canonical(mine["rest"]):
         raise UsageError("another network or length than rank 0 has", "recipe", "give all the same command")
     ranks.largest(0)  # nobody goes on before all have agreed
+
+
+def check_replicas(network: ResidualNetwork, step: int, ranks: Ranks) -> None:
+    """See that every process has the same weights and statistics, as it must where all have computed alike.
+
+    Raises:
+        EnvironmentFault: this one has others than rank 0, as when processors of two kinds round an update differently.
+    """
+    if ranks.world > 1:
+        mine = digest(pack_weights(network))
+        if ranks.first(lambda: mine) != mine:
+            what = f"other weights than rank 0 after step {step}"
+            raise EnvironmentFault(what, "this machine", "train on machines of one kind; the last checkpoint is whole")
 
 
 def choose_together(settings: ComputeSettings, ranks: Ranks) -> tuple[Compute, dict[str, str]]:
