@@ -42,6 +42,7 @@ from residual.evaluation.evaluate import evaluate
 from residual.files import Facts
 from residual.models import NetworkSpec, build, put
 from residual.runs.folder import RunFolder
+from residual.training import opening
 from residual.training import train as training
 from residual.training.progress import Lines
 from residual.training.recipe import override
@@ -177,7 +178,7 @@ def compare(case: Case, dataset: Dataset, images: Usual, changes: Facts, minutes
 
     usual: list[UsualProcess] = []
     turns = Both(case, lambda: beside[0].turn(most, side))
-    with tempfile.TemporaryDirectory() as folder, mock.patch.object(training, "open_dataset", return_value=dataset):
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(opening, "open_dataset", return_value=dataset):
         try:
             with suppress(Enough):
                 training.train(case.recipe, set=settings, out=Path(folder) / "run", listener=turns)

@@ -29,6 +29,7 @@ from residual.errors import DataError
 from residual.files import Facts
 from residual.models import NetworkSpec
 from residual.runs.folder import RunFolder
+from residual.training import opening
 from residual.training import train as training
 from residual.training.progress import Lines
 
@@ -108,7 +109,7 @@ def compare(network: str, dataset: Dataset, rounds: int, steps: int, warm: int, 
     source = dataset.train
     pixels = source.read(everything(source)).permute(0, 2, 3, 1).contiguous().numpy()
     turns = Turns(UsualImages(pixels, source.labels.tolist()), rounds, steps, warm, workers)
-    with tempfile.TemporaryDirectory() as folder, mock.patch.object(training, "open_dataset", return_value=dataset):
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(opening, "open_dataset", return_value=dataset):
         try:
             changes = SETTINGS | {"network.name": network}
             training.train("cifar10-paper", set=changes, out=Path(folder) / "run", listener=turns)
