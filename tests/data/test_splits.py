@@ -1,6 +1,9 @@
 """A division of labels holds the same share of every class, and is the same whenever it is asked."""
 
 import hashlib
+import json
+import subprocess
+import sys
 from math import floor
 
 import pytest
@@ -12,6 +15,8 @@ from residual.data.datasets import DataSettings, divide
 from residual.data.digits import read_digits
 from residual.data.source import Dataset, MemorySource, Subset
 from residual.data.splits import divided, grouped, stratified
+from tests.conftest import subprocess_environment
+from tests.data.photographs import photographs
 
 LABELS = st.lists(st.integers(0, 6), max_size=120).map(lambda values: torch.tensor(values, dtype=torch.int64))
 SHARES = st.one_of(st.floats(0, 1, exclude_max=True), st.sampled_from([0.0, 0.1, 0.2, 0.25, 1 / 3, 0.5, 0.9]))
@@ -110,3 +115,39 @@ def test_small_groups_give_the_share_asked_for():
 def test_without_groups_nothing_is_new():
     labels = torch.arange(60) % 3
     assert torch.equal(divided(labels, 0.2, "x")[1], stratified(labels, 0.2, "x", keep=1)[1])
+
+
+def test_three_fresh_processes_divide_alike(tmp_path):
+    """A folder, and a table with groups; hashes of names differ between the processes, as those of Python do."""
+    root = photographs(tmp_path / "photos", ("cat", "dog"), count=15)
+    paths = sorted(path.relative_to(tmp_path).as_posix() for path in root.rglob("*.*"))
+    lines = ["path,label,patient", *(f"{path},{path.split('/')[1]},{number % 6}" for number, path in enumerate(paths))]
+    (tmp_path / "table.csv").write_text("\n".join(lines))
+    program = (
+        "import json, torch\n"
+        "from residual.data.datasets import DataSettings, divide, open_dataset\n"
+        "for path, group in (('photos', None), ('table.csv', 'patient')):\n"
+        "    settings = DataSettings(dataset='folder', path=path, group=group, test=0.2, validation=0.2)\n"
+        "    dataset = open_dataset(settings)\n"
+        "    division = divide(dataset, settings)\n"
+        "    parts = [(dataset.train, division.training), (dataset.train, division.validation),\n"
+        "             (dataset.test, torch.arange(len(dataset.test)))]\n"
+        "    print(json.dumps([source.names(numbers) for source, numbers in parts]))\n"
+    )
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", program],
+            cwd=tmp_path,
+            env=subprocess_environment({"PYTHONHASHSEED": str(seed)}),
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for seed in range(3)
+    ]
+    found = [process.communicate(timeout=200)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    assert found[0] == found[1] == found[2]
+    patient = {line.split(",")[0]: line.split(",")[2] for line in lines[1:]}
+    sides = [{patient[name.removeprefix("./")] for name in part} for part in json.loads(found[0].splitlines()[1])]
+    assert all(sides)
+    assert sum(map(len, sides)) == len(set.union(*sides)) == 6

@@ -195,8 +195,6 @@ RECIPES: dict[str, Recipe] = {
         ),
         departures=(
             "mean and deviation are those of the images trained on, not the customary constants",
-            "the shorter side is resized to 224 and not to 256 before the centre crop; for ten crops add "
-            "--protocol 10-crop when evaluating",
             "one device, so batch normalisation sees 256 images and not the 32 of each of eight GPUs; add "
             "--set network.norm_group=32",
         ),
@@ -206,6 +204,7 @@ RECIPES: dict[str, Recipe] = {
             dataset="folder",
             image_size=224,
             channels=3,
+            crop=224 / 256,
             augment=AugmentSettings(mirror=True, crop_scale=(0.08, 1.0)),
         ),
         network=NetworkSettings(name="resnet-50-v1.5"),
