@@ -35,7 +35,7 @@ TINY = (
 )  # fmt: skip
 OWN = (("compute.threads", 1),)
 SIZE: dict[str, Any] = {"population": 2, "generations": 1, "searches": 2, "fresh": 1, "proxy": 2, "longer": 2.0}
-ASKED = Asked("digits", TINY, ("default", "random", "ga"), **SIZE)
+ASKED = Asked("digits", TINY, ("default", "ga"), **SIZE)
 
 
 def sessions(folder: Path) -> dict[str, int]:
@@ -68,13 +68,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_every_arm_has_the_same_trainings_and_steps(found: Facts, done: Labour) -> None:
     assert found["trainings"] == 3
     assert [(row["search"], row["arm"]) for row in found["rows"]] == [
-        (s, arm) for s in range(2) for arm in ("default", "random", "ga")
+        (s, arm) for s in range(2) for arm in ("default", "ga")
     ]
     assert {row["trainings"] for row in found["rows"]} == {3}
     runs = done.contest.folder.parent
     steps = {name: RunFolder(runs / name).facts()["chosen"]["steps"] for name in sessions(runs) if "long" not in name}
     assert set(steps.values()) == {found["steps"]} == {6}
-    assert len(steps) == 2 * 3 * 3 + 2 * 3 * 1 + 2, "searches, fresh seeds, short trainings of the proxy"
+    assert len(steps) == 2 * 2 * 3 + 2 * 2 * 1 + 2, "searches, fresh seeds, short trainings of the proxy"
 
 
 def test_the_test_images_are_read_of_winners_alone_and_figures_are_those_of_the_runs(
@@ -96,7 +96,7 @@ def test_the_test_images_are_read_of_winners_alone_and_figures_are_those_of_the_
     for arm, means in found["means"].items():
         assert means["top1"]["values"] == tuple(row["top1"] for row in found["rows"] if row["arm"] == arm)
     seeds = [RunFolder(done.contest.folder / row["fresh"][0]["run"]).facts()["recipe"]["seed"] for row in found["rows"]]
-    assert seeds == [500_000] * 3 + [501_000] * 3, "fresh, and the same for all arms of a search"
+    assert seeds == [500_000] * 2 + [501_000] * 2, "fresh, and the same for all arms of a search"
 
 
 def test_the_same_command_trains_nothing_again(done: Labour, found: Facts, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,7 +236,7 @@ def test_another_comparison_under_the_name_is_refused_with_the_differences(here:
 
 def test_trainings_that_read_other_images_are_not_compared(done: Labour, here: Path) -> None:
     shutil.copytree(done.contest.folder.parent, here)
-    path = here / "small" / "winner-random-0-0" / "run.json"
+    path = here / "small" / "winner-ga-1-0" / "run.json"
     facts = json.loads(path.read_bytes())
     facts["data"]["checksums"] = {name: "0" * 64 for name in facts["data"]["checksums"]}
     path.write_text(json.dumps(facts))
