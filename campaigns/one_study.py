@@ -1,4 +1,7 @@
-"""A study carried out as its plan says, and its evidence put into the package; what was interrupted goes on."""
+"""A study carried out as its plan says, and its evidence put into the package; what was interrupted goes on.
+
+Runs lie in `runs/studies-<budget>[-<steps>]`, shared by the studies; a result file is named after what was asked for.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import argparse
 import shlex
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from campaigns.running import ROOT, cifar_folder
 from residual.studies.evidence import BUDGETS, ENDING, write
@@ -40,7 +44,7 @@ def run_study(study: str, argv: list[str], options: Options = lambda parser: Non
     plan = plan_of(study, usual["budget"])
     plan = _changed(plan, usual, {name: value for name, value in asked.items() if value is not None})
     command = f"make campaign {study}" + (f" ARGS={shlex.join(argv)!r}" if argv else "")
-    root = ROOT / "runs" / (f"studies-{usual['name']}" if usual["name"] else "studies")
+    root = ROOT / "runs" / "-".join(["studies", usual["budget"], *([str(usual["steps"])] if usual["steps"] else [])])
     if study in OF_RUNS:
         trained = plan_of("degradation", usual["budget"])
         plan = replace(plan, options={**plan.options, "degradation": _for_runs(usual, trained)})
@@ -54,10 +58,20 @@ def run_study(study: str, argv: list[str], options: Options = lambda parser: Non
         budget=usual["budget"],
         listener=_listener,
     )
-    path = EVIDENCE / f"{study}{'-' + usual['name'] if usual['name'] else ''}{ENDING}"
+    path = EVIDENCE / f"{file_name(study, usual, asked)}{ENDING}"
     write(found, path)
     print(f"written: {path.relative_to(ROOT)}; then: residual reproduce --markdown docs/claims.md")
     return 0
+
+
+def file_name(study: str, usual: dict[str, Any], own: dict[str, Any]) -> str:
+    """`degradation` by the plan of `cpu`; `degradation-64000-20` with other steps and depths, or the name asked for."""
+    if usual["name"]:
+        return f"{study}-{usual['name']}"
+    given = [] if usual["budget"] == "cpu" else [usual["budget"]]
+    for value in (usual["steps"], *own.values()):
+        given += [str(one) for one in (value if isinstance(value, list) else [value]) if one is not None]
+    return "-".join([study, *given])
 
 
 def _changed(plan: Plan, usual: dict[str, object], own: dict[str, object]) -> Plan:

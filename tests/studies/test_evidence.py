@@ -165,6 +165,8 @@ def test_without_evidence_the_way_to_it_is_named():
 def test_the_strongest_evidence_counts_and_what_it_lacks_is_taken_from_the_next():
     weak = sample(budget="smoke", source="weak")
     strong = sample(budget="gpu", source="strong", seeds=(0,))
+    long = sample(settings={"steps": 64_000}, seeds=(0,), source="long")
+    assert strongest([sample(settings={"steps": 8000}, source="short"), long], "degradation")[0] is long
     assert [one.source for one in strongest([weak, strong, sample(source="cpu")], "degradation")] == [
         "strong",
         "cpu",

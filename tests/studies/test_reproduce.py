@@ -150,7 +150,7 @@ def test_a_budget_makes_the_evidence_that_lacks_and_no_more(cifar, tmp_path, mon
     (one,) = made.judgements
     assert one.verdict == "wrong in the seed"
     assert (one.figures["training"], one.figures["test"]) == (50_000, 10_000)
-    stored = tmp_path / "cifar-10.evidence.json"
+    stored = tmp_path / "studies-cpu" / "cifar-10.evidence.json"
     again = reproduce(["B16"], budget="cpu", shipped=False, evidence=[stored], more=more)
     assert again.judgements[0].evidence is not None
     assert again.judgements[0].evidence.source == stored.name

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from campaigns import one_study
+from residual.cli.main import app
 from residual.cli.main import run as command
 from residual.errors import UsageError
 from residual.models import resolve
@@ -20,6 +21,7 @@ from residual.studies.training_studies import start_signals
 from residual.training.recipe import override
 from residual.training.recipes import RECIPES
 from residual.training.train import train
+from tests.conftest import ROOT
 
 TINY = [
     "digits",
@@ -194,12 +196,27 @@ def test_range_tests_of_two_optimisers_are_evidence(cifar, tmp_path):
     assert read(tmp_path / "find-rate.evidence.json", DEFINITIONS).seeds == (0,)
 
 
+def test_the_document_names_every_study():
+    text = (ROOT / "docs" / "studies.md").read_text(encoding="utf-8")
+    names = {name for name in app["study"] if not name.startswith("-")} - {"show"}
+    assert {name for name in names if f"study {name}" in text or f"`{name}`" in text} == names
+
+
 def test_plans_are_of_studies_that_exist():
     assert set(CPU) <= set(DEFINITIONS)
     assert set(GPU) == set(CPU)
     assert set(OF_RUNS) <= set(CPU)
     with pytest.raises(UsageError, match="no plan"):
         plan_of("degradation", "smoke")
+
+
+def test_a_result_file_is_named_after_what_was_asked_for():
+    usual = {"budget": "cpu", "steps": None, "name": None}
+    assert one_study.file_name("units", usual, {"depth": None}) == "units"
+    assert one_study.file_name("units", usual | {"budget": "gpu"}, {"depth": 56}) == "units-gpu-56"
+    longer = usual | {"steps": 64_000}
+    assert one_study.file_name("degradation", longer, {"depths": [20, 56], "kinds": None}) == "degradation-64000-20-56"
+    assert one_study.file_name("degradation", longer | {"name": "full"}, {"depths": [20]}) == "degradation-full"
 
 
 def test_a_campaign_is_the_plan_with_what_was_asked_for(monkeypatch, tmp_path):
@@ -218,12 +235,13 @@ def test_a_campaign_is_the_plan_with_what_was_asked_for(monkeypatch, tmp_path):
     assert (seen["plan"].seeds, seen["plan"].steps) == ((0,), 64_000)
     assert seen["plan"].options == {"depths": [20], "kinds": ("plain", "resnet")}
     assert ("compute.threads", 1) in seen["plan"].set
-    assert seen["root"].name == "studies-full"
+    assert seen["root"].name == "studies-cpu-64000"
     assert seen["command"] == (
         "make campaign degradation ARGS='--depths 20 --seeds 1 --steps 64000 --threads 1 --name full'"
     )
     with pytest.raises(UsageError, match="far enough"):
         responses.main(["--seeds", "1", "--threads", "1"])
+    assert seen["root"].name == "studies-cpu"
     trained = seen["plan"].options["degradation"]
     assert (trained["seeds"], trained["steps"]) == ((0,), 8000)
     assert ("compute.threads", 1) in trained["set"]

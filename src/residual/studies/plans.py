@@ -159,8 +159,9 @@ def trainer(
             if study not in studies or (best and BUDGETS.index(best[0].budget) >= BUDGETS.index(budget)):
                 continue
             command = f"residual reproduce --budget {budget}"
-            one = carry_out(study, plan, data=data, command=command, budget=budget, listener=listener)
-            write(one, runs_root() / f"{study}{ENDING}")
+            root = runs_root() / f"studies-{budget}"  # each budget has runs of its own
+            one = carry_out(study, plan, data=data, root=root, command=command, budget=budget, listener=listener)
+            write(one, root / f"{study}{ENDING}")
             made.append(one)
         return made
 
