@@ -291,7 +291,7 @@ def test_all_faults_of_a_table_are_one_message():
         "batch_size": 1.5,
         "network": {"name": "resnet", "widths": [16, 0, 64], "nme": 1},
         "schedule": {"kind": "steps", "peak": 1, "warmup": {"steps": -1}},
-        "compute": {"device": "tpu", "precision": "float16"},
+        "compute": {"device": "tpu", "precision": "float8"},
         "evaluation": 3,
     }
     with pytest.raises(UsageError) as caught:
@@ -302,7 +302,7 @@ def test_all_faults_of_a_table_are_one_message():
         *("batch_size is 1.5: must be a valid integer", "network.name is 'resnet': no such network"),
         *("network.widths.1 is 0", "network.nme is 1: no such setting; did you mean name"),
         *("schedule.peak is 1: no such setting; choose one of drops", "schedule.warmup.steps is -1"),
-        *("compute.device is 'tpu': must be auto, cpu, mps, cuda or cuda:N", "compute.precision is 'float16'"),
+        *("compute.device is 'tpu': must be auto, cpu, mps, cuda or cuda:N", "compute.precision is 'float8'"),
         "evaluation is 3: must be a group of settings",
     ):
         assert words in said
