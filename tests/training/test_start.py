@@ -21,6 +21,7 @@ from residual.models.catalogue import settings_of
 from residual.models.interchange.adapting import refit
 from residual.models.parts import part_of
 from residual.runs.folder import RunFolder
+from residual.training.extending import extend
 from residual.training.find_rate import find_rate
 from residual.training.train import resume, train
 from tests.data.photographs import photographs
@@ -178,6 +179,17 @@ def test_the_copy_in_the_run_is_what_it_begins_from(base: Path, tmp_path: Path) 
     shutil.rmtree(run.start_path)
     with pytest.raises(ModelError, match=r"no manifest.json"):
         resume(run.path)
+
+
+def test_an_extension_freezes_what_never_began_to_learn(base: Path, tmp_path: Path) -> None:
+    run = train(set=TUNED, start_from=base, out=tmp_path / "run")
+    longer = extend(run.path, "40steps", out=tmp_path / "longer")
+    start = longer.facts()["recipe"]["start"]
+    assert (start["freeze"], start["unfreeze"]) == ("stem", [])
+    before, after = state(base), state(longer.path)
+    assert all(torch.equal(before[name], after[name]) for name in before if name.startswith("stem."))
+    moved = state(run.path)
+    assert not any(torch.equal(moved[n], after[n]) for n in moved if n.startswith("stages.0.") and n.endswith("weight"))
 
 
 @pytest.mark.parametrize(
