@@ -14,6 +14,7 @@ from residual.models import resolve
 from residual.studies import arm_table
 from residual.studies.arms import roughness, shortened, spread
 from residual.studies.evidence import Refused, read, write
+from residual.studies.pictures import pictures
 from residual.studies.plans import CPU, GPU, OF_RUNS, plan_of
 from residual.studies.rates import study_rates
 from residual.studies.table import DEFINITIONS, PAPER
@@ -22,6 +23,7 @@ from residual.training.recipe import override
 from residual.training.recipes import RECIPES
 from residual.training.train import train
 from tests.conftest import ROOT
+from tests.studies.test_evidence import sample
 
 TINY = [
     "digits",
@@ -183,6 +185,10 @@ def test_signals_at_the_start_follow_the_formula_without_normalisation():
     assert found["lecun, bare"]["variance"][-1] < 1e-3 * found["lecun, bare"]["variance"][0]
     assert bare["variance"][-1] > 1e-3 * bare["variance"][0]
     assert "formula" not in found["xavier, normalised"]
+    drawn = "".join(pictures([sample(study="initialisation", series={"signals": found})]))
+    assert drawn.count("<figure>") == 2
+    assert "0.001" in drawn
+    assert "mathdefault" not in drawn, "numbers of a logarithmic axis are plain text"
 
 
 def test_range_tests_of_two_optimisers_are_evidence(cifar, tmp_path):

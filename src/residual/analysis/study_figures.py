@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from residual.analysis.style import DASHES, GREY, PALETTE, Kind, literal, picture_format, rendered, style
 from residual.files import replace_file
@@ -89,7 +89,7 @@ def draw_variances(axes: Axes, series: Points) -> None:
         if formula := found.get("formula"):
             start = found["variance"][0]
             axes.plot(layers, [start * value for value in formula], color=look["color"], linestyle=":", linewidth=0.9)
-    axes.set_yscale("log")
+    _logarithmic(axes, "y")
     axes.set(xlabel="convolution", ylabel="variance of its output")
     _note(axes, "dotted: the formula")
     _legend(axes, len(series))
@@ -99,7 +99,7 @@ def draw_gradients(axes: Axes, series: Points) -> None:
     """Deviation of the gradient at every convolution's output."""
     for look, (name, found) in zip(_looks(len(series)), series.items(), strict=True):
         axes.plot(range(1, len(found["gradient"]) + 1), found["gradient"], label=name, **look)
-    axes.set_yscale("log")
+    _logarithmic(axes, "y")
     axes.set(xlabel="convolution", ylabel="gradient at its output")
     _legend(axes, len(series))
 
@@ -157,7 +157,7 @@ def draw_rates(axes: Axes, series: Points) -> None:
     for look, (name, found) in zip(_looks(len(series)), series.items(), strict=True):
         axes.plot(found["rate"][: len(found["loss"])], found["loss"], label=name, **look)
         least.append(min(found["loss"], default=0))
-    axes.set_xscale("log")
+    _logarithmic(axes, "x")
     axes.set_ylim(0.9 * min(least), 2 * max(least))
     axes.set(xlabel="learning rate", ylabel="smoothed loss, nats")
     _legend(axes, len(series))
@@ -170,8 +170,8 @@ def draw_costs(axes: Axes, series: Points) -> None:
         for x, y, network in zip(found["multiply_adds"], found["seconds"], found["network"], strict=True):
             text = axes.annotate("", (x, y), textcoords="offset points", xytext=(4, -8), fontsize=7, color=GREY)
             literal(text, network)
-    axes.set_xscale("log")
-    axes.set_yscale("log")
+    _logarithmic(axes, "x")
+    _logarithmic(axes, "y")
     axes.set(xlabel="multiply-adds of an image", ylabel="seconds of a step, an image")
     _legend(axes, len(series))
 
@@ -179,6 +179,16 @@ def draw_costs(axes: Axes, series: Points) -> None:
 def _looks(count: int) -> list[dict[str, Any]]:
     turns = [divmod(number, len(PALETTE)) for number in range(count)]
     return [{"color": PALETTE[place], "linestyle": DASHES[turn % len(DASHES)]} for turn, place in turns]
+
+
+def _logarithmic(axes: Axes, which: Literal["x", "y"]) -> None:
+    """A logarithmic axis whose numbers are plain text, since no figure here is set as mathematics."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    (axes.set_xscale if which == "x" else axes.set_yscale)("log")
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _note(axes: Axes, words: str) -> None:
