@@ -104,7 +104,7 @@ def killed_run(kind: str, run: Path, samples: Path, steps: int, instant: float, 
             time.sleep(0.02)
         time.sleep(instant)
         met = kill(begun, draws)
-        while any(agent.poll() != 0 for agent in begun) and not failure:
+        while not _finished(run, begun) and not failure:
             for place, agent in enumerate(begun):
                 if agent.poll() not in (None, 0):
                     failure = agent.communicate()[1][-1500:] if again >= 8 else ""
@@ -113,6 +113,11 @@ def killed_run(kind: str, run: Path, samples: Path, steps: int, instant: float, 
                 failure = "not finished in time"
             time.sleep(0.1)
     return {"killed": met, "agents_begun_again": again, "failure": failure}
+
+
+def _finished(run: Path, begun: list[subprocess.Popen[str]]) -> bool:
+    """Whether the run is whole and some agent has seen its end; one killed after that is not needed any more."""
+    return (run / "result.json").is_file() and any(agent.poll() == 0 for agent in begun)
 
 
 def alone(place: Path, steps: int) -> tuple[dict[str, str], float]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import processes_scaling
 from campaigns import processes
 from campaigns.launching import free_port, order_faults, process, together
 from campaigns.running import fingerprint, unlike
@@ -43,3 +44,12 @@ def test_two_processes_agree_with_one_and_a_killed_one_changes_nothing(tmp_path:
     result = RunFolder(killed).result()
     assert result is not None
     assert result["sessions"] == 2
+
+
+def test_rates_are_those_between_the_lines_without_evaluations(tmp_path: Path) -> None:
+    lines = []
+    for step, seconds, judged in ((20, 5.0, 1.0), (40, 8.0, 0.5), (60, 10.5, 0.5), (80, 13.0, 0.5)):
+        lines.append({"kind": "train", "step": step, "time": {"seconds": seconds}})
+        lines.append({"kind": "evaluation", "step": step, "time": {"seconds": judged}})
+    (tmp_path / "records.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert processes_scaling.rates(tmp_path, 10) == [20 * 10 / 2.0, 20 * 10 / 2.0]
