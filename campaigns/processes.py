@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from campaigns.launching import (
@@ -60,13 +60,12 @@ def command(run: Path, steps: int) -> tuple[str, ...]:
     return (*SMALL, "--set", f"steps={steps}", "--out", str(run))
 
 
-def agents(number: int, run: Path, steps: int, port: int) -> list[tuple[str, ...]]:
+def agents(number: int, run: Path, port: int, words: Sequence[str]) -> list[tuple[str, ...]]:
     """The command of each of one or two torchruns, for two workers in all."""
     meeting = ("--rdzv-backend", "c10d", "--rdzv-endpoint", f"127.0.0.1:{port}", "--rdzv-id", run.name)
     lively = ("--rdzv-conf", "keep_alive_interval=1,keep_alive_max_attempt=3,join_timeout=120")
     size = ("--nnodes", str(number), "--nproc-per-node", str(2 // number), "--max-restarts", "9")
-    one = (*TORCHRUN, *size, *meeting, *lively, "-m", "campaigns.processes_program", *command(run, steps))
-    return [one] * number
+    return [(*TORCHRUN, *size, *meeting, *lively, *words)] * number
 
 
 def kill_worker(begun: list[subprocess.Popen[str]], draws: random.Random) -> bool:
@@ -95,7 +94,7 @@ KILLERS: dict[str, tuple[int, Killer]] = {"worker": (1, kill_worker), "agent": (
 def killed_run(kind: str, run: Path, samples: Path, steps: int, instant: float, draws: random.Random) -> Facts:
     """A run whose worker or agent is killed `instant` seconds after its folder stands; agents are begun again."""
     number, kill = KILLERS[kind]
-    commands = agents(number, run, steps, free_port())
+    commands = agents(number, run, free_port(), (*PROGRAM[1:], *command(run, steps)))
     begun = [process(one, samples) for one in commands]
     met, again, until = False, 0, time.monotonic() + PATIENCE
     failure = ""
@@ -156,14 +155,15 @@ def kill_trial(kind: str, kills: int, seed: int, steps: int, place: Path) -> Fac
 
 
 def renumbered(place: Path, worlds: tuple[int, ...], steps: int) -> Facts:
-    """One run by several numbers of processes in turn: rank 0 hears SIGTERM, all stop at one step, others go on."""
+    """One run by several numbers of processes in turn: one hears SIGTERM, all stop at one step, others go on."""
     run, samples = place / "renumbered", place / "renumbered-samples"
     said = []
     for part, world in enumerate(worlds):
         last = part == len(worlds) - 1
         (samples / "done-term").unlink(missing_ok=True)
         stop = f"term:{world - 1}:{(part + 1) * steps // len(worlds)}" if not last else ""
-        ended = together([[*PROGRAM, *command(run, steps)]] * world, samples, stop)
+        words = ("train", "--resume", str(run), "--progress", "plain") if last else command(run, steps)
+        ended = together([[*PROGRAM, *words]] * world, samples, stop)
         codes = [one.code for one in ended]
         if codes != [0 if last else 143] * world:
             raise RuntimeError(f"{world} processes ended with {codes}:\n{ended[0].err[-2000:]}")

@@ -2,13 +2,14 @@
 
 `python -m campaigns.processes_check STEPS [COMMAND...]`, in a launch: rank 0 prints one JSON value. Every process also
 computes what one process alone would, and compares. Then come commands of the program, each ended by `:::`; the codes
-they end with are printed, too.
+they end with are printed, too. Where torchrun starts the processes again, they begin with the commands.
 """
 
 from __future__ import annotations
 
 import copy
 import json
+import os
 import sys
 from typing import Any
 
@@ -133,15 +134,19 @@ def check(ranks: Ranks, steps: int) -> dict[str, Any]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    with joined(60) as ranks:
-        found = check(ranks, int(sys.argv[1]))
-        if ranks.rank == 0:
-            print(json.dumps(found), flush=True)
+    if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":
+        with joined(60) as ranks:
+            found = check(ranks, int(sys.argv[1]))
+            if ranks.rank == 0:
+                print(json.dumps(found), flush=True)
     if len(sys.argv) > 2:
         from campaigns.processes_program import main
 
         words = sys.argv[2:]
         while words:
             end = words.index(":::")
-            print(f"code {main(words[:end])}", flush=True)
+            code = main(words[:end])
+            if code == 6:
+                sys.exit(code)  # another process is gone, and will not come to the next command
+            print(f"code {code}", flush=True)
             words = words[end + 1 :]

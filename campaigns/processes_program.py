@@ -22,6 +22,7 @@ os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
 import torch
 
 from residual import environment
+from residual.cli import drawing
 from residual.cli.main import run
 from residual.data.batches import Batch, Batches
 from residual.training import train
@@ -61,6 +62,7 @@ def batch_at(self: Batches, step: int, rank: int = 0, world: int = 1) -> Batch:
 def main(arguments: Sequence[str]) -> int:
     """One command of the program, watched and sabotaged."""
     Batches.batch_at = batch_at  # type: ignore[method-assign]
+    vars(drawing)["draw_run"] = lambda folder: None  # which takes longer than such a run
     if f"version:{os.environ.get('RANK')}:" in os.environ.get("RESIDUAL_SABOTAGE", ""):
         other = environment.versions() | {"torch": "2.0.0"}
         vars(train)["versions"] = lambda: other

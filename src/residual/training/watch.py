@@ -126,11 +126,9 @@ class Watch:
             if self.cause is not None:
                 return self.cause
             now = time.monotonic()
-            silent = [
-                rank for rank, seen in enumerate(self.seen) if rank != self._rank and now - seen.beat_at > patience
-            ]
-            if silent:
-                return self._claim(*self._gone(silent[0]), 6)
+            longest, rank = max((now - seen.beat_at, rank) for rank, seen in enumerate(self.seen) if rank != self._rank)
+            if longest > patience:
+                return self._claim(*self._gone(rank), 6)
         text = " ".join(str(error).split())[:200]
         return self._claim(f"the processes lost each other at step {self.step}: {text}", "network", _GO_ON, 6)
 
