@@ -23,7 +23,7 @@ def _percent(share: float) -> str:
 
 def _where(result: Facts) -> str:
     cores, versions = result["machine"]["cores"], result["versions"]
-    return f"{result['machine']['processor']}, {cores} cores, torch {versions['torch']}, {result['date']}"
+    return f"{result['machine']['processor']}, {cores} core{'s' if cores != 1 else ''}, torch {versions['torch']}, {result['date']}"
 
 
 def _digits(result: Facts) -> tuple[str, str, str]:
