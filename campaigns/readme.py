@@ -290,8 +290,8 @@ def _loading(result: Facts) -> tuple[str, str, str]:
 def _tiny(result: Facts) -> tuple[str, str, str]:
     scores, grey = result["final"]["validation"], result["grey_images"]
     what = (
-        f"Tiny ImageNet's subset from its .tar.gz: {result['network']}, {result['images_seen']:,} images seen, single "
-        f"view, last step; {grey['training']:,} of the training images are grey, {grey['validation']:,} of the others"
+        f"Tiny ImageNet's subset from its .tar.gz: {result['network']['name']}, {result['images_seen']:,} images seen, "
+        f"single view, last step; {grey['training']:,} of the training images are grey, {grey['validation']:,} of the others"
     )
     figure = (
         f"{_percent(scores['top1'])} top-1, {_percent(scores['top5'])} top-5 of the {scores['images']:,} validation "

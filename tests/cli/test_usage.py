@@ -50,7 +50,7 @@ UNKNOWN = {
     "last run": (["evaluate"], ["no run yet", "residual train"]),
     "last run to resume": (["train", "--resume"], ["no run yet", "residual train"]),
     "device": (["train", "--device", "tpu"], ["'tpu'", "auto, cpu, mps, cuda or cuda:N"]),
-    "precision": (["train", "--set", "compute.precision=float16"], ["'float16'", "'bfloat16'", "'float32'"]),
+    "precision": (["train", "--set", "compute.precision=float8"], ["'float16'", "'bfloat16'", "'float32'"]),
 }
 
 

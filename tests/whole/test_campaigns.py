@@ -60,8 +60,9 @@ def test_runs_killed_at_random_instants_end_like_the_run_left_alone() -> None:
 
 
 def test_a_saver_that_is_not_atomic_fails_the_same_trial() -> None:
-    found = kill.trial(SAVING, kills=2, seed=3, program=kill.BAD, window=kill.WINDOW)
-    assert found["identical"] < 2, found["rows"]
+    # Where a kill falls between two saves it finds nothing to break: other instants are tried then.
+    trials = (kill.trial(SAVING, kills=2, seed=seed, program=kill.BAD, window=kill.WINDOW) for seed in range(3, 8))
+    assert any(found["identical"] < 2 for found in trials)
 
 
 def test_damage_is_found_and_the_checkpoint_before_serves() -> None:
