@@ -23,7 +23,8 @@ def _percent(share: float) -> str:
 
 def _where(result: Facts) -> str:
     cores, versions = result["machine"]["cores"], result["versions"]
-    return f"{result['machine']['processor']}, {cores} core{'s' if cores != 1 else ''}, torch {versions['torch']}, {result['date']}"
+    counted = f"{cores} core{'s' if cores != 1 else ''}"
+    return f"{result['machine']['processor']}, {counted}, torch {versions['torch']}, {result['date']}"
 
 
 def _digits(result: Facts) -> tuple[str, str, str]:
@@ -291,7 +292,8 @@ def _tiny(result: Facts) -> tuple[str, str, str]:
     scores, grey = result["final"]["validation"], result["grey_images"]
     what = (
         f"Tiny ImageNet's subset from its .tar.gz: {result['network']['name']}, {result['images_seen']:,} images seen, "
-        f"single view, last step; {grey['training']:,} of the training images are grey, {grey['validation']:,} of the others"
+        f"single view, last step; {grey['training']:,} of the training images are grey, "
+        f"{grey['validation']:,} of the others"
     )
     figure = (
         f"{_percent(scores['top1'])} top-1, {_percent(scores['top5'])} top-5 of the {scores['images']:,} validation "
