@@ -148,5 +148,7 @@ if __name__ == "__main__":
             code = main(words[:end])
             if code == 6:
                 sys.exit(code)  # another process is gone, and will not come to the next command
-            print(f"code {code}", flush=True)
+            # In one piece and on a line of its own, since another process may be writing there as well.
+            sys.stdout.write(f"\ncode {code}\n")
+            sys.stdout.flush()
             words = words[end + 1 :]

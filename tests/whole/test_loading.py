@@ -33,8 +33,8 @@ def test_photographs_are_read_in_every_way_by_turns(tmp_path: Path) -> None:
 
 def test_the_row_of_tiny_imagenet() -> None:
     scores = {"top1": 0.5, "top5": 0.75, "images": 10_000}
-    result = {"final": {"validation": scores}, "grey_images": {"training": 380, "validation": 168}, "network": "x",
-              "images_seen": 200_000, "seconds": 600.0, "seed": 0}  # fmt: skip
+    result = {"final": {"validation": scores}, "grey_images": {"training": 380, "validation": 168},
+              "network": {"name": "x"}, "images_seen": 200_000, "seconds": 600.0, "seed": 0}  # fmt: skip
     what, figure, _ = readme.ROWS["tiny-imagenet"](result)
     assert "380 of the training images are grey, 168 of the others" in what
     assert figure == "50.00 % top-1, 75.00 % top-5 of the 10,000 validation images; 10 min"
