@@ -31,7 +31,7 @@ from unittest import mock
 import torch
 from PIL import Image
 
-from benchmarks.limit import SIDE, Memory, product
+from benchmarks.limit import SIDES, Memory, product
 from benchmarks.train_throughput import Enough, find_data, spread
 from benchmarks.usual_loop import Usual, UsualImages, UsualPhotographs, UsualProcess
 from campaigns.running import environment, write_result
@@ -134,7 +134,7 @@ class Beside:
         self.answers: dict[str, list[float]] = {"ours": [], "theirs": []}
         self.limits: dict[str, list[float]] = {"float32": [], "bfloat16": []}
 
-    def turn(self, most: int, side: int) -> bool:
+    def turn(self, most: int, sides: Sequence[int]) -> bool:
         """One stretch of each; whether that was the last."""
         case = self.case
         self.theirs.append(self.usual.rate(self.workers, case.steps, case.warm))
@@ -144,7 +144,7 @@ class Beside:
         self.answers["ours"].append(len(self.indices) / (time.perf_counter() - start))
         self.answers["theirs"].append(self.usual.answer(self.workers, case.answers))
         for name, values in self.limits.items():
-            values.append(product(getattr(torch, name), side))
+            values.append(product(getattr(torch, name), sides))
         counted = len(self.theirs) - 1
         return counted >= most or (counted >= min(LEAST, most) and time.monotonic() > self.until)
 
@@ -163,7 +163,9 @@ def judge(ours: Sequence[float], theirs: Sequence[float], flop: float, limit: fl
     }
 
 
-def compare(case: Case, dataset: Dataset, images: Usual, changes: Facts, minutes: float, most: int, side: int) -> Facts:
+def compare(
+    case: Case, dataset: Dataset, images: Usual, changes: Facts, minutes: float, most: int, sides: Sequence[int]
+) -> Facts:
     """All that is measured of one network. The data set is opened here, and given to the run as it is."""
     settings = {**QUIET, "network.name": case.network, "batch_size": case.batch_size, **changes}
     beside: list[Beside] = []
@@ -177,7 +179,7 @@ def compare(case: Case, dataset: Dataset, images: Usual, changes: Facts, minutes
             self.memory = Memory()
 
     usual: list[UsualProcess] = []
-    turns = Both(case, lambda: beside[0].turn(most, side))
+    turns = Both(case, lambda: beside[0].turn(most, sides))
     with tempfile.TemporaryDirectory() as folder, mock.patch.object(opening, "open_dataset", return_value=dataset):
         try:
             with suppress(Enough):
@@ -202,24 +204,24 @@ def compare(case: Case, dataset: Dataset, images: Usual, changes: Facts, minutes
 
 def one(name: str, minutes: float, smoke: bool) -> Facts:
     """What is measured of one network, in this process."""
-    case, most, side = CASES[name], MOST, SIDE
+    case, most, sides = CASES[name], MOST, SIDES
     changes: Facts = {}
     if smoke:
         case = dataclasses.replace(case, batch_size=8, steps=2, answers=1, warm=1)
         changes = {"network.widths": [8] * (4 if name == "resnet-50" else 3)}
-        most, side = 1, 256
+        most, sides = 1, (256,)
     if case.recipe == "cifar10-paper":
         dataset, what = find_data()
         source = dataset.train
         pixels = source.read(everything(source)).permute(0, 2, 3, 1).contiguous().numpy()
         usual: Usual = UsualImages(pixels, source.labels.tolist())
-        return {"data": what, **compare(case, dataset, usual, changes, minutes, most, side)}
+        return {"data": what, **compare(case, dataset, usual, changes, minutes, most, sides)}
     with tempfile.TemporaryDirectory() as folder:
         files, labels = photographs(Path(folder), 16 if smoke else 256)
         changes = {**changes, "data.path": folder, "data.image_size": 64 if smoke else 224}
         recipe = override(RECIPES[case.recipe], list({**QUIET, **changes}.items()))
         dataset, usual = open_dataset(recipe.data), UsualPhotographs(files, labels, 64 if smoke else 224)
-        return {"data": "JPEG photographs made for it", **compare(case, dataset, usual, changes, minutes, most, side)}
+        return {"data": "JPEG photographs made for it", **compare(case, dataset, usual, changes, minutes, most, sides)}
 
 
 def line(name: str, found: Facts) -> str:

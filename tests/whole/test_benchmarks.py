@@ -113,7 +113,7 @@ def test_all_is_measured_of_one_network(pixels: torch.Tensor, known: tuple[Datas
 
 
 def test_the_limit_and_the_memory_are_measured() -> None:
-    assert product(torch.float32, side=64, repeats=1) > 0
+    assert product(torch.float32, sides=(64,), repeats=1) > 0
     memory = Memory()
     with mmap.mmap(-1, 64 << 20) as held:  # pages that nobody had before
         held.write(b"1" * (64 << 20))
