@@ -10,15 +10,19 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from campaigns.one_study import EVIDENCE
 from campaigns.running import PYTHON, RESULTS, ROOT, cifar_folder, environment, write_result
 from residual.errors import argument
-from residual.files import Facts, replace_file
+from residual.files import Facts, readable, replace_file
 from residual.studies.contest import FOUND, PAGE
+from residual.studies.evidence import ENDING
+from residual.studies.tuning_evidence import STUDY
 
 NAME = "comparison"
 
@@ -95,5 +99,10 @@ def main(argv: list[str]) -> int:
     words = {"asked": " ".join(["residual", *map(argument, command(options))]), "workers": options.workers}
     write_result(options.name, {**found, **words, "campaign": NAME, "kind": "campaign"}, began)
     replace_file(RESULTS / f"{options.name}.html", (folder / PAGE).read_bytes())
+    if found["data"] is not None and found["data"]["name"] == "cifar-10":
+        evidence: Facts = json.loads((folder / f"{STUDY}{ENDING}").read_bytes())
+        evidence["command"] = "make campaign comparison" + (f" ARGS={shlex.join(argv)!r}" if argv else "")
+        tail = "" if options.name == NAME else f"-{options.name}"
+        replace_file(EVIDENCE / f"{STUDY}{tail}{ENDING}", readable(evidence))
     print("\n".join(found["verdicts"]))
     return 0

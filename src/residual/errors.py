@@ -101,8 +101,11 @@ _NO_MEMORY = (
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Whether this is Python's own error, or what torch raises on a CPU or a GPU, where memory does not suffice."""
-    told = isinstance(error, RuntimeError) and any(sign in str(error) for sign in _NO_MEMORY)
+    """Whether this is Python's own error, or what torch raises on a CPU or a GPU, where memory does not suffice.
+
+    The words of another process of the run count as well.
+    """
+    told = isinstance(error, RuntimeError | Elsewhere) and any(sign in str(error) for sign in _NO_MEMORY)
     return told or isinstance(error, MemoryError | OutOfMemory)
 
 

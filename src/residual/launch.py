@@ -58,6 +58,12 @@ def launched(environment: Mapping[str, str] = os.environ) -> Launch | None:
     return Launch(rank, world, local, local_world, address, port, agent)
 
 
+def speaks() -> bool:
+    """Whether this process says and writes what several share: rank 0, or one that is alone."""
+    launch = launched()
+    return launch is None or launch.rank == 0
+
+
 def _number(environment: Mapping[str, str], name: str, least: int, most: int, otherwise: int | None = None) -> int:
     text = environment.get(name)
     if text is None and otherwise is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -19,13 +20,15 @@ from residual.analysis.comparison_page import comparison_page
 from residual.errors import DataError, Interrupted, NonFiniteError, UsageError
 from residual.files import Facts
 from residual.runs.folder import RunFolder
-from residual.studies import comparison
 from residual.studies.comparison import Labour, Trained, compare, winner
 from residual.studies.contest import Asked, open_contest
+from residual.studies.evidence import read, write
 from residual.studies.findings import differences, findings, judged, pairs_of, trace, verdict
 from residual.studies.student import mean_of
+from residual.studies.table import DEFINITIONS
+from residual.studies.tuning_evidence import tuning_evidence
+from residual.training import launching
 from residual.training.progress import Silent
-from residual.tuning import individual
 from residual.tuning.rows import Snapshot
 from tests.analysis.reading import Page
 
@@ -169,8 +172,7 @@ def test_where_every_training_fails_it_is_said_and_nothing_else(here: Path, monk
     def fail(*_: Any, **__: Any) -> None:
         raise NonFiniteError("the loss is not finite", "step 3", "lower the rate")
 
-    for module in (individual, comparison):
-        monkeypatch.setattr(module, "train", fail)
+    monkeypatch.setattr(launching, "train", fail)
     size = SIZE | {"generations": 0, "searches": 1}
     labour = compare("lost", Asked("digits", TINY, ("default", "random"), **size), own=OWN)
     found = findings(labour)
@@ -269,3 +271,19 @@ def test_comparisons_are_fixed_before_any_figure_is_seen() -> None:
 
 def test_the_winner_is_the_best_of_the_allowed_trainings() -> None:
     assert winner(Snapshot((), ()), 35) is None
+
+
+def test_a_comparison_is_evidence_of_the_seeds_claim(found: Facts, done: Labour, tmp_path: Path) -> None:
+    searched = {**found, "arms": ["default", "ga-001"]}
+    searched["rows"] = [{**row, "arm": "ga-001" if row["arm"] == "ga" else row["arm"]} for row in found["rows"]]
+    made = tuning_evidence(done, searched, "residual study compare --study small")
+    mean = statistics.fmean(100 * (1 - row["top1"]) for row in found["rows"] if row["arm"] == "ga")
+    assert made.measured["tuned"]["test_error"]["mean"] == pytest.approx(mean)
+    assert made.measured["tuned"] == made.measured["ga-001"]
+    assert (made.budget, made.seeds, made.settings["steps"]) == ("smoke", (0, 1), 6)
+    assert dict(made.recipes["default"].changed)["data.limit"] == 100
+    assert made.caveats[0].startswith("resnet-8, 90 training images, 6 steps a training, where the seed")
+    path = tmp_path / "tuning.evidence.json"
+    write(dataclasses.replace(made, definition=dataclasses.replace(DEFINITIONS["tuning"], dataset="").sha256), path)
+    plain = {"tuning": dataclasses.replace(DEFINITIONS["tuning"], dataset="")}
+    assert read(path, plain).measured == made.measured

@@ -13,8 +13,8 @@ from optuna.trial import TrialState
 from residual.analysis.tuning_figures import draw_study, history
 from residual.errors import EnvironmentFault, Interrupted, NonFiniteError, StorageError, UsageError
 from residual.runs.folder import RunFolder
+from residual.training import launching
 from residual.training.train import train
-from residual.tuning import individual
 from residual.tuning.study import Study, Wish, begin_facts, free_name, join, open_study, tune
 from residual.tuning.summary import summarise
 from tests.tuning.analytic import begin, evaluate, story, worker
@@ -116,7 +116,7 @@ def test_a_divergence_and_a_lack_of_memory_are_the_individuals_own(
     def fail(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr(individual, "train", fail)
+    monkeypatch.setattr(launching, "train", fail)
     study = tune("failing", Wish(population=2, generations=0))
     assert [one.state for one in study.read().individuals] == [TrialState.FAIL] * 2
     assert all(words in one.outcome["reason"] for one in study.read().individuals)
@@ -131,7 +131,7 @@ def test_what_is_wrong_with_the_machine_is_no_failure(error: Exception, monkeypa
     def fail(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr(individual, "train", fail)
+    monkeypatch.setattr(launching, "train", fail)
     with pytest.raises(type(error)):
         tune("stopped", Wish(population=2, generations=0))
     assert [one.state for one in open_study("stopped").read().individuals] == [TrialState.WAITING] * 2

@@ -13,6 +13,7 @@ from cyclopts import Parameter
 
 from residual.cli.asked import asked
 from residual.cli.text import Whole, printable
+from residual.launch import speaks
 
 if TYPE_CHECKING:
     from residual.studies.evidence import Evidence
@@ -75,7 +76,7 @@ def wish(recipe: str, training: Training, command: str) -> Wish:
     changes = asked(training.set, data=training.data, device=training.device, protocol=training.protocol)
 
     def listener(arm: str, seed: int) -> Listener:
-        if training.json:
+        if training.json or not speaks():
             return Silent()
         print(printable(f"{arm}, seed {seed}"), flush=True)
         return Unbroken(make_listener(training.log))
@@ -114,6 +115,8 @@ def say(studied: Studied, json: bool) -> int:
     from residual.cli.drawing import draw_run
     from residual.cli.words import console
 
+    if not speaks():
+        return 0
     compared = studied.compared
     for runs in compared.runs.values():
         for run in runs:

@@ -40,6 +40,7 @@ def compare(
     set: Many | None = None,
     device: str | None = None,
     storage: str | None = None,
+    launch: str | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Compare searches with each other and with the recipe as it is, at an equal number of trainings and steps.
@@ -85,6 +86,8 @@ def compare(
         The device of this worker.
     storage
         postgresql://USER@HOST/DATABASE for the searches' ledgers; without it $RESIDUAL_STORAGE, else files under runs.
+    launch
+        A launcher that begins the processes of each training, as in `residual tune`.
     json
         One JSON value instead of lines and tables; the page is written all the same.
     """
@@ -97,6 +100,7 @@ def compare(
     from residual.studies.comparison import compare as work
     from residual.studies.contest import Asked
     from residual.studies.findings import findings
+    from residual.training.launching import parse_launcher
     from residual.tuning.individual import FREE
     from residual.tuning.study import free_name
 
@@ -117,7 +121,8 @@ def compare(
     own = tuple((path, value) for path, value in changes if path.startswith(FREE))
     address = storage or os.environ.get("RESIDUAL_STORAGE")
     tell = (lambda unit, event: None) if json else say
-    labour = work(study or free_name("compare"), wanted, storage=address, own=own, tell=tell)
+    words = () if launch is None else parse_launcher(launch)
+    labour = work(study or free_name("compare"), wanted, storage=address, own=own, tell=tell, launch=words)
     found = findings(labour)
     page = write(labour, found, f"residual study compare --study {argument(labour.contest.name)}")
     if json:
@@ -131,7 +136,7 @@ def compare(
 
 
 def write(labour: Labour, found: Facts, command: str) -> Path:
-    """Write the findings and their page into the comparison's folder; returns the page.
+    """Write the findings, their page and the evidence they are into the comparison's folder; returns the page.
 
     Raises:
         StorageError: the disk refused.
@@ -139,10 +144,14 @@ def write(labour: Labour, found: Facts, command: str) -> Path:
     from residual.analysis.comparison_page import comparison_page
     from residual.files import readable, replace_file
     from residual.studies.contest import FOUND, PAGE
+    from residual.studies.evidence import ENDING
+    from residual.studies.evidence import write as write_evidence
+    from residual.studies.tuning_evidence import STUDY, tuning_evidence
 
     folder = labour.contest.folder
     replace_file(folder / FOUND, readable(found))
     replace_file(folder / PAGE, comparison_page(found, command))
+    write_evidence(tuning_evidence(labour, found, command), folder / f"{STUDY}{ENDING}")
     return folder / PAGE
 
 

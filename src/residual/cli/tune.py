@@ -43,6 +43,7 @@ def tune(
     device: str | None = None,
     storage: str | None = None,
     grace: float = 30.0,
+    launch: str | None = None,
     log: Literal["auto", "plain", "json"] = "auto",
 ) -> int:
     """Search good settings for a recipe; without arguments, for the embedded digits in a few minutes.
@@ -92,6 +93,8 @@ def tune(
         postgresql://USER@HOST/DATABASE or sqlite:///FILE; without it $RESIDUAL_STORAGE, else a file in runs/NAME.
     grace
         Seconds without a sign of life after which a worker on another machine is held to be dead.
+    launch
+        A launcher that begins the processes of each training, as in `--launch 'torchrun --nproc-per-node 4'`.
     log
         Lines for people, or JSON lines.
     """
@@ -102,6 +105,7 @@ def tune(
 
     need_optuna()
     from residual.errors import Fault, check
+    from residual.training.launching import parse_launcher
     from residual.training.recipe import parse_override
     from residual.tuning.individual import FREE
     from residual.tuning.study import Wish
@@ -128,10 +132,11 @@ def tune(
         seeds,
         prune,
     )
+    words = () if launch is None else parse_launcher(launch)
     told = Telling(log)
     own = tuple((path, value) for path, value in changes if path.startswith(FREE))
     address = storage or os.environ.get("RESIDUAL_STORAGE")
-    found = work(study, wish, storage=address, own=own, tell=told, listener=told, grace=grace)
+    found = work(study, wish, storage=address, own=own, tell=told, listener=told, grace=grace, launch=words)
     _say_end(found, log)
     return 0
 

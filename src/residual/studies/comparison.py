@@ -14,20 +14,20 @@ from __future__ import annotations
 import functools
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from residual.chance import stream
 from residual.errors import Interrupted, NonFiniteError, StorageError, UsageError, argument
 from residual.files import Facts, lock, readable, replace_file, storage
 from residual.runs.folder import RunFolder
 from residual.studies.contest import DEFAULT, LOCKS, Asked, Contest, open_contest
+from residual.training.launching import Launched, train_here
 from residual.training.progress import Listener, Silent
 from residual.training.recipe import Override, override
-from residual.training.train import resume, train
 from residual.tuning.heard import Heard
 from residual.tuning.individual import FREE
 from residual.tuning.rows import Individual, Snapshot
@@ -69,6 +69,7 @@ class Labour:
     storage: str | None = None
     tell: Tell = lambda unit, event: None
     listener: Listener = field(default_factory=Silent)
+    launch: Sequence[str] = ()
     _closed: dict[str, Facts] = field(default_factory=dict)
 
     # -- single trainings --------------------------------------------------------------------------------
@@ -111,13 +112,9 @@ class Labour:
         path, own = self._path(name), self._own()
         self.tell(name, {"kind": "training", "event": "begun"})
         try:
-            if (path / "run.json").is_file():
-                run = resume(path, set=own, override_safe=True, listener=self.listener)
-            else:
-                command = f"residual study compare --study {argument(self.contest.name)}"
-                run = train(
-                    self.contest.recipe, set=[*changes, *own], out=path, listener=self.listener, command=command
-                )
+            trainer = Launched(self.launch, self._path(LOCKS)) if self.launch else train_here
+            command = f"residual study compare --study {argument(self.contest.name)}"
+            run = trainer(self.contest.recipe, changes, own, path, self.listener, command, lambda: None)
         except (UsageError, NonFiniteError) as error:  # as in a search: the settings' own fault
             replace_file(self._path(f"{name}.failed.json"), readable({"reason": str(error)}))
             self.tell(name, {"kind": "training", "event": "failed", "reason": str(error)})
@@ -142,7 +139,8 @@ class Labour:
     def _search(self, arm: str, search: int) -> None:
         name, own = self.study(arm, search), self._own()
         tell = functools.partial(self.tell, name)
-        tune(name, self.wish(arm, search), storage=self.storage, own=own, tell=tell, listener=self.listener).close()
+        more: Any = {"own": own, "tell": tell, "listener": self.listener, "launch": self.launch}
+        tune(name, self.wish(arm, search), storage=self.storage, **more).close()
 
     def searched(self, arm: str, search: int) -> Facts | None:
         """A finished search in plain values: its summary and the best of its allowed trainings; None before its end."""
@@ -256,12 +254,14 @@ def compare(
     own: Iterable[Override] = (),
     tell: Tell | None = None,
     listener: Listener | None = None,
+    launch: Sequence[str] = (),
 ) -> Labour:
     """Work on a comparison until it is finished, together with whoever else does; its findings are in `findings`.
 
     Args:
         storage: where the searches keep their ledgers, as for `tune`; without it each in a file of its own.
         own: settings of this worker alone: `compute.*`, `checkpoint.*`, `data.path`.
+        launch: the words of a launcher, as for `tune`.
 
     Raises:
         UsageError: it cannot be compared, or differs from the one there.
@@ -269,7 +269,7 @@ def compare(
     """
     contest = open_contest(name, asked or Asked())
     mine = tuple((path, value) for path, value in own if path.startswith(FREE) and value is not None)
-    labour = Labour(contest, mine, storage, tell or (lambda unit, event: None), listener or Silent())
+    labour = Labour(contest, mine, storage, tell or (lambda unit, event: None), listener or Silent(), launch)
     try:
         labour.run()
     except Interrupted as error:

@@ -19,9 +19,9 @@ from optuna.trial import TrialState
 from residual.errors import DataError, NonFiniteError, OutOfMemory, StorageError, UsageError, lacks_memory
 from residual.files import Facts
 from residual.runs.folder import RunFolder
+from residual.training.launching import Trainer, train_here
 from residual.training.progress import Listener, Record, Silent
 from residual.training.recipe import Override, Recipe, differences, override, to_recipe
-from residual.training.train import resume, train
 from residual.tuning.space import Genes, Space
 
 FREE = ("compute.", "checkpoint.", "data.path")
@@ -38,6 +38,7 @@ class Plan:
     folder: Path
     seeds: int = 1
     own: tuple[Override, ...] = ()
+    trainer: Trainer = train_here
 
     def overrides(self, genes: Genes, seed: int) -> list[Override]:
         several = [("seed", self.recipe.seed + seed)] if self.seeds > 1 else []
@@ -78,9 +79,16 @@ class Watch(Silent):
     def ended(self) -> None:
         self._inner.ended()
 
-    def stepped(self, step: int, images: int) -> None:
+    def check(self) -> None:
+        """
+        Raises:
+            Lost: the individual is another worker's.
+        """
         if self._lost():
             raise Lost
+
+    def stepped(self, step: int, images: int) -> None:
+        self.check()
         self._inner.stepped(step, images)
 
     def recorded(self, record: Record) -> None:
@@ -135,11 +143,12 @@ def _train(plan: Plan, path: Path, recipe: Recipe, changes: Sequence[Override], 
     if (path / "run.json").is_file():
         run = RunFolder.open(path)
         _assert_own(run, recipe)
-        return run if run.result() is not None else resume(path, set=own, override_safe=True, listener=watch)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if run.result() is not None:
+            return run
+    elif path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise StorageError("something else stands where an individual is to be trained", path, "take it away")
     command = f"residual tune --study {plan.study!r}"  # not as it was typed: an address may hold a password
-    return train(plan.recipe, set=[*changes, *own], out=path, listener=watch, command=command)
+    return plan.trainer(plan.recipe, changes, own, path, watch, command, watch.check)
 
 
 def _assert_own(run: RunFolder, recipe: Recipe) -> None:

@@ -8,7 +8,7 @@ from its finished runs.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -28,10 +28,11 @@ from residual.errors import (
     log,
 )
 from residual.files import Damaged, Facts, read_regular, readable, replace_file
+from residual.training.launching import Launched, train_here
 from residual.training.progress import Listener, Silent
 from residual.training.recipe import Override, Recipe, differences, override, to_recipe
 from residual.training.recipes import find_recipe
-from residual.tuning.address import FACTS, Address, check_name, folder_of, key_of, parse_address
+from residual.tuning.address import FACTS, WORKERS, Address, check_name, folder_of, key_of, parse_address
 from residual.tuning.algorithms import Algorithm, make_algorithm
 from residual.tuning.database import WAIT, Database
 from residual.tuning.individual import FREE, Plan
@@ -279,12 +280,14 @@ def tune(
     listener: Listener | None = None,
     grace: float = GRACE,
     wait: float = WAIT,
+    launch: Sequence[str] = (),
 ) -> Study:
     """Work on a study until it is finished, together with whoever else does.
 
     Args:
         own: settings of this worker alone: `compute.*`, `checkpoint.*`, `data.path`.
         grace: seconds without a sign of life after which a worker on another machine is held to be dead.
+        launch: the words of a launcher, as `parse_launcher` gives them; each training is then a job of its processes.
 
     Raises:
         Interrupted: nothing is lost; the same name goes on.
@@ -293,7 +296,8 @@ def tune(
     study = join(chosen, wish or Wish(), storage, wait)
     recipe = to_recipe(study.facts["recipe"], study.address.shown)
     mine = _own(own)
-    plan = Plan(chosen, recipe, study.space, study.folder, study.facts["seeds"], mine)
+    trainer = Launched(launch, study.folder / WORKERS) if launch else train_here
+    plan = Plan(chosen, recipe, study.space, study.folder, study.facts["seeds"], mine, trainer)
     (tell or _nobody)({"kind": "study", **study.facts, "folder": str(study.folder), "storage": study.address.shown})
     worker = Worker(
         study.ledger, plan, algorithm_of(study.facts), study.facts, tell or _nobody, listener or Silent(), grace

@@ -1,0 +1,92 @@
+"""A finished comparison of searches as evidence for what seed 001 says of its own: with and without it, about the same.
+
+Errors are in percent; the unit is the search, whose value is the mean over the fresh trainings of its winner.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from residual.errors import ResidualError
+from residual.files import Facts
+from residual.runs.folder import RunFolder
+from residual.studies.arms import PRIVATE, spread
+from residual.studies.comparison import Labour
+from residual.studies.contest import DEFAULT
+from residual.studies.evidence import Budget, Evidence, RecipeFacts, made, recipe_facts
+from residual.studies.table import DEFINITIONS
+from residual.training.recipe import Recipe, differences
+from residual.training.recipes import RECIPES
+
+STUDY, TUNED = "tuning", "ga-001"
+_LEAST_STEPS = 500
+"""A comparison whose trainings are shorter is smoke."""
+
+
+def tuning_evidence(labour: Labour, found: Facts, command: str) -> Evidence:
+    """The evidence of a finished comparison.
+
+    Args:
+        found: its `findings`.
+        command: what is stored as the command that makes it.
+    """
+    measured: dict[str, Any] = {}
+    for arm in found["arms"]:
+        rows = [row for row in found["rows"] if row["arm"] == arm and row["top1"] is not None]
+        if rows:
+            measured[arm] = {
+                "test_error": spread([100 * (1 - row["top1"]) for row in rows]),
+                "validation_error": spread([100 * (1 - row["validation_top1"]) for row in rows]),
+                "fitness_error": spread([100 * (1 - row["fitness"]) for row in rows]),
+            }
+    if TUNED in measured:
+        measured["tuned"] = measured[TUNED]
+    recipe, runs = labour.contest.recipe, _runs(labour, found)
+    facts = runs[0].facts() if runs else {}
+    device = (runs[0].result() or {}).get("device", {}) if runs else {}
+    on = facts.get("chosen", {}).get("device", "cpu")
+    steps = int(found["steps"] or 0)
+    budget: Budget = "smoke" if steps < _LEAST_STEPS else "gpu" if on != "cpu" else "cpu"
+    names = ("name", "checksums", "training", "validation", "test")
+    return made(
+        DEFINITIONS[STUDY],
+        budget,
+        command,
+        measured,
+        settings={"steps": steps, "trainings": found["trainings"], "fresh": found["fresh"], "arms": found["arms"]},
+        recipes=_recipes(recipe),
+        seeds=tuple(range(found["searches"])),
+        data={name: facts["data"][name] for name in names} if facts else {},
+        device=device,
+        caveats=tuple(_caveats(recipe, found)),
+        seconds=round(found["training_seconds"], 1),
+    )
+
+
+def _runs(labour: Labour, found: Facts) -> list[RunFolder]:
+    names = [one["run"] for row in found["rows"] for one in row["fresh"] if one["run"] is not None]
+    return [RunFolder(labour.contest.folder / name) for name in names]
+
+
+def _recipes(recipe: Recipe) -> dict[str, RecipeFacts]:
+    """The recipe of all arms, genes apart; empty where it is none of ours, or cannot be written as changes of it."""
+    if recipe.name not in RECIPES:
+        return {}
+    plain, asked = RECIPES[recipe.name].model_dump(mode="json"), recipe.model_dump(mode="json")
+    changed = {
+        path: new
+        for path, (_, new) in differences(plain, asked).items()
+        if not path.startswith((*PRIVATE, "evaluation."))
+    }
+    try:
+        return {DEFAULT: recipe_facts(recipe.name, changed)}
+    except ResidualError:
+        return {}
+
+
+def _caveats(recipe: Recipe, found: Facts) -> list[str]:
+    data = found["data"] or {}
+    length = f"{recipe.epochs:g} epochs" if recipe.epochs is not None else f"{recipe.steps:,} steps"
+    proxy = f"{recipe.network.name}, {data.get('training', 0):,} training images, {length} a training"
+    what = [f"{proxy}, where the seed trains a ResNet-50 on all"]
+    return what + ([] if found["fresh"] > 1 else ["one fresh training of each winner"])
