@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-SIDES = (1024, 2048, 4096)
+SIDES: tuple[int, ...] = (1024, 2048, 4096)
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 

@@ -102,7 +102,7 @@ def test_all_is_measured_of_one_network(pixels: torch.Tensor, known: tuple[Datas
     case = speed.Case("resnet-8", "cifar10-paper", 16, steps=2, answers=2, warm=1, share=1.0, workers=(0,))
     usual = UsualImages(pixels.permute(0, 2, 3, 1).contiguous().numpy(), [number % 10 for number in range(256)])
     changes = {"network.widths": [4, 4, 4], "compute.threads": 1}
-    found = speed.compare(case, dataset, usual, changes, minutes=0.0, most=1, side=64)
+    found = speed.compare(case, dataset, usual, changes, minutes=0.0, most=1, sides=(64,))
     assert found["turns"] == 1
     for part in (found["training"], found["inference"]):
         assert part["ratio"]["values"] == [part["ours"]["values"][0] / part["theirs"]["values"][0]]
