@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 from benchmarks import processes_scaling
 from campaigns import processes
-from campaigns.launching import free_port, order_faults, process
+from campaigns.launching import free_port, order_faults, process, together
 from campaigns.running import fingerprint, unlike
 from residual.runs.folder import RunFolder
 
@@ -43,6 +44,40 @@ def test_two_processes_agree_with_one_and_a_killed_one_changes_nothing(tmp_path:
     assert (result["sessions"], result["processes"]) == (2, [2, 2])
     assert unlike(fingerprint(whole), killed) == []
     assert order_faults(tmp_path / "samples", 31) == []
+
+
+@pytest.mark.slow
+def test_a_study_of_arms_is_shared_and_rank_0_alone_speaks_and_writes(tmp_path: Path) -> None:
+    words = [
+        sys.executable,
+        "-m",
+        "residual",
+        "study",
+        "dropout",
+        "digits",
+        "--depth",
+        "8",
+        "--steps",
+        "4",
+        "--seeds",
+        "1",
+    ]
+    settings = {
+        "data.limit": 100,
+        "batch_size": 20,
+        "network.widths": [4, 4, 8],
+        "compute.threads": 1,
+        "compute.precision": "float32",
+    }
+    words += [word for path, value in settings.items() for word in ("--set", f"{path}={json.dumps(value)}")]
+    first, other = together([[*words, "--out", str(tmp_path / "study")]] * 2, tmp_path / "samples")
+    assert (first.code, other.code) == (0, 0), first.err + other.err
+    assert "evidence" in first.out
+    assert other.out == ""
+    for arm in ("none", "dropout"):
+        result = RunFolder(tmp_path / "study" / arm / "seed-0").result()
+        assert result is not None
+        assert result["processes"] == [2]
 
 
 def test_rates_are_those_between_the_lines_without_evaluations(tmp_path: Path) -> None:
