@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from residual.cli.asked import asked
 from residual.cli.tune import describe
 from tests.cli.conftest import Process, Said, only_error, photograph
 
@@ -78,6 +79,12 @@ def test_ctrl_c_saves_and_the_same_name_goes_on(
     assert "residual tune --study stopped" in said.err
     value = json.loads(say("study", "show", "stopped", "--json").out)
     assert {row["state"] for row in value["individuals"]} == {"waiting"}
+
+
+def test_the_final_protocol_reads_the_test_images_that_a_search_leaves_alone() -> None:
+    assert asked(None, protocol="final") == [("data.validation", 0.0), ("evaluation.test", True)]
+    assert asked(["evaluation.test=false"], protocol="final") == [("data.validation", 0.0), ("evaluation.test", False)]
+    assert asked(None, protocol="tune") == [("data.validation", 0.1)]
 
 
 def test_events_are_told_in_words() -> None:

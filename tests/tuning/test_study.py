@@ -15,7 +15,7 @@ from residual.errors import EnvironmentFault, Interrupted, NonFiniteError, Stora
 from residual.runs.folder import RunFolder
 from residual.training import launching
 from residual.training.train import train
-from residual.tuning.study import Study, Wish, begin_facts, free_name, join, open_study, tune
+from residual.tuning.study import Study, Wish, begin_facts, free_name, join, open_study, tune, unlike
 from residual.tuning.summary import summarise
 from tests.tuning.analytic import begin, evaluate, story, worker
 
@@ -217,6 +217,17 @@ def test_pruning_compares_with_closed_generations_alone() -> None:
     assert judge(1.0, 0.29), "behind the median of 0, .2, .4, .6"
     assert not judge(1.0, 0.31)
     assert not judge(2.0, 0.0), "no one before it was seen at that epoch"
+
+
+def test_a_study_that_reads_the_test_images_is_gone_on_with_and_one_may_ask_for_it() -> None:
+    facts = begin_facts("x", tiny())
+    assert facts["recipe"]["evaluation"]["test"] is False
+    assert unlike(facts, tiny()) == {}
+    before = {**facts, "recipe": {**facts["recipe"], "evaluation": {**facts["recipe"]["evaluation"], "test": True}}}
+    assert unlike(before, tiny()) == {}, "of an earlier release"
+    asking = Wish("digits", (*TINY, ("evaluation.test", True)), sampler="ga-001", population=3, generations=1)
+    assert begin_facts("x", asking)["recipe"]["evaluation"]["test"] is True
+    assert unlike(facts, asking) == {"evaluation.test": (False, True)}
 
 
 def test_names_are_numbered_and_a_first_study_is_small() -> None:

@@ -13,7 +13,10 @@ _PATHS = {flag: path for path, flag in FLAGS.items()}
 
 
 def asked(texts: Iterable[str] | None, **flags: Any) -> list[tuple[str, Any]]:
-    """The changes in the order of the flags, then those of `--set`; a flag that is None or False was not given."""
+    """The changes in the order of the flags, then those of `--set`; a flag that is None or False was not given.
+
+    The final protocol ends with the test images, also where a recipe, as one of a search, leaves them alone.
+    """
     from residual.training.recipe import parse_override
 
     changes = [
@@ -21,4 +24,7 @@ def asked(texts: Iterable[str] | None, **flags: Any) -> list[tuple[str, Any]]:
         for name, value in flags.items()
         if value is not None and value is not False
     ]
-    return changes + [parse_override(text) for text in texts or []]
+    own = [parse_override(text) for text in texts or []]
+    if flags.get("protocol") == "final" and all(path != "evaluation.test" for path, _ in own):
+        changes.append(("evaluation.test", True))
+    return changes + own

@@ -77,7 +77,7 @@ def begin_facts(name: str, wish: Wish) -> Facts:
     base = find_recipe(wish.recipe or "digits") if not isinstance(wish.recipe, Recipe) else wish.recipe
     given = {path for path, _ in wish.set} | ({"epochs"} if any(path == "steps" for path, _ in wish.set) else set())
     quick = [(path, value) for path, value in QUICK if path not in given] if wish.quick else []
-    recipe = override(base, [*quick, *wish.set])
+    recipe = override(base, [*quick, *_unread(base, wish), *wish.set])
     space = make_space(recipe, wish.space, wish.genes)
     fixed = [
         Fault(path, value, "it is a gene as well", "leave one of the two out")
@@ -109,6 +109,12 @@ def begin_facts(name: str, wish: Wish) -> Facts:
     }
 
 
+def _unread(base: Recipe, wish: Wish) -> list[Override]:
+    """The test images are not read by a search, whose fitness needs none, unless that is asked for."""
+    asked = any(path in ("evaluation.test", "evaluation.watch_test") for path, _ in wish.set)
+    return [] if asked or base.evaluation.watch_test else [("evaluation.test", False)]
+
+
 def unlike(facts: Facts, wish: Wish) -> dict[str, tuple[Any, Any]]:
     """Where a wish differs from a study: path to (the study's value, the wished one)."""
     found: dict[str, tuple[Any, Any]] = {}
@@ -119,6 +125,8 @@ def unlike(facts: Facts, wish: Wish) -> dict[str, tuple[Any, Any]]:
     if wish.recipe is not None or wish.set:
         wanted = override(base, wish.set).model_dump(mode="json")
         paths = differences(stored.model_dump(mode="json"), wanted)
+        if _unread(base, wish):
+            paths.pop("evaluation.test", None)  # studies of earlier releases read the test images
         found |= {path: pair for path, pair in paths.items() if not path.startswith(FREE)}
     if wish.genes or wish.space is not None:
         space = make_space(base, wish.space, wish.genes)
