@@ -138,7 +138,7 @@ TRAINED: Final[Mapping[str, Study]] = {
             "2 minutes on two threads, 4 on one",
             "seed001-onecycle",
         ),
-        _study("tuning", _ERRORS, "make campaign comparison", "days"),
+        _study("tuning", _ERRORS, "make campaign comparison", "3 hours on two cores, one worker on each"),
     )
 }
 
