@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
-from residual.cli.asked import asked
+from residual.cli.asked import ending
 from residual.cli.tune import describe
+from residual.training.recipe import override
+from residual.training.recipes import RECIPES
 from tests.cli.conftest import Process, Said, only_error, photograph
 
 TINY = (
@@ -81,10 +83,14 @@ def test_ctrl_c_saves_and_the_same_name_goes_on(
     assert {row["state"] for row in value["individuals"]} == {"waiting"}
 
 
-def test_the_final_protocol_reads_the_test_images_that_a_search_leaves_alone() -> None:
-    assert asked(None, protocol="final") == [("data.validation", 0.0), ("evaluation.test", True)]
-    assert asked(["evaluation.test=false"], protocol="final") == [("data.validation", 0.0), ("evaluation.test", False)]
-    assert asked(None, protocol="tune") == [("data.validation", 0.1)]
+def test_the_final_protocol_reads_the_test_images_that_a_search_leaves_alone(tmp_path: Path) -> None:
+    read, unread = tmp_path / "read.toml", tmp_path / "unread.toml"
+    read.write_text(RECIPES["digits"].to_toml())
+    unread.write_text(override(RECIPES["digits"], [("evaluation.test", False)]).to_toml())
+    assert ending(str(unread), "final", []) == [("evaluation.test", True)]
+    assert ending(str(unread), "final", [("evaluation.test", False)]) == []
+    assert [ending(str(unread), protocol, []) for protocol in ("tune", None)] == [[], []]
+    assert [ending(name, "final", []) for name in (str(read), "digits", None)] == [[], [], []]
 
 
 def test_events_are_told_in_words() -> None:

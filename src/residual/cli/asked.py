@@ -13,10 +13,7 @@ _PATHS = {flag: path for path, flag in FLAGS.items()}
 
 
 def asked(texts: Iterable[str] | None, **flags: Any) -> list[tuple[str, Any]]:
-    """The changes in the order of the flags, then those of `--set`; a flag that is None or False was not given.
-
-    The final protocol ends with the test images, also where a recipe, as one of a search, leaves them alone.
-    """
+    """The changes in the order of the flags, then those of `--set`; a flag that is None or False was not given."""
     from residual.training.recipe import parse_override
 
     changes = [
@@ -24,7 +21,18 @@ def asked(texts: Iterable[str] | None, **flags: Any) -> list[tuple[str, Any]]:
         for name, value in flags.items()
         if value is not None and value is not False
     ]
-    own = [parse_override(text) for text in texts or []]
-    if flags.get("protocol") == "final" and all(path != "evaluation.test" for path, _ in own):
-        changes.append(("evaluation.test", True))
-    return changes + own
+    return changes + [parse_override(text) for text in texts or []]
+
+
+def ending(recipe: str | None, protocol: str | None, changes: Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """The final protocol ends with the test images, also where a recipe file, as one of a search, leaves them alone.
+
+    Raises:
+        UsageError: the file is no recipe.
+    """
+    from residual.training.recipes import find_recipe
+
+    if protocol != "final" or recipe is None or any(path == "evaluation.test" for path, _ in changes):
+        return []
+    from_file = recipe.endswith(".toml")
+    return [("evaluation.test", True)] if from_file and not find_recipe(recipe).evaluation.test else []

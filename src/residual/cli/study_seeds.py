@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 from rich.table import Table
 
-from residual.cli.asked import asked
+from residual.cli.asked import asked, ending
 from residual.cli.text import Whole, printable
 from residual.launch import launched
 
@@ -67,6 +67,7 @@ def seeds(
     from residual.training.progress import Listener, Silent, Unbroken, make_listener
 
     changes = asked(set, data=data, epochs=epochs, network=network, device=device, protocol=protocol)
+    changes += ending(recipe, protocol, changes)
     launch = launched()
     first_process = launch is None or launch.rank == 0
 

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from residual.cli.asked import asked
+from residual.cli.asked import asked, ending
 from residual.cli.text import Auto, Whole
 from residual.launch import launched
 
@@ -119,6 +119,7 @@ def train(
         follow_links=follow_links,
         protocol=protocol,
     )
+    changes += ending(recipe, protocol, changes)
     first = launch is None or launch.rank == 0  # of several processes one speaks
     listener: Listener = Unbroken(say_choices(make_listener(log), log)) if first else Silent()
     listener = Board(listener) if tensorboard and first else listener
