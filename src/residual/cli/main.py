@@ -142,8 +142,17 @@ def run(arguments: Sequence[str]) -> int:
         return _say("stopped by SIGINT (residual): nothing is left half done, give the command again", 130)
 
 
-_TRAINING = "seeds degradation units shortcuts momentum batchnorm dropout initialisation seed001"
-_SHARED = [[verb] for verb in _TRAINING.split()]
+_SHARED = (
+    "seeds",
+    "degradation",
+    "units",
+    "shortcuts",
+    "momentum",
+    "batchnorm",
+    "dropout",
+    "initialisation",
+    "seed001",
+)
 """The studies whose runs are those of all processes of a launcher."""
 
 
@@ -154,7 +163,7 @@ def _refuse_many(tokens: Sequence[str]) -> None:
         UsageError: another command than those.
     """
     launch = launched()
-    shares = list(tokens[:1]) == ["train"] or (list(tokens[:1]) == ["study"] and list(tokens[1:2]) in _SHARED)
+    shares = list(tokens[:1]) == ["train"] or (list(tokens[:1]) == ["study"] and tokens[1:2] and tokens[1] in _SHARED)
     if launch is not None and launch.world > 1 and not shares:
         what = f"a launcher has started {launch.world} processes, and they share a training alone"
         raise UsageError(what, f"residual {' '.join(tokens[:1])}".strip(), "give this command without the launcher")

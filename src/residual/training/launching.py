@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -43,6 +43,8 @@ from residual.training.train import resume, train
 
 PATIENCE = 90.0
 """Seconds that processes have to save a run and end, before they are killed or held to hang."""
+Ended = Callable[[], None]
+"""Raises what ends a training from outside; called now and then while other processes train."""
 _EXAMPLE = "as in 'torchrun --nproc-per-node 2'"
 _KINDS: dict[int, type[ResidualError]] = {
     2: UsageError,
@@ -52,12 +54,6 @@ _KINDS: dict[int, type[ResidualError]] = {
     6: EnvironmentFault,
     7: NonFiniteError,
 }
-
-
-class Ended(Protocol):
-    """Raises what ends a training from outside; called now and then while other processes train."""
-
-    def __call__(self) -> None: ...
 
 
 class Trainer(Protocol):
