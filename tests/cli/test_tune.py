@@ -83,6 +83,20 @@ def test_ctrl_c_saves_and_the_same_name_goes_on(
     assert {row["state"] for row in value["individuals"]} == {"waiting"}
 
 
+def test_a_launcher_trains_what_a_worker_trains_itself(say: Callable[..., Said], here: Path) -> None:
+    own = (*TINY, "--set", "compute.threads=1", "--set", "compute.precision=float32", "--study")
+    found = []
+    for place, launch in (("launched", ("--launch", sys.executable)), ("alone", ())):
+        said = say(*("tune", *own, "same", *launch, "--storage", f"sqlite:///{place}.sqlite3"))
+        assert said.code == 0, said.err
+        runs = sorted((here / "runs/same").glob("trial-*/result.json"))
+        found.append([json.loads(run.read_bytes())["final"] for run in runs])
+        (here / "runs/same").rename(here / place)
+    assert found[0] == found[1]
+    assert len(found[0]) == 3
+    assert "--launch" in only_error(say("tune", *TINY, "--launch", "no-such-launcher -n 2"))
+
+
 def test_the_final_protocol_reads_the_test_images_that_a_search_leaves_alone(tmp_path: Path) -> None:
     read, unread = tmp_path / "read.toml", tmp_path / "unread.toml"
     read.write_text(RECIPES["digits"].to_toml())

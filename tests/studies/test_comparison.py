@@ -17,7 +17,7 @@ import pytest
 
 from residual.analysis import comparison_figures as figures
 from residual.analysis.comparison_page import comparison_page
-from residual.errors import DataError, Interrupted, NonFiniteError, UsageError
+from residual.errors import DataError, EnvironmentFault, Interrupted, NonFiniteError, UsageError
 from residual.files import Facts
 from residual.runs.folder import RunFolder
 from residual.studies.comparison import Labour, Trained, compare, winner
@@ -283,7 +283,15 @@ def test_a_comparison_is_evidence_of_the_seeds_claim(found: Facts, done: Labour,
     assert (made.budget, made.seeds, made.settings["steps"]) == ("smoke", (0, 1), 6)
     assert dict(made.recipes["default"].changed)["data.limit"] == 100
     assert made.caveats[0].startswith("resnet-8, 90 training images, 6 steps a training, where the seed")
+    unread = {**searched, "rows": [{**row, "fitness": None} for row in searched["rows"]]}
+    assert "fitness_error" not in tuning_evidence(done, unread, "").measured["tuned"], "all of its trainings failed"
     path = tmp_path / "tuning.evidence.json"
     write(dataclasses.replace(made, definition=dataclasses.replace(DEFINITIONS["tuning"], dataset="").sha256), path)
     plain = {"tuning": dataclasses.replace(DEFINITIONS["tuning"], dataset="")}
     assert read(path, plain).measured == made.measured
+
+
+def test_the_trainings_of_a_comparison_are_jobs_where_a_launcher_is_named(here: Path) -> None:
+    failing = (sys.executable, "-c", "raise SystemExit(3)")
+    with pytest.raises(EnvironmentFault, match="processes of default-0-0 ended with exit code 3"):
+        compare("launched", dataclasses.replace(ASKED, proxy=0), own=OWN, launch=failing)

@@ -27,7 +27,7 @@ from residual.errors import (
 from residual.files import lock
 from residual.runs.folder import LOCK, RunFolder
 from residual.training import launching
-from residual.training.launching import Launched, parse_launcher, train_here
+from residual.training.launching import Launched, Order, parse_launcher, train_here
 from residual.training.progress import Silent
 from residual.training.recipes import RECIPES
 from tests.conftest import subprocess_environment
@@ -65,20 +65,20 @@ def nothing() -> None: ...
 def test_two_processes_train_a_job_as_they_train_a_run(tmp_path: Path) -> None:
     told = Told()
     job = Launched((*TORCHRUN, "--nproc-per-node", "2"), tmp_path / "jobs")
-    run = job(RECIPES["digits"], CHANGES, OWN, tmp_path / "job", told, "residual tune", nothing)
+    run = job(Order(RECIPES["digits"], CHANGES, OWN, tmp_path / "job", "residual tune"), told, nothing)
     result, alone = run.result(), RunFolder(tmp_path / "alone")
     assert result is not None
     assert result["processes"] == [2]
     assert (told.plans, told.ends) == (1, 1)
     assert told.records == len(run.records())
-    train_here(RECIPES["digits"], CHANGES, OWN, alone.path, Silent(), "residual tune", nothing)
+    train_here(Order(RECIPES["digits"], CHANGES, OWN, alone.path, "residual tune"), Silent(), nothing)
     whole = alone.result()
     assert whole is not None
     assert result["final"]["validation"]["loss"] == pytest.approx(whole["final"]["validation"]["loss"], rel=0.02)
     assert run.facts()["recipe"] == alone.facts()["recipe"]
     assert list((tmp_path / "jobs").iterdir()) == [], "a job that ended well leaves nothing beside its run"
     # What ended already is not begun again.
-    again = Launched(FAILING, tmp_path / "jobs")(RECIPES["digits"], CHANGES, OWN, run.path, told, "", nothing)
+    again = Launched(FAILING, tmp_path / "jobs")(Order(RECIPES["digits"], CHANGES, OWN, run.path, ""), told, nothing)
     assert again.result() == result
 
 
@@ -87,7 +87,7 @@ def test_a_job_whose_asker_is_killed_saves_its_run_and_another_goes_on(tmp_path:
     program = (
         "import sys; from tests.training.test_launching import *\n"
         "print(flush=True); Launched((sys.executable,), Path(sys.argv[1]))"
-        "(RECIPES['digits'], json.loads(sys.argv[3]), OWN, Path(sys.argv[2]), Silent(), '', nothing)"
+        "(Order(RECIPES['digits'], json.loads(sys.argv[3]), OWN, Path(sys.argv[2]), ''), Silent(), nothing)"
     )
     words = [sys.executable, "-c", program, str(tmp_path / "jobs"), str(out), json.dumps(long)]
     asker = subprocess.Popen(words, env=subprocess_environment(), stdout=subprocess.PIPE)
@@ -111,7 +111,7 @@ def test_a_job_whose_asker_is_killed_saves_its_run_and_another_goes_on(tmp_path:
             raise Seen
 
     with pytest.raises(Seen):  # as a worker ends a training that is not worth its time
-        Launched((sys.executable,), tmp_path / "jobs")(RECIPES["digits"], long, OWN, out, First(), "", nothing)
+        Launched((sys.executable,), tmp_path / "jobs")(Order(RECIPES["digits"], long, OWN, out, ""), First(), nothing)
     assert run.steps()[0] > saved
     with lock(out / LOCK, "the run"):
         pass  # nobody holds it any more
@@ -119,7 +119,7 @@ def test_a_job_whose_asker_is_killed_saves_its_run_and_another_goes_on(tmp_path:
 
 def test_a_job_equals_a_training_here(tmp_path: Path) -> None:
     for name, trainer in (("job", Launched((sys.executable,), tmp_path / "jobs")), ("here", train_here)):
-        trainer(RECIPES["digits"], CHANGES, OWN, tmp_path / name, Silent(), "residual tune", nothing)
+        trainer(Order(RECIPES["digits"], CHANGES, OWN, tmp_path / name, "residual tune"), Silent(), nothing)
     assert unlike(fingerprint(tmp_path / "here"), tmp_path / "job") == []
 
 
@@ -135,10 +135,10 @@ def test_an_error_of_the_processes_is_raised_as_it_was_there(
 ) -> None:
     with pytest.raises(error, match=words) as found:
         Launched((sys.executable,), tmp_path)(
-            RECIPES["digits"], [*CHANGES, *changes], OWN, tmp_path / "run", Silent(), "", nothing
+            Order(RECIPES["digits"], [*CHANGES, *changes], OWN, tmp_path / "run", ""), Silent(), nothing
         )
     with pytest.raises(error) as here:
-        train_here(RECIPES["digits"], [*CHANGES, *changes], OWN, tmp_path / "here", Silent(), "", nothing)
+        train_here(Order(RECIPES["digits"], [*CHANGES, *changes], OWN, tmp_path / "here", ""), Silent(), nothing)
     assert str(found.value) == str(here.value).replace(str(tmp_path / "here"), str(tmp_path / "run"))
 
 
@@ -158,7 +158,7 @@ def test_processes_that_leave_no_answer_are_said_to_and_what_they_said_is_kept(t
     with pytest.raises(
         EnvironmentFault, match="the processes of run ended with exit code 1 and left no answer"
     ) as found:
-        Launched(FAILING, tmp_path)(RECIPES["digits"], CHANGES, OWN, tmp_path / "run", Silent(), "", nothing)
+        Launched(FAILING, tmp_path)(Order(RECIPES["digits"], CHANGES, OWN, tmp_path / "run", ""), Silent(), nothing)
     assert Path(found.value.where).read_text().strip() == "no such partition"
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from residual.cli.asked import asked, ending
 from residual.cli.text import Whole, printable
-from residual.launch import launched
+from residual.launch import speaks
 
 
 def seeds(
@@ -68,8 +68,7 @@ def seeds(
 
     changes = asked(set, data=data, epochs=epochs, network=network, device=device, protocol=protocol)
     changes += ending(recipe, protocol, changes)
-    launch = launched()
-    first_process = launch is None or launch.rank == 0
+    first_process = speaks()
 
     def listener(seed: int) -> Listener:
         if json or not first_process:

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from residual.cli.asked import asked, ending
 from residual.cli.text import Auto, Whole
-from residual.launch import launched
+from residual.launch import launched, speaks
 
 Many = Annotated[list[str], Parameter(allow_repeating=True, negative=())]
 
@@ -120,7 +120,7 @@ def train(
         protocol=protocol,
     )
     changes += ending(recipe, protocol, changes)
-    first = launch is None or launch.rank == 0  # of several processes one speaks
+    first = speaks()  # of several processes one speaks
     listener: Listener = Unbroken(say_choices(make_listener(log), log)) if first else Silent()
     listener = Board(listener) if tensorboard and first else listener
     start = launch.command if launch is not None and launch.world > 1 else "residual"

@@ -25,7 +25,7 @@ from residual.errors import Interrupted, NonFiniteError, StorageError, UsageErro
 from residual.files import Facts, lock, readable, replace_file, storage
 from residual.runs.folder import RunFolder
 from residual.studies.contest import DEFAULT, LOCKS, Asked, Contest, open_contest
-from residual.training.launching import Launched, train_here
+from residual.training.launching import Launched, Order, train_here
 from residual.training.progress import Listener, Silent
 from residual.training.recipe import Override, override
 from residual.tuning.heard import Heard
@@ -114,7 +114,7 @@ class Labour:
         try:
             trainer = Launched(self.launch, self._path(LOCKS)) if self.launch else train_here
             command = f"residual study compare --study {argument(self.contest.name)}"
-            run = trainer(self.contest.recipe, changes, own, path, self.listener, command, lambda: None)
+            run = trainer(Order(self.contest.recipe, changes, own, path, command), self.listener, lambda: None)
         except (UsageError, NonFiniteError) as error:  # as in a search: the settings' own fault
             replace_file(self._path(f"{name}.failed.json"), readable({"reason": str(error)}))
             self.tell(name, {"kind": "training", "event": "failed", "reason": str(error)})

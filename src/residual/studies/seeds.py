@@ -17,7 +17,7 @@ from typing import Any
 
 from residual.errors import UsageError
 from residual.files import Facts, readable, replace_file
-from residual.launch import launched
+from residual.launch import launched, speaks
 from residual.runs.folder import RunFolder, runs_root
 from residual.runs.summary import model_figures
 from residual.training.progress import Listener, Silent
@@ -108,8 +108,7 @@ def study_seeds(
         else:
             runs.append(train(plain, set=asked, out=place, listener=listener(seed)))
     study = summarise(folder, plain.name, seeds, runs)
-    launch = launched()
-    if launch is None or launch.rank == 0:
+    if speaks():
         replace_file(folder / SUMMARY, readable(study.as_dict()))
     return study
 

@@ -19,6 +19,7 @@ from residual.training.recipe import Recipe, differences
 from residual.training.recipes import RECIPES
 
 STUDY, TUNED = "tuning", "ga-001"
+_FIGURES = {"test_error": "top1", "validation_error": "validation_top1", "fitness_error": "fitness"}
 _LEAST_STEPS = 500
 """A comparison whose trainings are shorter is smoke."""
 
@@ -33,11 +34,10 @@ def tuning_evidence(labour: Labour, found: Facts, command: str) -> Evidence:
     measured: dict[str, Any] = {}
     for arm in found["arms"]:
         rows = [row for row in found["rows"] if row["arm"] == arm and row["top1"] is not None]
+        figures = {name: [row[key] for row in rows if row[key] is not None] for name, key in _FIGURES.items()}
         if rows:
             measured[arm] = {
-                "test_error": spread([100 * (1 - row["top1"]) for row in rows]),
-                "validation_error": spread([100 * (1 - row["validation_top1"]) for row in rows]),
-                "fitness_error": spread([100 * (1 - row["fitness"]) for row in rows]),
+                name: spread([100 * (1 - v) for v in values]) for name, values in figures.items() if values
             }
     if TUNED in measured:
         measured["tuned"] = measured[TUNED]

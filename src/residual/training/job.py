@@ -23,7 +23,6 @@ from residual.training.progress import JsonLines, Listener, Silent, Unbroken
 from residual.training.recipe import to_recipe
 from residual.training.train import resume, train
 
-FORMAT = 1
 MOST_BYTES = 1 << 24
 FINAL = (2, 3, 4, 7)
 """Exit codes of what a second attempt meets again: settings, data, models, values that are not finite."""
@@ -60,14 +59,14 @@ def _trained(job: Facts, listener: Listener) -> Facts:
             train(recipe, set=[*changes, *own], out=job["out"], listener=listener, command=job["command"])
     except ResidualError as error:
         parts = {"what": error.what, "where": error.where, "remedy": error.remedy, "text": str(error)}
-        return {"format": FORMAT, **parts, "code": error.exit_code, "memory": lacks_memory(error)}
+        return {**parts, "code": error.exit_code, "memory": lacks_memory(error)}
     except (MemoryError, RuntimeError) as error:
         if not lacks_memory(error):
             raise
         text = " ".join(str(error).split())[:300]
         parts = {"what": text, "where": "", "remedy": "lower the batch size", "text": text}
-        return {"format": FORMAT, **parts, "code": 6, "memory": True}
-    return {"format": FORMAT, "code": 0, "memory": False}
+        return {**parts, "code": 6, "memory": True}
+    return {"code": 0, "memory": False}
 
 
 def _end_with_reader() -> None:

@@ -19,8 +19,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 from residual.errors import (
     DataError,
@@ -35,7 +36,7 @@ from residual.errors import (
 )
 from residual.files import Facts, lock, read_regular, readable, replace_file, storage
 from residual.runs.folder import LOCK, RUN, RunFolder
-from residual.training.job import FORMAT, MOST_BYTES, answer_of
+from residual.training.job import MOST_BYTES, answer_of
 from residual.training.progress import Listener
 from residual.training.recipe import Override, Recipe
 from residual.training.signals import Signals
@@ -56,45 +57,31 @@ _KINDS: dict[int, type[ResidualError]] = {
 }
 
 
-class Trainer(Protocol):
-    """Trains a run to its end, or goes on with the one in `out`.
+@dataclass(frozen=True)
+class Order:
+    """A run to be trained to its end, or gone on with where `out` holds it.
 
-    Args:
-        recipe, changes: what the run is.
-        own: settings of this call alone, `compute.*`, `checkpoint.*` and `data.path`.
-        out: the run folder.
-        command: what is stored as the command to repeat the run.
-        ended: called now and then; what it raises ends the training.
-
-    Raises:
-        What `train` and `resume` raise.
+    `own` are settings of this call alone, `compute.*`, `checkpoint.*` and `data.path`; `command` is stored as the one
+    that repeats the run.
     """
 
-    def __call__(
-        self,
-        recipe: Recipe,
-        changes: Sequence[Override],
-        own: Sequence[Override],
-        out: Path,
-        listener: Listener,
-        command: str,
-        ended: Ended,
-    ) -> RunFolder: ...
+    recipe: Recipe
+    changes: Sequence[Override]
+    own: Sequence[Override]
+    out: Path
+    command: str
 
 
-def train_here(
-    recipe: Recipe,
-    changes: Sequence[Override],
-    own: Sequence[Override],
-    out: Path,
-    listener: Listener,
-    command: str,
-    ended: Ended,
-) -> RunFolder:
+Trainer = Callable[[Order, Listener, Ended], RunFolder]
+"""Carries an order out, and raises what `train` and `resume` raise."""
+
+
+def train_here(order: Order, listener: Listener, ended: Ended) -> RunFolder:
     """Train in this process; its listener is what ends it."""
-    if (out / RUN).is_file():
-        return resume(out, set=own, override_safe=True, listener=listener)
-    return train(recipe, set=[*changes, *own], out=out, listener=listener, command=command)
+    if (order.out / RUN).is_file():
+        return resume(order.out, set=order.own, override_safe=True, listener=listener)
+    changes = [*order.changes, *order.own]
+    return train(order.recipe, set=changes, out=order.out, listener=listener, command=order.command)
 
 
 def parse_launcher(text: str) -> tuple[str, ...]:
@@ -127,16 +114,8 @@ class Launched:
     def __init__(self, words: Sequence[str], folder: Path) -> None:
         self._words, self._folder = tuple(words), folder
 
-    def __call__(
-        self,
-        recipe: Recipe,
-        changes: Sequence[Override],
-        own: Sequence[Override],
-        out: Path,
-        listener: Listener,
-        command: str,
-        ended: Ended,
-    ) -> RunFolder:
+    def __call__(self, order: Order, listener: Listener, ended: Ended) -> RunFolder:
+        out = order.out
         begun = (out / RUN).is_file()
         if begun:
             _await_free(out, ended)
@@ -147,13 +126,12 @@ class Launched:
         path = (self._folder / f"job-{out.name}.json").absolute()
         said = path.with_suffix(".log")
         facts = {
-            "format": FORMAT,
-            "recipe": recipe.model_dump(mode="json"),
-            "changes": [list(change) for change in changes],
-            "own": [list(change) for change in own],
+            "recipe": order.recipe.model_dump(mode="json"),
+            "changes": [list(change) for change in order.changes],
+            "own": [list(change) for change in order.own],
             "out": str(out.absolute()),
             "begun": begun,
-            "command": command,
+            "command": order.command,
         }
         with _paper(path, facts):
             code, number = self._run([*self._words, "-m", "residual.training.job", str(path)], said, listener, ended)
@@ -178,8 +156,8 @@ class Launched:
         with storage(said):
             errors = said.open("ab")
         with errors, Signals() as signals, _begun(command, environment, errors) as job:
-            lines, told = _lines_of(job), False
-            while True:
+            lines, told, silent = _lines_of(job), False, False
+            while not silent or job.poll() is None:  # a launcher may outlive what it says, as it waits for machines
                 if signals and not told:
                     told = True
                     job.terminate()
@@ -189,10 +167,11 @@ class Launched:
                 except queue.Empty:
                     continue
                 if line is None:
-                    break
-                _tell(line, listener)
+                    silent = True
+                else:
+                    _tell(line, listener)
             listener.ended()
-            return job.wait(PATIENCE), signals.number
+            return job.wait(), signals.number
 
 
 @contextmanager

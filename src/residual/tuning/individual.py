@@ -19,7 +19,7 @@ from optuna.trial import TrialState
 from residual.errors import DataError, NonFiniteError, OutOfMemory, StorageError, UsageError, lacks_memory
 from residual.files import Facts
 from residual.runs.folder import RunFolder
-from residual.training.launching import Trainer, train_here
+from residual.training.launching import Order, Trainer, train_here
 from residual.training.progress import Listener, Record, Silent
 from residual.training.recipe import Override, Recipe, differences, override, to_recipe
 from residual.tuning.space import Genes, Space
@@ -148,7 +148,7 @@ def _train(plan: Plan, path: Path, recipe: Recipe, changes: Sequence[Override], 
     elif path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise StorageError("something else stands where an individual is to be trained", path, "take it away")
     command = f"residual tune --study {plan.study!r}"  # not as it was typed: an address may hold a password
-    return plan.trainer(plan.recipe, changes, own, path, watch, command, watch.check)
+    return plan.trainer(Order(plan.recipe, changes, own, path, command), watch, watch.check)
 
 
 def _assert_own(run: RunFolder, recipe: Recipe) -> None:
