@@ -46,3 +46,9 @@ def choose_device(wanted: str) -> str:
     if name not in present:
         raise EnvironmentFault(f"no device {wanted[:40]} here", "--device", f"this machine has {', '.join(present)}")
     return name
+
+
+def alike(device: str, wanted: str) -> bool:
+    """Whether a wanted device (`auto` among them) is of the kind of another: cuda:1 and cuda:0."""
+    kind = wanted if wanted != "auto" else choose_device(wanted)
+    return kind.partition(":")[0] == device.partition(":")[0]

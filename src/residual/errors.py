@@ -57,6 +57,10 @@ class StorageError(ResidualError):
     exit_code = 5
 
 
+class InUse(StorageError):
+    """Another process is at work there, which `where` names if it is known."""
+
+
 class EnvironmentFault(ResidualError):
     """The machine lacks what the run needs: a device, a version, memory."""
 

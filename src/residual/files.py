@@ -23,7 +23,7 @@ from typing import Any
 import filelock
 import tomli_w
 
-from residual.errors import ResidualError, StorageError, UsageError
+from residual.errors import InUse, ResidualError, StorageError, UsageError
 
 TEMPORARY = ".tmp-"
 _CHUNK = 1 << 24
@@ -158,6 +158,7 @@ def new_folder(folder: Path, contents: Mapping[str, bytes | Mapping[str, bytes]]
         contents: file name to bytes, written in this order; a mapping makes a folder of such files.
 
     Raises:
+        InUse: another process was faster.
         StorageError: the disk refused; under the final name stands nothing, or the whole folder where only
             its last fsync failed.
     """
@@ -177,11 +178,20 @@ def new_folder(folder: Path, contents: Mapping[str, bytes | Mapping[str, bytes]]
                 else:
                     write_new(temporary / name, data)
             sync_folder(temporary)
-            os.rename(temporary, folder)
+            _rename_new(temporary, folder)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
         sync_folder(folder.parent)
+
+
+def _rename_new(temporary: Path, folder: Path) -> None:
+    try:
+        os.rename(temporary, folder)
+    except OSError:
+        if folder.is_dir() and any(folder.iterdir()):
+            raise InUse("another process has begun there", folder, "choose another --out") from None
+        raise
 
 
 def read_regular(path: Path, limit: int | None = None) -> bytes:
@@ -289,7 +299,7 @@ def lock(path: Path, subject: str) -> Iterator[None]:
     """Hold a lock file. The system frees it when its holder dies, so none is ever stale.
 
     Raises:
-        StorageError: another process holds it; the message names that process where it is known.
+        InUse: another process holds it; the message names that process where it is known.
     """
     guard = filelock.FileLock(path, timeout=0)
     note = path.with_name(path.name + ".holder")
@@ -298,7 +308,7 @@ def lock(path: Path, subject: str) -> Iterator[None]:
             guard.acquire()
         except filelock.Timeout:  # an OSError, so it must not reach `storage`
             holder = note.read_text(errors="replace").strip() if note.is_file() else "unknown"
-            raise StorageError(
+            raise InUse(
                 f"{subject} is in use by another process", holder, "wait for it, or stop it, or choose another --out"
             ) from None
     try:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from residual.cli.asked import asked
-from residual.cli.text import Whole, printable
+from residual.cli.text import Log, Whole, printable
 from residual.launch import speaks
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Training:
     set: Annotated[list[str] | None, Parameter(allow_repeating=True, negative=())] = None
     out: str | None = None
     json: Annotated[bool, Parameter(negative=())] = False
-    log: Literal["auto", "bar", "plain", "json"] = "auto"
+    log: Log = "auto"
 
 
 USUAL = Training()

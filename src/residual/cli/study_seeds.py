@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from residual.cli.asked import asked, ending
-from residual.cli.text import Whole, printable
+from residual.cli.text import Log, Whole, printable
 from residual.launch import speaks
 
 
@@ -28,7 +28,7 @@ def seeds(
     set: Annotated[list[str] | None, Parameter(allow_repeating=True, negative=())] = None,
     out: str | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
-    log: Literal["auto", "bar", "plain", "json"] = "auto",
+    log: Log = "auto",
 ) -> int:
     """Train a recipe with several seeds: mean +- deviation in one table and one figure.
 

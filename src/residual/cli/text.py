@@ -30,3 +30,7 @@ def _whole_or_auto(kind: Any, tokens: Sequence[Any]) -> int | Literal["auto"]:
 
 Auto = Annotated[int | Literal["auto"], Parameter(converter=_whole_or_auto)]
 """A whole number, or auto."""
+
+
+Log = Annotated[Literal["auto", "bar", "plain", "json"], Parameter(name=("--log", "--progress"))]
+"""How a training tells of itself. torchrun takes --log for one of its own options, hence the second name."""

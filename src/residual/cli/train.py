@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from residual.cli.asked import asked, ending
-from residual.cli.text import Auto, Whole
+from residual.cli.text import Auto, Log, Whole
 from residual.launch import launched, speaks
 
 Many = Annotated[list[str], Parameter(allow_repeating=True, negative=())]
@@ -39,7 +39,7 @@ def train(
     extend_to: str | None = None,
     override: bool = False,
     tensorboard: bool = False,
-    log: Annotated[Literal["auto", "bar", "plain", "json"], Parameter(name=("--log", "--progress"))] = "auto",
+    log: Log = "auto",
 ) -> int:
     """Train a classifier; without arguments, the embedded handwritten digits.
 

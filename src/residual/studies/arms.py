@@ -1,8 +1,9 @@
 """Arms beside each other: one recipe with several sets of changes, each over the same seeds.
 
 Every run is a folder of its own, `<study>/<arm>/seed-<n>`, resumable as any run; the same call goes on and trains
-nothing twice. Errors are in percent, losses in nats. The training error is the running one of the last record
-(augmented images, moving weights), as the papers draw it; the test error that of the last step, single view.
+nothing twice, and in several processes shares the runs. Errors are in percent, losses in nats. The training error is
+the running one of the last record (augmented images, moving weights), as the papers draw it; the test error that of the
+last step, single view.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from residual.files import Facts
 from residual.runs.folder import RunFolder, runs_root
 from residual.studies.arm_table import Arms
 from residual.studies.evidence import Budget, Definition, Evidence, RecipeFacts, made, recipe_identity
-from residual.studies.seeds import study_seeds
+from residual.studies.seeds import check_seeds, finished, seed_jobs
+from residual.studies.side_by_side import train_all
 from residual.training.progress import Listener, Silent
 from residual.training.recipe import Override, Recipe, override
 from residual.training.recipes import find_recipe
@@ -122,7 +124,7 @@ def compare(
     out: Path | None = None,
     listener: Callable[[str, int], Listener] = lambda arm, seed: Silent(),
 ) -> Compared:
-    """Train every arm over the seeds, one run after the other; finished runs are not trained again.
+    """Train every arm over the seeds; runs that are finished, or at work elsewhere, are not trained again.
 
     Args:
         recipe: a recipe, or the name of one.
@@ -133,6 +135,7 @@ def compare(
     Raises:
         UsageError: no arms, or a run there has other settings.  Interrupted: the same call goes on.
     """
+    check_seeds(seeds)
     if not arms:
         raise UsageError("there is nothing to compare", study, "name at least one arm")
     plain = recipe if isinstance(recipe, Recipe) else find_recipe(recipe)
@@ -144,10 +147,13 @@ def compare(
         asked = {**dict(common), **changes}
         changed = public(asked)
         recipes[arm] = RecipeFacts(plain.name, changed, recipe_identity(override(plain, asked.items())))
+    jobs = []
     for arm, changes in arms.items():
         asked = {**dict(common), **changes}
-        found = study_seeds(plain, seeds, set=asked, out=folder / arm, listener=partial(listener, arm))
-        runs[arm] = found.runs
+        jobs += seed_jobs(folder / arm, plain, seeds, [*asked.items()], partial(listener, arm), f"{arm}, ")
+    trained = iter(train_all(jobs))
+    for arm in arms:
+        runs[arm] = finished(folder / arm, plain, seeds, [next(trained) for _ in seeds]).runs
     return Compared(folder, plain.name, tuple(seeds), runs, recipes)
 
 

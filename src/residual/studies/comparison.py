@@ -85,7 +85,7 @@ class Labour:
         return [*self.contest.base(False), *self.contest.space.overrides(self.proxy_genes(number)), *stretched]
 
     def repeat_changes(self, search: int, number: int) -> list[Override]:
-        return [*self.contest.base(False), ("seed", 1000 * (search + 1) + number)]
+        return [*self.contest.base(False), ("seed", _seed(search) + number)]
 
     def fresh_changes(self, search: int, number: int, genes: Facts) -> list[Override]:
         return [*self.contest.base(True), *genes.items(), ("seed", 500_000 + 1000 * search + number)]
@@ -133,7 +133,7 @@ class Labour:
         facts = self.contest.facts
         genes = tuple(gene.text() for gene in self.contest.space.genes)
         size = {"population": facts["population"], "generations": facts["generations"], "seed": search}
-        base = self.contest.base(False)
+        base = [*self.contest.base(False), ("seed", _seed(search))]
         return Wish(override(self.contest.recipe, base), (), sampler=arm, genes=genes, **size)
 
     def _search(self, arm: str, search: int) -> None:
@@ -238,6 +238,11 @@ class Labour:
     def stopped(self, number: int) -> Interrupted:
         remedy = f"residual study compare --study {argument(self.contest.name)}"
         return Interrupted("stopped, nothing is left half done", self.contest.folder, remedy, number)
+
+
+def _seed(search: int) -> int:
+    """The seed with which all arms train in one search; another search has another, or its chance would not be in it."""
+    return 1000 * (search + 1)
 
 
 def winner(snapshot: Snapshot, trainings: int) -> Individual | None:

@@ -1,9 +1,9 @@
 """One recipe over several seeds: mean and spread instead of one lucky run.
 
 Each seed is a run of its own in `<study>/seed-<n>`, resumable as any run; a study that was interrupted goes on
-where it was, and one of other settings is refused by its runs. Shares lie in [0, 1], losses are in nats; the
-spread is the sample standard deviation. Where torchrun starts a study, each of its trainings is one of all processes;
-every machine must see the folder.
+where it was, and one of other settings is refused by its runs. Shares lie in [0, 1], losses are in nats; the spread is
+the sample standard deviation. The same call in several processes shares the runs (`side_by_side`). Where torchrun
+starts a study, each of its trainings is one of all processes; every machine must see the folder.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from residual.files import Facts, readable, replace_file
 from residual.launch import launched, speaks
 from residual.runs.folder import RunFolder, runs_root
 from residual.runs.summary import model_figures
+from residual.studies.side_by_side import Job, train_all
 from residual.training.progress import Listener, Silent
 from residual.training.recipe import Override, Recipe
 from residual.training.recipes import find_recipe
@@ -79,7 +80,7 @@ def study_seeds(
     out: str | os.PathLike[str] | None = None,
     listener: Callable[[int], Listener] = lambda seed: Silent(),
 ) -> SeedStudy:
-    """Train a recipe once for every seed, one after the other; what is finished already is not trained again.
+    """Train a recipe once for every seed; what is finished already, or at work elsewhere, is not trained again.
 
     Args:
         recipe: a recipe, or the name of one.
@@ -92,22 +93,47 @@ def study_seeds(
         UsageError: no seeds, or twice the same, or a run there has other settings.
         Interrupted: the run at work is saved; the same call goes on.
     """
-    if not seeds or len({*seeds}) < len(seeds) or min(seeds) < 0:
-        raise UsageError(f"the seeds {list(seeds)} are no study", "seeds", "give different numbers, 0 or above")
+    check_seeds(seeds)
     changes = list(set.items() if isinstance(set, Mapping) else set)
     if any(path == "seed" for path, _ in changes):
         raise UsageError("the study sets the seed itself", "seed", "leave it out and name the seeds")
     plain = recipe if isinstance(recipe, Recipe) else find_recipe(os.fspath(recipe))
     folder = Path(out).expanduser() if out is not None else runs_root() / f"seeds-{plain.name}"
-    runs = []
-    for seed in seeds:
-        place = folder / f"seed-{seed}"
-        asked = [*changes, ("seed", seed)]
-        if launched() is None and os.path.lexists(place):  # of several processes the training finds out itself
-            runs.append(resume(place, recipe=plain, set=asked, listener=listener(seed)))
-        else:
-            runs.append(train(plain, set=asked, out=place, listener=listener(seed)))
-    study = summarise(folder, plain.name, seeds, runs)
+    return finished(folder, plain, seeds, train_all(seed_jobs(folder, plain, seeds, changes, listener)))
+
+
+def check_seeds(seeds: Sequence[int]) -> None:
+    """Refuse no seeds, the same twice, and negative ones."""
+    if not seeds or len({*seeds}) < len(seeds) or min(seeds) < 0:
+        raise UsageError(f"the seeds {list(seeds)} are no study", "seeds", "give different numbers, 0 or above")
+
+
+def seed_jobs(
+    folder: Path,
+    recipe: Recipe,
+    seeds: Sequence[int],
+    changes: Sequence[Override],
+    listener: Callable[[int], Listener],
+    name: str = "",
+) -> list[Job]:
+    """The runs of a recipe over seeds, to be trained. `name` goes before theirs."""
+
+    def job(seed: int) -> Job:
+        place, asked = folder / f"seed-{seed}", [*changes, ("seed", seed)]
+
+        def work() -> RunFolder:
+            if launched() is None and os.path.lexists(place):  # of several processes the training finds out itself
+                return resume(place, recipe=recipe, set=asked, listener=listener(seed))
+            return train(recipe, set=asked, out=place, listener=listener(seed))
+
+        return Job(place, f"{name}seed {seed}", work)
+
+    return [job(seed) for seed in seeds]
+
+
+def finished(folder: Path, recipe: Recipe, seeds: Sequence[int], runs: Sequence[RunFolder]) -> SeedStudy:
+    """The study of finished runs, also as a file in its folder."""
+    study = summarise(folder, recipe.name, seeds, runs)
     if speaks():
         replace_file(folder / SUMMARY, readable(study.as_dict()))
     return study

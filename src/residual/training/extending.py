@@ -29,13 +29,14 @@ from residual.runs.summary import flat
 from residual.training import opening
 from residual.training.compute import choose
 from residual.training.freezing import at_the_end
+from residual.training.places import refuse_inside
 from residual.training.progress import Listener
 from residual.training.recipe import Override, Recipe, override
 from residual.training.schedules import AnySchedule, Cosine, OneCycle
 from residual.training.settling import settled
 from residual.training.start import start_files
 from residual.training.state import FACTS, STATE
-from residual.training.train import refuse_inside, resume
+from residual.training.train import resume
 
 FREE = ("schedule.", "checkpoint.", "compute.", "data.path", "data.threads", "evaluation.every_epochs")
 """What may be changed in an extension; all else is what the state was made with."""

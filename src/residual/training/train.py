@@ -19,7 +19,7 @@ from residual.data.batches import check_batch_size, steps_of
 from residual.data.concerns import concerns
 from residual.data.datasets import Division, divide
 from residual.data.source import Dataset
-from residual.device import mind_fork
+from residual.device import alike, choose_device, mind_fork
 from residual.environment import check_versions, machine, versions
 from residual.errors import Interrupted, ModelError, StorageError, UsageError, log
 from residual.files import Facts
@@ -33,6 +33,7 @@ from residual.training.compiling import choose_compile
 from residual.training.compute import Compute
 from residual.training.fitting import Wishes, fit
 from residual.training.loop import run_loop
+from residual.training.places import refuse_inside, refuse_unmakeable
 from residual.training.processes import TIMEOUT, joined
 from residual.training.progress import Listener, Silent
 from residual.training.recipe import Override, Recipe, differences, override, to_recipe
@@ -56,7 +57,8 @@ from residual.training.weighing import class_weights, weight_facts
 SAFE = ("compute.", "checkpoint.")
 """What may be changed on resume, with `override_safe`: the same figures up to rounding."""
 MOVED = ("data.path", "data.threads", "data.workers", "source", "departures", "processes.timeout")
-"""What may be changed freely: the data may have moved, and its checksums say whether it is the same; and words."""
+"""What may be changed freely: the data may have moved, and its checksums say whether it is the same; and words. So may
+the device, from one of a kind to another (cuda:0, cuda:1)."""
 
 
 def _now() -> str:
@@ -132,7 +134,7 @@ def _begin(
     ranks.be_patient(chosen_recipe.processes.timeout)
     check_versions_alike(versions(), ranks)
     if place is not None and ranks.rank == 0:
-        _refuse_unmakeable(place)
+        refuse_unmakeable(place)
     signals = Signals()
     with signals:
         if chosen_recipe.data.dataset == "folder":  # found out before the images are read
@@ -250,6 +252,10 @@ def _go_on(
     compute = on_rank(opening.stored_compute(folder, facts), ranks)
     wanted = override(recipe_of(recipe) if recipe is not None else stored, changes)
     unlike = differences(stored.model_dump(mode="json"), wanted.model_dump(mode="json"))
+    asked = unlike.get("compute.device", (None, ""))[1]
+    if asked and alike(compute.device, asked):
+        del unlike["compute.device"]
+        compute = on_rank(replace(compute, device=choose_device(asked)), ranks)
     if unlike:
         listed = "; ".join(f"{path}: {old!r} in the run, {new!r} asked" for path, (old, new) in unlike.items())
         unsafe = [path for path in unlike if not path.startswith((*SAFE, *MOVED))]
@@ -296,33 +302,6 @@ def _steps(recipe: Recipe, images: int) -> int:
     """The run's length in steps; refuses a batch larger than the training images."""
     check_batch_size(images, recipe.batch_size)
     return recipe.steps if recipe.steps is not None else steps_of(recipe.epochs or 1, images, recipe.batch_size)
-
-
-def _refuse_unmakeable(path: Path) -> None:
-    """Find out before the data is read that no run folder can be made there."""
-    try:
-        path.lstat()
-        return  # RunFolder.create judges what stands there
-    except OSError:
-        longest = path / "checkpoints" / "step-00000000-unfinished" / "preprocessing.safetensors"
-    try:
-        longest.lstat()
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        reason = (error.strerror or type(error).__name__).lower()
-        where = str(path) if len(str(path)) < 400 else f"{str(path)[:100]}... of {len(str(path))} characters"
-        raise UsageError(f"no run folder can be made there: {reason}", where, "name another --out") from None
-
-
-def refuse_inside(place: Path, data: str | None) -> None:
-    """No run may be written among the images."""
-    try:
-        folder = Path(data).expanduser() if data is not None else None
-        if folder is not None and folder.is_dir() and place.resolve().is_relative_to(folder.resolve()):
-            raise UsageError("the run folder would lie inside the data", place, "name another --out")
-    except (OSError, RuntimeError, ValueError):
-        return  # such data cannot be opened either, and the one who opens it says why
 
 
 def _create(
