@@ -79,7 +79,7 @@ def test_who_comes_second_in_beginning_a_run_takes_the_next_one(tmp_path):
         train("digits", set=TINY, out=place)
         return train("digits", set=TINY, out=place)
 
-    tried = []
+    tried: list[int] = []
 
     def second():
         tried.append(len(tried))

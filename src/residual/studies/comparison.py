@@ -241,7 +241,7 @@ class Labour:
 
 
 def _seed(search: int) -> int:
-    """The seed with which all arms train in one search; another search has another, or its chance would not be in it."""
+    """The seed with which all arms train in one search: each has its own, so that its chance counts as well."""
     return 1000 * (search + 1)
 
 
