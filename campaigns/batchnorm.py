@@ -1,6 +1,6 @@
 """Plain-20 with and without batch normalisation, two initialisations, 1,000 iterations, two seeds.
 
-About 20 minutes on two idle threads of an AMD EPYC, 36 on one.
+About 10 minutes on two idle threads of an AMD EPYC, 18 on one.
 """
 
 from __future__ import annotations

@@ -190,7 +190,7 @@ def _rename_new(temporary: Path, folder: Path) -> None:
         os.rename(temporary, folder)
     except OSError:
         if folder.is_dir() and any(folder.iterdir()):
-            raise InUse("another process has begun there", folder, "choose another --out") from None
+            raise InUse("something stands there already", folder, "choose another --out") from None
         raise
 
 

@@ -93,7 +93,7 @@ def test_who_comes_second_in_beginning_a_run_takes_the_next_one(tmp_path):
 def test_two_that_make_one_folder_at_the_same_moment(tmp_path):
     place = tmp_path / "run"
     new_folder(place, {"a": b"first"})
-    with pytest.raises(InUse, match="another process has begun there"):
+    with pytest.raises(InUse, match="something stands there already"):
         new_folder(place, {"a": b"second"})
     assert (place / "a").read_bytes() == b"first"
     assert [path.name for path in tmp_path.iterdir()] == ["run"]

@@ -170,7 +170,9 @@ def test_a_shorter_run_drops_its_rate_at_the_same_shares():
 
 
 def test_a_spread_and_roughness_by_hand():
-    assert spread([1.0, 3.0]) == {"mean": 2.0, "std": 2**0.5, "least": 1.0, "most": 3.0, "values": [1.0, 3.0]}
+    found = spread([1.0, 2.0, 6.0])
+    assert found.pop("std") == pytest.approx(7**0.5)
+    assert found == {"mean": 3.0, "median": 2.0, "least": 1.0, "most": 6.0, "values": [1.0, 2.0, 6.0]}
     assert spread([1.0])["std"] is None
     assert roughness([3.0, 2.0, 2.5, 1.0]) == pytest.approx(0.5 / 3)
     assert roughness([3.0, 2.0, 1.0]) == 0

@@ -1,7 +1,7 @@
 """The arms of each study that trains: what is changed in a recipe, by path. One literal table a study.
 
 Sources: [1] He et al. 2015 (Deep Residual Learning), section 4.2; [2] He et al. 2016 (Identity Mappings), tables 1 and
-2, section 5; [3] He et al. 2015 (Delving Deep into Rectifiers), section 2.2, figures 2 and 3.
+2, appendix; [3] He et al. 2015 (Delving Deep into Rectifiers), section 2.2, figures 2 and 3.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Changes = Mapping[str, Any]
 Arms = Mapping[str, Changes]
 
 WARMUP: Final[Changes] = {"schedule.warmup": {"steps": 400, "rate": 0.01, "shape": "constant"}}
-"""[2], section 5: every run begins with .01 for 400 steps."""
+"""[2], appendix (implementation details): every run begins with .01 for 400 steps."""
 _VERY_DEEP: Final = 100
 
 UNITS: Final[Arms] = {
@@ -58,17 +58,19 @@ SEED001: Final[Arms] = {
 """What of the 74.68 % of seed 001 is the optimiser, the length, the stem."""
 DROPOUT: Final[Arms] = {"none": {}, "dropout": {"network.dropout": 0.5}}
 _STACKS: Final[Mapping[int, tuple[int, int, int]]] = {22: (3, 3, 4), 30: (4, 5, 5)}
+_HALF_30: Final[Changes] = {
+    "network.name": "plain-20",
+    "network.depths": list(_STACKS[30]),
+    "network.norm": "none",
+    "network.initialisation": "lecun",
+}
 INITIALISATION: Final[Arms] = {
-    f"{name}-{layers}": {
-        "network.name": "plain-20",
-        "network.depths": list(depths),
-        "network.norm": "none",
-        "network.initialisation": kind,
-    }
+    f"{name}-{layers}": {**_HALF_30, "network.depths": list(depths), "network.initialisation": kind}
     for layers, depths in _STACKS.items()
     for name, kind in (("he", "he-fan-in"), ("half", "lecun"))
-}
-"""[3], figures 2 and 3: 22 and 30 layers, He's weights and those of half the variance, no normalisation."""
+} | {"bn-half-30": {**_HALF_30, "network.norm": "batch"}}
+"""[3], figures 2 and 3: 22 and 30 layers, He's weights and those of half the variance, without normalisation; and what
+normalisation does for the hardest of these."""
 
 
 def network_of(kind: str, depth: int) -> Changes:

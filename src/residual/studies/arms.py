@@ -61,9 +61,10 @@ class Compared:
 
 
 def spread(values: Sequence[float]) -> Facts:
-    """Mean, sample deviation (None for one seed), least, most and the values."""
+    """Mean, median, sample deviation (None for one seed), least, most and the values."""
     return {
         "mean": statistics.fmean(values),
+        "median": statistics.median(values),
         "std": statistics.stdev(values) if len(values) > 1 else None,
         "least": min(values),
         "most": max(values),
@@ -83,7 +84,11 @@ def _epoch_steps(run: RunFolder) -> float:
 
 
 def arm_figures(runs: Sequence[RunFolder]) -> Facts:
-    """The figures of one arm from its runs."""
+    """The figures of one arm from its runs.
+
+    Of curves: `average_`, the mean over the points of a curve, which is lower the sooner it falls; `_fall`, its first
+    point less its last; roughness, see there.
+    """
     found: Facts = {}
     results = [result for run in runs if (result := run.result()) is not None]
     traced = [curves(run.records()).series for run in runs]
@@ -91,13 +96,21 @@ def arm_figures(runs: Sequence[RunFolder]) -> Facts:
         if all(split in result["final"] for result in results):
             found[f"{split}_error"] = spread([100 * (1 - result["final"][split]["top1"]) for result in results])
     found["training_error"] = spread([one["training error"].values[-1] for one in traced])
+    found["average_training_error"] = spread([statistics.fmean(one["training error"].values) for one in traced])
     found["training_loss"] = spread([one["training loss"].values[-1] for one in traced])
+    found["average_loss"] = spread([statistics.fmean(one["training loss"].values) for one in traced])
+    found["training_loss_fall"] = spread([_fall(one["training loss"].values) for one in traced])
     found["training_roughness"] = spread([roughness(one["training loss"].values) for one in traced])
     found["loss"] = spread([_late(one["training loss"].values) for one in traced])
     for split in _SPLITS:
-        if all(f"{split} loss" in one for one in traced):
-            found["roughness"] = spread([roughness(one[f"{split} loss"].values) for one in traced])
-            break
+        if all(f"{split} error" in one for one in traced):
+            errors = [one[f"{split} error"].values for one in traced]
+            found[f"average_{split}_error"] = spread([statistics.fmean(values) for values in errors])
+            found[f"{split}_error_fall"] = spread([_fall(values) for values in errors])
+            found[f"{split}_loss_fall"] = spread([_fall(one[f"{split} loss"].values) for one in traced])
+            if "roughness" not in found:
+                found["roughness"] = spread([roughness(one[f"{split} loss"].values) for one in traced])
+                found["error_roughness"] = spread([roughness(values) for values in errors])
     counted = runs[0].facts().get("counted", {})
     found |= {name: counted[name] for name in ("parameters", "multiply_adds") if name in counted}
     return found | {"seconds": spread([result["seconds"] for result in results]), "steps": results[0]["steps"]}
@@ -106,6 +119,11 @@ def arm_figures(runs: Sequence[RunFolder]) -> Facts:
 def _late(values: Sequence[float]) -> float:
     """The mean of the last tenth of the records, at least one."""
     return statistics.fmean(values[-max(1, len(values) // 10) :])
+
+
+def _fall(values: Sequence[float]) -> float:
+    """The first point of a curve less its last."""
+    return values[0] - values[-1]
 
 
 def roughness(values: Sequence[float]) -> float:

@@ -24,8 +24,9 @@ from residual.files import Facts
 from residual.models import NetworkSettings, build, resolve
 from residual.studies import arm_table
 from residual.studies.arm_table import Arms
-from residual.studies.arms import FULL, Compared, compare, evidence_of, paper_caveats, shortened
+from residual.studies.arms import FULL, Compared, compare, evidence_of, paper_caveats, shortened, spread
 from residual.studies.evidence import Evidence
+from residual.studies.student import mean_of
 from residual.studies.table import DEFINITIONS
 from residual.training.progress import Listener, Silent
 from residual.training.recipe import Override
@@ -86,10 +87,18 @@ def degradation(wish: Wish, depths: Sequence[int], kinds: Sequence[str] = ("plai
     names = data["class_names"]
     if data["name"] != "folder" or not all(re.fullmatch(r"n\d{8}", name) for name in names):
         return _studied("degradation", compared, wish, measured, settings=settings)
-    caveats = (f"{len(names)} classes and {data['training']:,} images, where the paper has 1,000 and 1.28 million",)
+    caveats = (
+        f"{len(names)} classes and {data['training']:,} images, where the paper has 1,000 and 1.28 million",
+        f"the recipe {compared.recipe}, {steps_of_first(compared):,} steps, where the paper has 600,000 of its own",
+    )
     definition = DEFINITIONS["tiny-imagenet"]
     found = evidence_of(definition, compared, measured, command=wish.command, caveats=caveats, settings=settings)
     return Studied(compared, found)
+
+
+def steps_of_first(compared: Compared) -> int:
+    """The length of the study's runs."""
+    return int(next(iter(compared.runs.values()))[0].facts()["chosen"]["steps"])
 
 
 def constructed(compared: Compared, depths: Sequence[int]) -> Facts:
@@ -115,8 +124,22 @@ def constructed(compared: Compared, depths: Sequence[int]) -> Facts:
 def units(wish: Wish, depth: int, networks: Sequence[str] = ()) -> Studied:
     """The five orders of a unit ([2] table 2), or named networks beside each other."""
     compared = _run("units", arm_table.units(depth, networks), wish)
-    caveats = [] if networks else _depth_caveat(depth, 110)
-    return _studied("units", compared, wish, _measured(compared), settings={"depth": depth}, caveats=caveats)
+    study = "cifar-100" if wish.recipe == DEFINITIONS["cifar-100"].recipe else "units"
+    if networks:
+        return _studied(study, compared, wish, _measured(compared), settings={"networks": list(networks)})
+    measured = _measured(compared)
+    first, *others = compared.runs
+    measured["against_original"] = {arm: gap(measured[first], measured[arm]) for arm in others}
+    caveats = _depth_caveat(depth, 110)
+    return _studied(study, compared, wish, measured, settings={"depth": depth}, caveats=caveats)
+
+
+def gap(one: Facts, other: Facts) -> Facts:
+    """The other arm's test error less the one's, paired by seed: mean, and 95 % interval, which one seed has not."""
+    pairs = zip(one["test_error"]["values"], other["test_error"]["values"], strict=True)
+    found = mean_of([b - a for a, b in pairs])
+    low, high = found.interval or (None, None)
+    return {"mean": found.mean, "low": low, "high": high}
 
 
 def shortcuts(wish: Wish, depth: int) -> Studied:
@@ -142,8 +165,9 @@ def batchnorm(wish: Wish, depth: int) -> Studied:
     arms = arm_table.at_depth(arm_table.BATCHNORM, "plain", depth)
     compared = _run("batchnorm", arms, wish, [("schedule.rate", _GENTLE)])
     measured = _measured(compared)
+    values = {arm: measured[arm]["training_error"]["values"] for arm in arm_table.BATCHNORM}
     sensitivity = {
-        side: abs(measured[f"{side}-he"]["training_error"]["mean"] - measured[f"{side}-half"]["training_error"]["mean"])
+        side: spread([abs(a - b) for a, b in zip(values[f"{side}-he"], values[f"{side}-half"], strict=True)])
         for side in ("with", "without")
     }
     return _studied("batchnorm", compared, wish, measured | {"sensitivity": sensitivity}, settings={"depth": depth})

@@ -71,7 +71,7 @@ RECIPES: dict[str, Recipe] = {
     "cifar100-paper": Recipe(
         name="cifar100-paper",
         source=(
-            "He et al. 2016 (Identity Mappings), section 5: the CIFAR-10 recipe of He et al. 2015, with .01 for the "
+            "He et al. 2016 (Identity Mappings), appendix: the CIFAR-10 recipe of He et al. 2015, with .01 for the "
             "first 400 iterations."
         ),
         departures=(

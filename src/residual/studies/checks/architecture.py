@@ -26,7 +26,10 @@ COUNTED: Final = (
     "resnet-32", "resnet-44", "plain-56", "resnet-56", "resnet-110", "resnet-1202",
 )  # fmt: skip
 """Named as in the catalogue; `-B` is option B where the catalogue's first choice is A."""
-WALKED: Final = ("resnet-20", "plain-34", "resnet-34", "resnet-34-B", "resnet-50", "vgg-19", "fastbook-resnet50")
+WALKED: Final = (
+    "resnet-20", "plain-34", "resnet-34", "resnet-34-B", "resnet-50",
+    "resnet-50-keras", "vgg-19", "fastbook-resnet50",
+)  # fmt: skip
 _SIZES: Final = (3, 9, 18, 111)  # units a stage
 _ALEXNET: Final = ("convolution",) * 5 + ("fully connected",) * 3
 _GOOGLENET: Final = ("convolution",) * 3 + ("inception",) * 9 + ("fully connected",)
@@ -126,7 +129,32 @@ def walk(spec: NetworkSpec) -> Facts:
         "doublings_at_halvings": sum(spec.widths[place] == 2 * spec.widths[place - 1] for place in shrinks),
         "channel_halvings": sum(b < a for a, b in pairwise(widths)),
         **{f"map_{number}": size for number, size in enumerate(maps, 1)},
+        **_strided_unit(units),
     }
+
+
+def _strided_unit(units: list[Unit]) -> Facts:
+    """The first bottleneck that halves its maps: where it strides, its epsilon, and whether a ReLU ends it."""
+    for unit in units:
+        parts = dict(unit.named_children())
+        convs = [part for part in parts.values() if isinstance(part, nn.Conv2d)]
+        if len(convs) == 3 and any(conv.stride == (2, 2) for conv in convs):
+            norm = next(part for part in parts.values() if isinstance(part, nn.BatchNorm2d))
+            real = unit.to_empty(device="cpu")
+            for tensor in (*real.parameters(), *real.buffers()):
+                tensor.data.copy_(torch.ones_like(tensor) if tensor.is_floating_point() else tensor * 0)
+            for name, tensor in real.named_parameters():
+                if name.endswith("bias"):
+                    tensor.data.fill_(-1e3)  # all that is added is negative: a ReLU at the end alone makes it 0
+            with torch.no_grad():
+                least = float(real(torch.zeros(1, convs[0].in_channels, 4, 4)).min())
+            return {
+                "stride_of_first_1x1": convs[0].stride[0],
+                "stride_of_3x3": convs[1].stride[0],
+                "epsilon": norm.eps,
+                "relu_after_addition": least == 0.0,
+            }
+    return {}
 
 
 def _maps(network: ResidualNetwork, side: int) -> list[int]:

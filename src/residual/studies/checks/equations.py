@@ -113,6 +113,7 @@ def shortcuts() -> Facts:
         refused = True
     return {
         "option_a_identity": _gap(padded[:, :8], x[:, :, ::2, ::2]),
+        "option_a_kept": padded[0, 0].numel() / x[0, 0].numel(),
         "option_a_zeros": float(padded[:, 8:].abs().max()),
         "option_a_weights": 0 if kinds["A"] is None else sum(p.numel() for p in kinds["A"].parameters()),
         "option_b_linear": _gap(projection(x), torch.einsum("oc,nchw->nohw", weight[:, :, 0, 0], x[:, :, ::2, ::2])),

@@ -62,12 +62,14 @@ def initial_weights() -> Facts:
 
 
 def gradients() -> Facts:
-    """Gradients at the first convolution over those at the last, 56 layers at initialisation, with and without BN."""
+    """Gradients at the first convolution over those at the last, 56 layers at the start: with and without BN, with He's
+    weights and with those of half their variance."""
     images = torch.randn(16, 3, 16, 16, generator=stream(0, "gradients", "images"))
     labels = torch.randint(10, (16,), generator=stream(0, "gradients", "labels"))
     found: Facts = {}
     for name, parts in (
         ("plain", {"name": "plain-56"}),
+        ("plain_half", {"name": "plain-56", "initialisation": "lecun"}),
         ("plain_without_bn_he", {"name": "plain-56", "norm": "none"}),
         ("plain_without_bn_half", {"name": "plain-56", "norm": "none", "initialisation": "lecun"}),
         ("residual", {"name": "resnet-56"}),

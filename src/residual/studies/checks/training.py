@@ -32,11 +32,11 @@ from residual.tuning.algorithms import Ga001, begin
 from residual.tuning.genetic import Scored, cut_places
 from residual.tuning.space import named_space
 
-PAPER = "cifar10-paper"
+PAPER, IMAGENET = "cifar10-paper", "imagenet-paper"
 
 
 def recipe() -> Facts:
-    """The paper's training as the program has it: order of layers, mean, colours, rate, decay, momentum."""
+    """The paper's training as the program has it: order of layers, mean, colours; both recipes' settings."""
     settings = RECIPES[PAPER]
     source = _images()
     constants = measure(source, everything(source), "per-pixel-mean")
@@ -45,8 +45,6 @@ def recipe() -> Facts:
     draws = draw_noise(5, stream(0, "colour"), 0.1)
     images = constants.normalise(source.images[:5])
     moved = add_noise(images, draws, axes, constants.std) - images
-    plateau = Plateau(rate=0.1)
-    rates = [plateau.rate_at(5, 9, dict.fromkeys([f"plateau-{n}" for n in range(count)], 1)) for count in range(3)]
     return {
         "order_conv_bn_relu": _order() == ["Conv2d", "BatchNorm2d", "ReLU"],
         "largest_mean_pixel": float(centred.abs().max()),
@@ -57,9 +55,36 @@ def recipe() -> Facts:
         "weight_decay": settings.optimiser.weight_decay,
         "rate": settings.schedule.rate_at(0, 64_000, {}),
         "rate_after_32000": settings.schedule.rate_at(32_000, 64_000, {}),
+        "dropout": resolve(settings.network, classes=10).dropout,
+        "imagenet": _imagenet(),
+    }
+
+
+def _imagenet() -> Facts:
+    """The settings of the recipe made after [1] section 3.4."""
+    settings = RECIPES[IMAGENET]
+    schedule, augment, spec = settings.schedule, settings.data.augment, resolve(settings.network, classes=1000)
+    if not isinstance(schedule, Plateau):
+        raise TypeError(f"the schedule of {IMAGENET} is {schedule.kind}")
+    rates = [schedule.rate_at(5, 9, dict.fromkeys([f"plateau-{n}" for n in range(count)], 1)) for count in range(3)]
+    shortest, longest = augment.short_side or (0, 0)
+    return {
+        "batch_size": settings.batch_size,
+        "steps": settings.steps,
+        "sgd": settings.optimiser.kind == "sgd",
+        "nesterov": settings.optimiser.nesterov,
+        "momentum": settings.optimiser.momentum,
+        "weight_decay": settings.optimiser.weight_decay,
+        "rate": rates[0],
         "plateau_ratio_1": rates[1] / rates[0],
         "plateau_ratio_2": rates[2] / rates[1],
-        "dropout": resolve(settings.network, classes=10).dropout,
+        "shortest_side": shortest,
+        "longest_side": longest,
+        "crop": settings.data.image_size,
+        "colour_noise": augment.colour_noise,
+        "he": spec.initialisation.startswith("he"),
+        "from_scratch": settings.start.weights is None,
+        "dropout": spec.dropout,
     }
 
 
