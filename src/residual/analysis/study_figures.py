@@ -1,7 +1,7 @@
 """The figures of studies, drawn from the points that result files hold; the same as a file or within a page.
 
-Errors in percent, losses in nats, steps counted from 0. Thin lines are training error, thick ones test error, as in He
-et al. 2015 (figures 1, 4 and 6); standard deviations of responses as in its figure 7. Nothing is computed here.
+Errors in percent, losses in nats, steps counted from 0. Training error is dashed and test error solid, as in He et al.
+2015, figure 6; or thin and bold, as in its figure 4. Responses are as in its figure 7. Nothing is computed here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,17 @@ if TYPE_CHECKING:
 
 Points = Mapping[str, Any]
 Draw = Callable[["Axes", Points], None]
+Training = Literal["dashed", "thin"]
 _MOST_NAMES = 12
+_TRAINING: Mapping[Training, Mapping[str, Any]] = {
+    "dashed": {"linestyle": DASHES[1], "linewidth": 1.1},
+    "thin": {"linewidth": 0.7},
+}
+_WORDS: Mapping[Training, str] = {
+    "dashed": "dashed: training, solid: test or validation",
+    "thin": "thin: training, bold: test or validation",
+}
+_MARKS = ("", "o", "s", "^")  # one for each turn through the palette, where dashes have a meaning of their own
 
 
 def picture(draw: Draw, series: Points, title: str, kind: Kind) -> bytes:
@@ -43,25 +53,33 @@ def draw_file(draw: Draw, series: Points, title: str, path: Path) -> None:
     replace_file(path, picture(draw, series, title, picture_format(path)))
 
 
-def draw_errors(axes: Axes, series: Points) -> None:
-    """Of every arm training error thin, and test (or validation) error thick with its deviation, against steps."""
-    drawn: list[float] = []
-    for look, (arm, found) in zip(_looks(len(series)), series.items(), strict=True):
-        judged = _judged(found)
-        if training := found.get("training error"):
-            axes.plot(training["step"], training["mean"], linewidth=0.8, alpha=0.7, **look)
-        if judged:
+def draw_errors(
+    axes: Axes, series: Points, *, of: Callable[[str], bool] = lambda arm: True, training: Training = "dashed"
+) -> None:
+    """Of every arm training error, and test (or validation) error with its deviation, against steps.
+
+    Args:
+        of: which arms are drawn. The height is that of all arms, so that figures of several of them can be compared.
+        training: how the training error is told from the other.
+    """
+    chosen = {arm: found for arm, found in series.items() if of(arm)}
+    for number, (arm, found) in enumerate(chosen.items()):
+        turn, place = divmod(number, len(PALETTE))
+        look: dict[str, Any] = {"color": PALETTE[place], "marker": _MARKS[turn % len(_MARKS)], "markersize": 3}
+        if trained := found.get("training error"):
+            axes.plot(trained["step"], trained["mean"], **look, **_TRAINING[training])
+        if judged := _judged(found):
             (line,) = axes.plot(judged["step"], judged["mean"], linewidth=1.9, **look)
             low = [m - s for m, s in zip(judged["mean"], judged["std"], strict=True)]
             high = [m + s for m, s in zip(judged["mean"], judged["std"], strict=True)]
             axes.fill_between(judged["step"], low, high, color=look["color"], alpha=0.18, linewidth=0)
             line.set_label(arm)
-            drawn += judged["mean"]
-    if drawn:
-        axes.set_ylim(0, 1.1 * sorted(drawn)[int(0.9 * (len(drawn) - 1))])
+    heights = sorted(height for found in series.values() for height in (_judged(found) or {"mean": ()})["mean"])
+    if heights:
+        axes.set_ylim(0, 1.1 * heights[int(0.9 * (len(heights) - 1))])
     axes.set(xlabel="step", ylabel="error, %")
-    _note(axes, "thin: training, thick: test or validation")
-    _legend(axes, len(series))
+    _note(axes, _WORDS[training])
+    _legend(axes, len(chosen))
 
 
 def _judged(found: Points) -> Points | None:
@@ -82,7 +100,7 @@ def draw_losses(axes: Axes, series: Points) -> None:
 
 
 def draw_variances(axes: Axes, series: Points) -> None:
-    """Variance of what every convolution gives; dashed, what the formula says from the first on."""
+    """Variance of what every convolution gives; dotted, what the formula says from the first on."""
     for look, (name, found) in zip(_looks(len(series)), series.items(), strict=True):
         layers = range(1, len(found["variance"]) + 1)
         axes.plot(layers, found["variance"], label=name, **look)

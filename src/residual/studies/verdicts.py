@@ -100,7 +100,7 @@ def judge(claim: Claim, evidence: Iterable[Evidence], ways: Mapping[str, Way]) -
         caveats = (claim.caveat,) if claim.caveat else ()
         verdict = _DOCUMENTED[claim.documented or "unmeasured"]
         why = f"a statement about a source: {claim.source}" if verdict != "not measured" else _unmeasured(claim)
-        return Judgement(claim, verdict, {}, caveats, why=why)
+        return Judgement(claim, verdict, {}, caveats, why=why, way=_own_way(claim))
     missing = ""
     for one in strongest(evidence, claim.study):
         try:
@@ -108,14 +108,18 @@ def judge(claim: Claim, evidence: Iterable[Evidence], ways: Mapping[str, Way]) -
         except Absent as error:
             missing = f"{one.source} has no {error.path}"
     why = missing or f"there is no result file of the study {claim.study}"
-    way = Way(claim.command, claim.cost) if claim.command else ways.get(claim.study)
-    return Judgement(claim, "not measured", {}, why=why, way=way)
+    return Judgement(claim, "not measured", {}, why=why, way=_own_way(claim) or ways.get(claim.study))
+
+
+def _own_way(claim: Claim) -> Way | None:
+    """How the registry says that this claim would be measured."""
+    return Way(claim.command, claim.cost) if claim.command else None
 
 
 def _unmeasured(claim: Claim) -> str:
     return {
-        "imagenet": "the images of ImageNet are needed, which this project may not pass on",
-        "literature": "it speaks of a publication, not of a network",
+        "imagenet": "it needs the images of ImageNet, which this project may not pass on",
+        "literature": "it speaks of a publication, and nothing here can measure such a statement",
     }.get(claim.needs, "nothing here measures it")
 
 
