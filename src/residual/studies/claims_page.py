@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from residual.analysis.elements import Column, Html, join, table, tag, terms
 from residual.analysis.page import document
 from residual.studies import wording
+from residual.studies.papers import place
 from residual.studies.pictures import pictures
 from residual.studies.reproduce import Reproduction
 from residual.studies.verdicts import Judgement, tally
@@ -25,7 +26,9 @@ _COLUMNS = (
 def claims_page(made: Reproduction) -> bytes:
     """The HTML file, UTF-8; the same verdicts and files give the same bytes."""
     anchors = [("notes", "What this report is"), *((f"seed-{n}", f"Seed {n}") for n in made.registry.seeds)]
-    anchors += [("contradictions", "Seeds against seeds"), ("figures", "Figures"), ("files", "Result files")]
+    papers = _papers(made)
+    anchors += [("contradictions", "Seeds against seeds"), *([("papers", "Beside the papers")] if papers else [])]
+    anchors += [("figures", "Figures"), ("files", "Result files")]
     links = (tag("li", tag("a", words, href=f"#{name}")) for name, words in anchors)
     lead = f"{len(made.judgements)} claims, each with a verdict, its figures and where they come from"
     head = tag(
@@ -41,7 +44,7 @@ def claims_page(made: Reproduction) -> bytes:
         _notes(made),
         *_seeds(made),
         *_contradictions(made),
-        *_papers(made),
+        *papers,
         *_figures(made),
         *_files(made),
     )
@@ -82,9 +85,10 @@ def _seeds(made: Reproduction) -> list[Html]:
 def _row(one: Judgement) -> Sequence[str]:
     beside = [tag("div", tag("code", text)) for text in wording.figures(one)]
     words = [tag("div", _code(text)) for text in wording.explained(one)]
-    condition = one.claim.confirmed.text if one.claim.confirmed else None
-    verdict = tag("b", one.verdict, title=f"confirmed if {condition}" if condition else None)
-    return (one.claim.id, one.claim.lines, one.claim.text, verdict, join([*beside, *words]), wording.origin(one))
+    rules = [tag("div", f"{words} ", tag("code", condition)) for words, condition in wording.rules(one)]
+    rule = [tag("details", tag("summary", "rule"), *rules)] if rules else []
+    cell = join([*beside, *words, *rule])
+    return (one.claim.id, one.claim.lines, one.claim.text, tag("b", one.verdict), cell, wording.origin(one))
 
 
 def _contradictions(made: Reproduction) -> list[Html]:
@@ -104,15 +108,9 @@ def _code(text: str) -> Html:
 
 def _papers(made: Reproduction) -> list[Html]:
     """The papers' tables with ours beside them."""
-    columns = (
-        Column("arm"),
-        Column("the paper", numeric=True),
-        Column("here", numeric=True),
-        Column("trained here"),
-        Column("from"),
-    )
+    columns = [Column(name, numeric=name not in ("arm", "trained here", "from")) for name in wording.PAPERS]
     parts = [
-        table(f"{one.title}: {one.source}, {one.length:,} iterations", columns, map(wording.cells, rows))
+        table(f"{one.title}: {wording.printed_as(one, rows)}", columns, map(wording.cells, rows))
         for one, rows in made.papers()
     ]
     return [tag("h2", "Beside the papers", id="papers"), *parts] if parts else []
@@ -129,8 +127,8 @@ def _figures(made: Reproduction) -> list[Html]:
 def _files(made: Reproduction) -> list[Html]:
     parts = [tag("h2", "Result files", id="files")]
     for one in made.used():
-        parts += [tag("h3", one.source), terms(wording.facts(one))]
+        parts += [tag("h3", place(one)), terms(wording.facts(one))]
     if len(parts) == 1:
-        parts.append(tag("p", "No verdict here rests on a stored file."))
+        parts.append(tag("p", "No result file is among them."))
     references = (tag("li", f"{mark} {title}") for mark, title in made.registry.references.items())
     return [*parts, tag("h2", "References", id="references"), tag("ul", *references)]

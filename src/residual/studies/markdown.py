@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from residual.studies import wording
+from residual.studies.papers import place
 from residual.studies.reproduce import Reproduction
 from residual.studies.verdicts import Judgement, tally
 
@@ -16,8 +17,8 @@ def markdown(made: Reproduction) -> str:
         f"# {wording.TITLE}",
         "",
         "Written by `residual reproduce --markdown docs/claims.md`. Each claim has a verdict, the figures it rests",
-        "on and where they come from; what counts as confirmed was decided before measuring, and stands in",
-        "`src/residual/studies/claims.toml`.",
+        "on and where they come from; what counts as confirmed was decided before measuring, and stands under",
+        "Rules, as in `src/residual/studies/claims.toml`.",
         "",
         *(f"- {note}" for note in wording.notes(made)),
         "",
@@ -35,14 +36,15 @@ def markdown(made: Reproduction) -> str:
         lines += [f"| {', '.join(one.claims)} | {_cell(one.words)} |" for one in made.contradictions]
         lines.append("")
     for table, rows in made.papers():
-        lines += [f"## Beside the papers: {table.title}", "", f"{table.source}; {table.length:,} iterations.", ""]
-        lines += ["| arm | the paper | here | trained here | from |", "|---|---|---|---|---|"]
+        lines += [f"## Beside the papers: {table.title}", "", f"{wording.printed_as(table, rows)}.", ""]
+        lines += [f"| {' | '.join(wording.PAPERS)} |", "|---|---|---|---|---|"]
         lines += [f"| {' | '.join(map(_cell, wording.cells(row)))} |" for row in rows]
         lines.append("")
     if made.used():
         lines += ["## Result files", ""]
         for one in made.used():
-            lines += [f"### {one.source}", "", *(f"- {name}: {_cell(words)}" for name, words in wording.facts(one)), ""]
+            lines += [f"### {place(one)}", "", *(f"- {name}: {_cell(words)}" for name, words in wording.facts(one)), ""]
+    lines += ["## Rules", "", *_rules(made.judgements), ""]
     lines += ["## References", "", *(f"- {mark} {title}" for mark, title in found.references.items()), ""]
     return "\n".join(lines)
 
@@ -55,6 +57,15 @@ def _table(judgements: Iterable[Judgement]) -> Iterable[str]:
         words = ". ".join(part for part in (f"`{beside}`" if beside else "", " ".join(wording.explained(one))) if part)
         cells = (one.claim.id, one.claim.lines, one.claim.text, one.verdict, words, wording.origin(one))
         yield f"| {' | '.join(_cell(cell) for cell in cells)} |"
+
+
+def _rules(judgements: Iterable[Judgement]) -> Iterable[str]:
+    """The conditions by claim; a statement about a document has none."""
+    yield "| claim | what was decided before measuring |"
+    yield "|---|---|"
+    for one in judgements:
+        if words := "; ".join(f"{words} `{condition}`" for words, condition in wording.rules(one)):
+            yield f"| {one.claim.id} | {_cell(words)} |"
 
 
 def _cell(text: str) -> str:

@@ -7,55 +7,48 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from typing import Final
 
 from residual.analysis.elements import plural
-from residual.models import resolve
+from residual.models import NetworkSpec, resolve
 from residual.studies.evidence import Evidence, strongest
 from residual.training.recipe import override
 from residual.training.recipes import RECIPES
 
-_NAMES: Final[Mapping[str, str]] = {"cifar-10": "CIFAR-10", "cifar-100": "CIFAR-100"}
-_WHOLE: Final = 50_000
-"""The training images of CIFAR."""
+_CIFAR: Final[Mapping[str, str]] = {"cifar-10": "CIFAR-10", "cifar-100": "CIFAR-100"}
+_TRAINING_IMAGES: Final = 50_000
+"""Of CIFAR."""
 
 
 @dataclass(frozen=True)
 class Printed:
-    """One table of a paper: errors by arm of a study, after how many iterations of how many images; an error may be
-    words. `depth` is that of the table's networks where arms do not name it."""
+    """One table of a paper: errors by arm of a study, or words where it has no figure, after how many iterations of how
+    many images. `network` is what the table is of, where arms do not say it, in the words of `network`."""
 
     study: str
     title: str
     source: str
     length: int
     errors: Mapping[str, float | str]
-    depth: int | None = None
+    network: str = ""
     batch: int = 128
 
 
 @dataclass(frozen=True)
 class Row:
-    """An arm: the paper's error, ours as mean, deviation (None for one seed) and seeds, its steps, layers and file."""
+    """An arm: the paper's error, ours as mean, deviation (None for one seed) and seeds, its steps, network and file."""
 
     arm: str
-    paper: float | str | None
+    paper: float | str | None = None
     mean: float | None = None
     std: float | None = None
     seeds: int = 0
     steps: int = 0
-    layers: int | None = None
+    network: str = ""
     evidence: Evidence | None = None
-
-    @property
-    def trained(self) -> str:
-        """What was trained here: `32 layers, CIFAR-10, 4,000 steps, 2 seeds`."""
-        if self.evidence is None:
-            return ""
-        return _words({self.layers} - {None}, self.evidence, self.steps, self.seeds)
 
 
 @cache
@@ -72,15 +65,81 @@ def beside(evidence: Iterable[Evidence]) -> Iterator[tuple[Printed, list[Row]]]:
         tables = [table for table in printed() if table.study == study]
         own: list[dict[str, Row]] = [{} for _ in tables]
         for one in reversed(strongest(found, study)):  # the best comes last, and stays
-            rows = _rows(one)
-            homes = {row.arm: _home(tables, row) for row in rows}
+            homes = [(row, _home(tables, row)) for row in _rows(one)]
             # An arm that no table has stands with the others of its file.
-            others = next((home for home in homes.values() if home is not None), None)
-            for row in rows:
-                home = others if homes[row.arm] is None else homes[row.arm]
-                if home is not None:
-                    own[home][row.arm] = row
+            others = next((home for _, home in homes if home is not None), None)
+            for row, home in homes:
+                place = others if home is None else home
+                if place is not None:
+                    own[place][row.arm] = row
         for table, measured in zip(tables, own, strict=True):
             if measured:
-                papers = [measured.pop(arm, Row(arm, None)) for arm in table.errors]
-                yield table, [_with(row, table.errors.get(row.arm)) for row in [*papers, *measured.values()]]
+                arms = [*table.errors, *(arm for arm in measured if arm not in table.errors)]
+                rows = [replace(measured.get(arm, Row(arm)), paper=table.errors.get(arm)) for arm in arms]
+                yield table, rows
+
+
+def _rows(one: Evidence) -> Iterator[Row]:
+    for arm, figures in one.measured.items():
+        error = figures.get("test_error") if isinstance(figures, Mapping) else None
+        if error:
+            steps = int(figures.get("steps", 0))
+            yield Row(
+                arm,
+                mean=error["mean"],
+                std=error["std"],
+                seeds=len(error["values"]),
+                steps=steps,
+                network=network(one, [arm]),
+                evidence=one,
+            )
+
+
+def _home(tables: Sequence[Printed], row: Row) -> int | None:
+    """The table that an arm belongs to: the one of its very network, else the first that has it."""
+    places = [place for place, table in enumerate(tables) if row.arm in table.errors]
+    return next((place for place in places if tables[place].network == row.network), places[0] if places else None)
+
+
+def network(one: Evidence, arms: Iterable[str]) -> str:
+    """What arms trained, `20 and 56 layers`; nothing where their recipes do not say it."""
+    specs = [spec for arm in arms if (spec := _spec(one, arm)) is not None]
+    layers = sorted({spec.weighted_layers for spec in specs})
+    if not layers:
+        return f"{one.settings['depth']} layers" if "depth" in one.settings else ""
+    *most, last = (f"{count:,}" for count in layers)
+    bottlenecks = " of bottlenecks" if all(spec.unit == "bottleneck" for spec in specs) else ""
+    return f"{', '.join(most)} and {last} layers{bottlenecks}" if most else f"{last} layers{bottlenecks}"
+
+
+def _spec(one: Evidence, arm: str) -> NetworkSpec | None:
+    facts = one.recipes.get(arm)
+    if facts is None or facts.name not in RECIPES:
+        return None
+    return resolve(override(RECIPES[facts.name], facts.changed.items()).network, classes=10)
+
+
+def data_set(one: Evidence) -> str:
+    """What was trained on; fewer images than the paper's are told."""
+    images = one.data.get("training")
+    if one.study == "tiny-imagenet":
+        return f"Tiny ImageNet subset{f' ({images:,} images)' if images else ''}, single view"
+    name = str(one.data.get("name", ""))
+    fewer = f" ({images:,} images)" if images and name in _CIFAR and images < _TRAINING_IMAGES else ""
+    return _CIFAR.get(name, name) + fewer
+
+
+def place(one: Evidence) -> str:
+    """The file of evidence; what this very command trained is read from none."""
+    return f"{one.study}, {one.source}" if one.source == "computed now" else one.source
+
+
+def trained(one: Evidence, networks: str, steps: int, seeds: int) -> str:
+    """What was trained: `32 layers, CIFAR-10, 4,000 steps, 2 seeds`."""
+    parts = (
+        networks,
+        data_set(one),
+        plural(steps, "step", "steps") if steps else "",
+        plural(seeds, "seed", "seeds") if seeds else "",
+    )
+    return ", ".join(part for part in parts if part)

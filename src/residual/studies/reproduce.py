@@ -9,8 +9,9 @@ from pathlib import Path
 
 from residual.files import Facts
 from residual.studies.claims import Contradiction, Registry, registry
-from residual.studies.evidence import Budget, Evidence, gather
+from residual.studies.evidence import Budget, Evidence, gather, strongest
 from residual.studies.papers import Printed, Row, beside
+from residual.studies.pictures import FIGURES
 from residual.studies.table import CHECKS, DEFINITIONS, WAYS, checked
 from residual.studies.verdicts import Judgement, judge, tally
 from residual.version import VERSION
@@ -43,14 +44,23 @@ class Reproduction:
         asked = {one.claim.id for one in self.judgements}
         return tuple(one for one in self.registry.contradictions if asked.issuperset(one.claims))
 
+    def _shown(self) -> list[Evidence]:
+        """The evidence that is no check: of all studies, or where only some claims were asked for, of theirs."""
+        asked = {one.claim.study for one in self.judgements}
+        whole = len(self.judgements) == len(self.registry.claims)
+        return [one for one in self.evidence if one.study not in CHECKS and (whole or one.study in asked)]
+
     def used(self) -> list[Evidence]:
-        """The result files that some verdict rests on, in the order of their studies."""
-        found = {id(one.evidence): one.evidence for one in self.judgements if one.evidence is not None}
-        return [one for one in found.values() if one.source != "computed now"]
+        """The result files that a verdict, a row of the papers' tables or a figure rests on, which each study's
+        strongest gives: studies of which no claim speaks have tables and figures too."""
+        found = [one.evidence for one in self.judgements if one.evidence is not None]
+        found += [row.evidence for _, rows in self.papers() for row in rows if row.evidence is not None]
+        found += [one for study in FIGURES for one in strongest(self._shown(), study)[:1]]
+        return list({id(one): one for one in found if one.study not in CHECKS}.values())
 
     def papers(self) -> list[tuple[Printed, list[Row]]]:
         """The papers' tables of which some arm was measured, ours beside theirs."""
-        return list(beside(self.used()))
+        return list(beside(self._shown()))
 
     def as_dict(self) -> Facts:
         return {

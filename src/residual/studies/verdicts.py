@@ -118,7 +118,7 @@ def _own_way(claim: Claim) -> Way | None:
 
 def _unmeasured(claim: Claim) -> str:
     return {
-        "imagenet": "it needs the images of ImageNet, which this project may not pass on",
+        "imagenet": "it needs the images of ImageNet",
         "literature": "it speaks of a publication, and nothing here can measure such a statement",
     }.get(claim.needs, "nothing here measures it")
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
-from residual.analysis.elements import plural
 from residual.studies.conditions import Value
 from residual.studies.evidence import Evidence
-from residual.studies.papers import Row
+from residual.studies.papers import Printed, Row, place, trained
 from residual.studies.reproduce import Reproduction
 from residual.studies.verdicts import Judgement
 
@@ -41,8 +41,15 @@ def explained(one: Judgement) -> list[str]:
     if one.verdict == "not measured":
         lines.append(_sentence(one.why))
         if one.way is not None:
-            lines.append(f"To measure it: `{one.way.command}` ({one.way.cost}).")
+            cost = f" ({one.way.cost})" if one.way.cost else ""
+            lines.append(f"To measure it: `{one.way.command}`{cost}.")
     return lines
+
+
+def rules(one: Judgement) -> list[tuple[str, str]]:
+    """What was decided before measuring: what confirms the claim, and what shows that the seed is wrong."""
+    found = (("confirmed if", one.claim.confirmed), ("else wrong in the seed if", one.claim.right_if))
+    return [(words, condition.text) for words, condition in found if condition is not None]
 
 
 def _sentence(text: str) -> str:
@@ -55,19 +62,33 @@ def origin(one: Judgement) -> str:
     if one.evidence is None:
         return "a document" if one.claim.documented not in (None, "unmeasured") else "-"
     found = one.evidence
-    if found.source == "computed now":
-        return f"{found.study}, computed now (smoke)"
     seeds = f", seeds {', '.join(map(str, found.seeds))}" if found.seeds else ""
-    return f"{found.source} ({found.budget}{seeds})"
+    return f"{place(found)} ({found.budget}{seeds})"
+
+
+PAPERS: Final = ("arm", "the paper", "here, mean ± deviation", "trained here", "from")
+"""The columns beside the papers."""
 
 
 def cells(row: Row) -> tuple[str, str, str, str, str]:
-    """An arm, the paper's error, ours, how long ours was trained over how many seeds, and its file."""
-    paper = "" if row.paper is None else f"{row.paper:.2f} %"
-    if row.mean is None:
+    """An arm, the paper's error, ours, what was trained here how long over how many seeds, and its file."""
+    paper = row.paper or ""
+    if isinstance(paper, float):
+        paper = f"{paper:.2f} %"
+    if row.mean is None or row.evidence is None:
         return row.arm, paper, "not measured", "", ""
     ours = f"{row.mean:.2f}" + (f" ± {row.std:.2f}" if row.std is not None else "") + " %"
-    return row.arm, paper, ours, f"{row.steps:,} iterations, {plural(row.seeds, 'seed', 'seeds')}", row.source
+    return row.arm, paper, ours, trained(row.evidence, row.network, row.steps, row.seeds), place(row.evidence)
+
+
+def printed_as(table: Printed, rows: Sequence[Row]) -> str:
+    """Where a paper's table stands and what it is of, and where the networks here are others."""
+    images = f" of {table.batch} images" if table.batch != 128 else ""
+    there = f"{table.source}; {table.length:,} iterations{images}"
+    others = dict.fromkeys(row.network for row in rows if row.network and row.network != table.network)
+    if table.network and others:
+        there += f". Trained here: {'; '.join(others)}, where the paper has {table.network}"
+    return there
 
 
 def notes(made: Reproduction) -> list[str]:
