@@ -3,9 +3,11 @@
 import json
 import logging
 import os
+import sys
 
 import pytest
 
+from residual import files
 from residual.errors import StorageError, UsageError
 from residual.files import (
     Appender,
@@ -17,6 +19,7 @@ from residual.files import (
     read_toml,
     remove_folder,
     remove_temporaries,
+    replace_file,
     toml,
 )
 from residual.sealed import FORMAT, MANIFEST, read_folder, read_manifest, write_folder
@@ -318,3 +321,36 @@ def test_what_is_no_recipe_file_is_refused(tmp_path):
         read_toml(tmp_path)
     with pytest.raises(UsageError, match="cannot read: "):
         read_toml(tmp_path / ("x" * 5000))
+
+
+def test_on_windows_a_file_that_is_held_for_a_moment_gets_its_name(tmp_path, monkeypatch):
+    tried = []
+
+    def held(old, new):
+        tried.append(new)
+        if len(tried) < 3:
+            raise PermissionError(13, "in use by an indexer")
+        rename(old, new)
+
+    rename = os.rename
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(os, "replace", held)
+    monkeypatch.setattr(files, "sync_folder", lambda folder: None)
+    replace_file(tmp_path / "a", b"1")
+    assert ((tmp_path / "a").read_bytes(), len(tried)) == (b"1", 3)
+
+
+def test_on_windows_a_folder_takes_the_place_of_an_empty_one(tmp_path, monkeypatch):
+    rename = os.rename
+
+    def strict(old, new):
+        if os.path.exists(new):
+            raise FileExistsError(17, "exists")
+        rename(old, new)
+
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(os, "rename", strict)
+    monkeypatch.setattr(files, "sync_folder", lambda folder: None)
+    (tmp_path / "run").mkdir()
+    files.new_folder(tmp_path / "run", {"a": b"1"})
+    assert (tmp_path / "run" / "a").read_bytes() == b"1"

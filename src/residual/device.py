@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 
 import torch
 
@@ -40,12 +41,20 @@ def choose_device(wanted: str) -> str:
         EnvironmentFault: this machine has no such device; lists those it has.
     """
     present = devices()
+    keep_float32()
     if wanted == "auto":
         return present[1] if len(present) > 1 else "cpu"
     name = "cuda:0" if wanted == "cuda" else wanted
     if name not in present:
         raise EnvironmentFault(f"no device {wanted[:40]} here", "--device", f"this machine has {', '.join(present)}")
     return name
+
+
+def keep_float32() -> None:
+    """Have float32 be float32 on a GPU: torch lets cuDNN round the factors of convolutions to ten bits (TF32)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a newer name for it, which leaves the one for recurrent layers as it was
+        torch.backends.cudnn.allow_tf32 = False
 
 
 def alike(device: str, wanted: str) -> bool:

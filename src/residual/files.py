@@ -15,6 +15,7 @@ import platform
 import shutil
 import stat
 import sys
+import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -114,7 +115,7 @@ def replace_file(path: Path, data: bytes) -> None:
             temporary.unlink()
         try:
             write_new(temporary, data)
-            os.replace(temporary, path)
+            _persistent(os.replace, temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):
                 temporary.unlink()
@@ -144,7 +145,7 @@ def growing_file(path: Path) -> Iterator[Callable[[bytes], None]]:
         finally:
             os.close(descriptor)
         with storage(path):
-            os.replace(temporary, path)
+            _persistent(os.replace, temporary, path)
             sync_folder(path.parent)
     finally:
         with contextlib.suppress(OSError):
@@ -185,9 +186,23 @@ def new_folder(folder: Path, contents: Mapping[str, bytes | Mapping[str, bytes]]
         sync_folder(folder.parent)
 
 
+def _persistent(rename: Callable[[Path, Path], None], old: Path, new: Path) -> None:
+    """Rename; on Windows once more for a while, where a virus scanner or an indexer holds what was just written."""
+    for pause in (*([0.02, 0.1, 0.5, 1.0] if sys.platform == "win32" else []), None):
+        try:
+            return rename(old, new)
+        except PermissionError:
+            if pause is None:
+                raise
+            time.sleep(pause)
+
+
 def _rename_new(temporary: Path, folder: Path) -> None:
     try:
-        os.rename(temporary, folder)
+        if sys.platform == "win32" and folder.is_dir():
+            with contextlib.suppress(OSError):  # elsewhere an empty folder is replaced by the renaming itself
+                folder.rmdir()
+        _persistent(os.rename, temporary, folder)
     except OSError:
         if folder.is_dir() and any(folder.iterdir()):
             raise InUse("something stands there already", folder, "choose another --out") from None
@@ -210,7 +225,7 @@ def remove_folder(folder: Path) -> None:
     with storage(folder):
         shutil.rmtree(grave, ignore_errors=True)
         with contextlib.suppress(FileNotFoundError):
-            os.rename(folder, grave)
+            _persistent(os.rename, folder, grave)
     shutil.rmtree(grave, ignore_errors=True)
 
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from residual.data.augment import AugmentSettings
 from residual.data.batches import Batches, steps_of
 from residual.data.preprocessing import measure
-from residual.data.source import MemorySource, ResidentSource, resident, sent
+from residual.data.sending import sent
+from residual.data.source import MemorySource, ResidentSource, resident
 from residual.errors import DataError, UsageError
 
 SETTINGS = AugmentSettings(pad_crop=2, shift=1, mirror=True)

@@ -22,6 +22,7 @@ from residual.chance import stream
 from residual.data import colour, erasing, trivial, windows
 from residual.data.mixing import Alpha
 from residual.data.resizing import Stages, check_stages
+from residual.data.sending import sent
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Side = Annotated[int, Field(ge=8, le=8192)]
@@ -81,6 +82,11 @@ class Draws:
 
     def rows(self, samples: Tensor) -> Draws:
         return Draws({kind: table.index_select(0, samples) for kind, table in self.tables.items()})
+
+    def on(self, device: torch.device) -> Draws:
+        """The same on a device, but for what the host is asked: which crop is decoded, which operation applied."""
+        here = ("window", "trivial")
+        return Draws({kind: table if kind in here else sent(table, device) for kind, table in self.tables.items()})
 
     @staticmethod
     def joined(parts: Sequence[Draws]) -> Draws:

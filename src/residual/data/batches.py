@@ -23,7 +23,8 @@ from residual.data.mixing import choose as choose_mixes
 from residual.data.mixing import mix
 from residual.data.preprocessing import Preprocessing
 from residual.data.resizing import shrink, side_at
-from residual.data.source import CroppingSource, FileSource, Source, resident, sent
+from residual.data.sending import sent
+from residual.data.source import CroppingSource, FileSource, Source, resident
 from residual.errors import DataError, UsageError
 
 
@@ -126,7 +127,9 @@ class Batches:
         self.total = total
         self.even = EvenOrder(source.labels.index_select(0, indices), seed) if sampling == "balanced" else None
         self.class_weights = None if class_weights is None else class_weights.to(self.device, torch.float32)
-        self.colours = principal_colours(source, indices) if settings.colour_noise else None
+        # What every batch needs lies on the device: a copy in each step would have the host wait for the step before.
+        self.constants = preprocessing.on(self.device)
+        self.colours = principal_colours(source, indices).to(self.device) if settings.colour_noise else None
         # Two epochs, since a batch may span the border between them.
         self.order = lru_cache(maxsize=2)(self._order)
         self.draws = lru_cache(maxsize=2)(self._draws)
@@ -197,13 +200,15 @@ class Batches:
         """The batch of one rank at one step, on the device."""
         draws = self._drawn(step, rank, world)
         samples = self.samples(step, rank, world)
-        pixels = on_pixels(sent(self._read(samples, draws), self.device), draws, self.settings)
-        images = self.preprocessing.normalise(pixels)
+        read = sent(self._read(samples, draws), self.device)
+        draws = draws.on(self.device)
+        pixels = on_pixels(read, draws, self.settings)
+        images = self.constants.normalise(pixels)
         if self.colours is not None:
-            images = add_noise(images, draws.tables["colour_noise"], self.colours, self.preprocessing.std)
+            images = add_noise(images, draws.tables["colour_noise"], self.colours, self.constants.std)
         images = augment(images, draws, self.settings)
         images = shrink(images, side_at(self.settings.sizes, step, self.total))
-        labels = self.source.labels.index_select(0, samples).to(self.device)
+        labels = sent(self.source.labels.index_select(0, samples), self.device)
         if not (self.settings.mixup or self.settings.cutmix):
             return Batch(images, labels, samples, weights=self.class_weights)
         own = slice(rank * len(samples), (rank + 1) * len(samples))

@@ -41,7 +41,8 @@ def erase(images: Tensor, draws: Tensor, share: float) -> Tensor:
     """In a `share` of the images, a rectangle of 2 to 40 % of the area, 0.3 to 3.3 times as high as wide.
 
     A rectangle higher or wider than the image is cut to it, where the paper draws again: each image then
-    needs one row of draws, whatever comes out.
+    needs one row of draws, whatever comes out. The aspect is drawn by its logarithm, as in torchvision, so that high
+    and wide are equally likely; the paper draws it as it is.
     """
     height, width = images.shape[2:]
     area = (AREA[0] + (AREA[1] - AREA[0]) * draws[:, 1]) * height * width

@@ -17,6 +17,7 @@ from pydantic import Field
 from torch import Tensor
 
 from residual.chance import derive
+from residual.data.sending import sent
 from residual.errors import UsageError
 
 Alpha = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
@@ -64,12 +65,12 @@ def mix(images: Tensor, labels: Tensor, mixes: Mixes) -> tuple[Tensor, Tensor, T
     """
     partner = torch.arange(len(images), device=images.device) ^ 1
     others = images.index_select(0, partner)
-    share = mixes.share.to(images.device)
+    share = sent(mixes.share, images.device)
     weight = share.view(-1, 1, 1, 1)
     blended = images * weight + others * (1 - weight)
     height, width = images.shape[2:]
     side = (1 - share).clamp_min(0).sqrt()
-    centre = mixes.centre.to(images.device)
+    centre = sent(mixes.centre, images.device)
     edges = []
     for axis, length in enumerate((height, width)):
         middle, extent = (centre[:, axis] * length).long(), (side * length).long()
@@ -83,7 +84,7 @@ def mix(images: Tensor, labels: Tensor, mixes: Mixes) -> tuple[Tensor, Tensor, T
 
     box = (rows >= wide(top)) & (rows < wide(bottom)) & (columns >= wide(left)) & (columns < wide(right))
     cut = torch.where(box.unsqueeze(1), others, images)
-    boxed = mixes.boxed.to(images.device)
+    boxed = sent(mixes.boxed, images.device)
     left_over = 1 - ((bottom - top) * (right - left)).float() / (height * width)
     mixed = torch.where(boxed.view(-1, 1, 1, 1), cut, blended)
     return mixed, labels.index_select(0, partner), torch.where(boxed, left_over, share)

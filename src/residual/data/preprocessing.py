@@ -66,6 +66,10 @@ class Preprocessing:
         resized = interpolate(mean, size=size, mode="bilinear", antialias=True, align_corners=False)[0]
         return replace(self, image_size=size, mean=resized)
 
+    def on(self, device: torch.device) -> Preprocessing:
+        """The same with its constants on a device."""
+        return replace(self, mean=self.mean.to(device), std=self.std.to(device))
+
     def normalise(self, images: Tensor) -> Tensor:
         """float32 NCHW from uint8 NCHW, on the images' device."""
         mean, std = self.mean.to(images.device), self.std.to(images.device)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from residual.data.geometry import USUAL, Geometry
+from residual.data.sending import sent
 from residual.data.windows import Crops
 
 
@@ -97,7 +98,7 @@ class ResidentSource:
         return len(self.images)
 
     def read(self, indices: Tensor) -> Tensor:
-        return self.images.index_select(0, indices.to(self.images.device, non_blocking=True))
+        return self.images.index_select(0, sent(indices, self.images.device))
 
 
 RESIDENT_SHARE = 4
@@ -112,13 +113,6 @@ def resident(source: Source, device: torch.device) -> Source:
     if source.images.nbytes * RESIDENT_SHARE > free:
         return source
     return ResidentSource(source.images.to(device), source.labels)
-
-
-def sent(images: Tensor, device: torch.device) -> Tensor:
-    """The images on a device; to a GPU they travel from pinned memory, so that the host does not wait for them."""
-    if device.type == "cuda" and images.device.type == "cpu":
-        return images.pin_memory().to(device, non_blocking=True)
-    return images.to(device)
 
 
 @dataclass(frozen=True)

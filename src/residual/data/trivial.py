@@ -16,6 +16,8 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import conv2d, grid_sample
 
+from residual.data.sending import sent
+
 BINS: Final = 31
 
 
@@ -23,7 +25,7 @@ def _grey(images: Tensor) -> Tensor:
     """Float N1HW, or the images where they have no three channels."""
     if images.shape[1] != 3:
         return images
-    weights = torch.tensor([19595.0, 38470.0, 7471.0], device=images.device)  # Pillow's, of 65,536
+    weights = sent(torch.tensor([19595.0, 38470.0, 7471.0]), images.device)  # Pillow's, of 65,536
     return ((images * weights.view(1, 3, 1, 1)).sum(1, keepdim=True) + 32768).div(65536).floor()
 
 
@@ -80,6 +82,8 @@ def _solarize(images: Tensor, strength: Tensor, sign: Tensor) -> Tensor:
 
 
 def _autocontrast(images: Tensor, strength: Tensor, sign: Tensor) -> Tensor:
+    if images.device.type == "mps":  # which has no doubles
+        return _autocontrast(images.cpu(), strength, sign).to(images.device)
     low, high = images.amin((2, 3), keepdim=True), images.amax((2, 3), keepdim=True)
     span = (high - low).clamp_min(1).double()  # Pillow computes with doubles, and the cut to whole numbers sees it
     scale = torch.full_like(span, 255) / span  # a plain `255 / span` multiplies with a rounded reciprocal
@@ -105,9 +109,10 @@ def _sampled(images: Tensor, matrix: Tensor) -> Tensor:
     height, width = images.shape[2:]
     xs = torch.arange(width, device=images.device, dtype=torch.float32) - (width - 1) / 2
     ys = torch.arange(height, device=images.device, dtype=torch.float32) - (height - 1) / 2
-    grid = torch.stack([xs.expand(height, width), ys.view(-1, 1).expand(height, width), torch.ones(height, width)], -1)
-    places = torch.einsum("hwk,nck->nhwc", grid.to(images.device), matrix)
-    halves = torch.tensor([width / 2, height / 2], device=images.device)
+    ones = torch.ones(height, width, device=images.device)
+    grid = torch.stack([xs.expand(height, width), ys.view(-1, 1).expand(height, width), ones], -1)
+    places = torch.einsum("hwk,nck->nhwc", grid, matrix)
+    halves = sent(torch.tensor([width / 2, height / 2]), images.device)
     return grid_sample(images, places / halves, mode="nearest", padding_mode="zeros", align_corners=False)
 
 
@@ -172,11 +177,15 @@ def choose(count: int, chance: Generator) -> Tensor:
 def apply(pixels: Tensor, draws: Tensor) -> Tensor:
     """uint8 NCHW, each image after its operation."""
     found = pixels.clone()
-    for number, operation in enumerate(OPERATIONS.values()):
-        rows = torch.nonzero(draws[:, 0] == number).flatten()
-        if number and len(rows):
-            strength, sign = (draws[rows, column].float().to(pixels.device) for column in (1, 2))
-            rows = rows.to(pixels.device)
-            changed = operation(pixels.index_select(0, rows).float(), strength, sign)
-            found.index_copy_(0, rows, changed.to(torch.uint8))
+    order = torch.argsort(draws[:, 0], stable=True)
+    counts = torch.bincount(draws[:, 0], minlength=len(OPERATIONS)).tolist()  # on the CPU, as the draws are
+    rows, strengths, signs = sent(torch.stack([order, *draws[order, 1:].unbind(1)]), pixels.device).unbind(0)
+    start = 0
+    for number, (operation, count) in enumerate(zip(OPERATIONS.values(), counts, strict=True)):
+        part, start = slice(start, start + count), start + count
+        if number and count:
+            changed = operation(
+                pixels.index_select(0, rows[part]).float(), strengths[part].float(), signs[part].float()
+            )
+            found.index_copy_(0, rows[part], changed.to(torch.uint8))
     return found

@@ -48,9 +48,11 @@ class _Normalise(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         maps, scale, mean, variance, count = ctx.saved_tensors
         gradient = gradients[0]
-        # With mean and variance given, torch's own kernel sums gradient x normalised, and gradient.
+        # With mean and variance given, torch's own kernel sums gradient x normalised, and gradient. That for CUDA wants
+        # the statistics of a training step to be there, if empty: it then takes mean and variance.
+        none = mean.new_empty(0)
         _, of_scale, of_shift = torch.ops.aten.native_batch_norm_backward(
-            gradient, maps, scale, mean, variance, None, None, False, ctx.eps, [False, True, True]
+            gradient, maps, scale, mean, variance, none, none, False, ctx.eps, [False, True, True]
         )
         sums = torch.stack([of_scale, of_shift]).double()
         ctx.ranks.add(sums)

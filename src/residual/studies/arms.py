@@ -20,10 +20,10 @@ from residual.analysis.bands import Band, band
 from residual.analysis.curves import curves
 from residual.errors import UsageError
 from residual.files import Facts
-from residual.runs.folder import RunFolder, runs_root
+from residual.runs.folder import RunFolder
 from residual.studies.arm_table import Arms
 from residual.studies.evidence import Budget, Definition, Evidence, RecipeFacts, made, recipe_identity
-from residual.studies.seeds import check_seeds, finished, seed_jobs
+from residual.studies.seeds import check_seeds, finished, seed_jobs, usual_place
 from residual.studies.side_by_side import train_all
 from residual.training.progress import Listener, Silent
 from residual.training.recipe import Override, Recipe, override
@@ -157,8 +157,8 @@ def compare(
     if not arms:
         raise UsageError("there is nothing to compare", study, "name at least one arm")
     plain = recipe if isinstance(recipe, Recipe) else find_recipe(recipe)
-    folder = out or runs_root() / f"{study}-{plain.name}"
     common = list(set)
+    folder = out or usual_place(study, plain, common)
     runs: dict[str, tuple[RunFolder, ...]] = {}
     recipes: dict[str, RecipeFacts] = {}
     for arm, changes in arms.items():  # found out before the first hour of training

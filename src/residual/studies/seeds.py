@@ -98,8 +98,15 @@ def study_seeds(
     if any(path == "seed" for path, _ in changes):
         raise UsageError("the study sets the seed itself", "seed", "leave it out and name the seeds")
     plain = recipe if isinstance(recipe, Recipe) else find_recipe(os.fspath(recipe))
-    folder = Path(out).expanduser() if out is not None else runs_root() / f"seeds-{plain.name}"
+    folder = Path(out).expanduser() if out is not None else usual_place("seeds", plain, changes)
     return finished(folder, plain, seeds, train_all(seed_jobs(folder, plain, seeds, changes, listener)))
+
+
+def usual_place(study: str, recipe: Recipe, changes: Iterable[Override]) -> Path:
+    """The folder of a study under the runs; recipes for anyone's images are told apart by the name of these."""
+    path = dict(changes).get("data.path") or recipe.data.path
+    tail = f"-{Path(path).resolve().name}" if recipe.data.dataset == "folder" and path else ""
+    return runs_root() / f"{study}-{recipe.name}{tail}"
 
 
 def check_seeds(seeds: Sequence[int]) -> None:

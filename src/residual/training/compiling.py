@@ -30,6 +30,7 @@ BACKEND = "inductor"
 SHORT = 300.0
 """Seconds of a run under which nothing is measured: a warm-up takes half a minute, and a measurement has one too."""
 _STEPS = 3
+GRAPHS = 64
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,9 @@ def compiler() -> str | None:
 def prepare(network: ResidualNetwork, compute: Compute) -> None:
     """Compile the network's steps from here on, where that was chosen."""
     if compute.compile:
+        # Each side of the images and each number of frozen stages is a graph of its own; beyond the limit, which is 8,
+        # the rest of a run would be computed uncompiled without a word.
+        torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, GRAPHS)
         network.compile(backend=BACKEND, dynamic=False)
 
 
@@ -111,9 +115,12 @@ def _choose(recipe: Recipe, spec: NetworkSpec, size: tuple[int, int], compute: C
     if asked:
         return True, "asked for"
     start = time.perf_counter()
-    _, eager = time_steps(recipe, spec, size, compute)
-    if steps * eager < SHORT:
-        return False, f"the run takes about {steps * eager:,.0f} s, too little to pay for a warm-up"
-    warm_up, compiled = time_steps(recipe, spec, size, replace(compute, compile=True))
+    try:
+        _, eager = time_steps(recipe, spec, size, compute)
+        if steps * eager < SHORT:
+            return False, f"the run takes about {steps * eager:,.0f} s, too little to pay for a warm-up"
+        warm_up, compiled = time_steps(recipe, spec, size, replace(compute, compile=True))
+    except (RuntimeError, MemoryError) as error:  # no Triton or no compiler for it; or a batch that a run would halve
+        return False, f"it could not be measured: {' '.join(str(error).split())[:200]}"
     worth, words = pays(Timing(eager, compiled, warm_up), steps, 1 + len(recipe.data.augment.sizes))
     return worth, f"{words} (measured in {time.perf_counter() - start:,.0f} s)"

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from residual.device import choose_device, devices, forked
+from residual.device import choose_device, devices, forked, keep_float32
 from residual.errors import EnvironmentFault
 from residual.training.recipe import ComputeSettings
 
@@ -59,13 +59,30 @@ class Compute:
     def prepare(self) -> None:
         """Give torch the threads and the determinism of the run; call it before the first tensor moves."""
         _refuse_threads_in_fork(self.threads)
-        if self.torch_device.type == "cpu":
+        device = self.torch_device
+        if device.type == "cpu":
             keep_memory()
+        if device.type == "cuda":
+            if self.deterministic:
+                set_workspace()
+            keep_float32()
+            torch.cuda.set_device(device)  # autocast and others ask the current one what it can do
         if torch.get_num_threads() != self.threads:
             torch.set_num_threads(self.threads)
         if self.deterministic:
             torch.use_deterministic_algorithms(True)
             torch.backends.cudnn.benchmark = False
+
+
+def set_workspace() -> None:
+    """Read by CUDA when it starts, so it must stand before the first call that does."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether this very GPU computes with it: torch asks the current one."""
+    with torch.cuda.device(device):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def keep_memory() -> None:
@@ -104,7 +121,7 @@ def _gain(device: torch.device, rounds: int = 12) -> float:
 def choose_precision(device: torch.device) -> tuple[Precision, str]:
     """The precision that is quicker on this device, and why."""
     if device.type == "cuda":
-        if torch.cuda.is_bf16_supported(including_emulation=False):
+        if has_bfloat16(device):
             return "bfloat16", "the GPU supports it"
         return "float16", "the GPU has no bfloat16; the loss is scaled"
     if device.type == "mps":
@@ -128,8 +145,7 @@ def choose(settings: ComputeSettings) -> tuple[Compute, dict[str, str]]:
         EnvironmentFault: the device asked for is not there, or cannot do what is asked of it.
     """
     if settings.deterministic:
-        # Read by CUDA when it starts, so it must stand before the first call that does.
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        set_workspace()
     device = choose_device(settings.device)
     on_gpu = device.startswith("cuda")
     reasons = {"device": "asked for" if settings.device != "auto" else f"this machine has {', '.join(devices())}"}
@@ -150,7 +166,7 @@ def choose(settings: ComputeSettings) -> tuple[Compute, dict[str, str]]:
         precision, reasons["precision"] = choose_precision(torch.device(device))
     else:
         precision, reasons["precision"] = settings.precision, "asked for"
-        if precision == "bfloat16" and on_gpu and not torch.cuda.is_bf16_supported(including_emulation=False):
+        if precision == "bfloat16" and on_gpu and not has_bfloat16(torch.device(device)):
             raise EnvironmentFault("this GPU has no bfloat16", "compute.precision", "set it to float16 or auto")
         if precision == "float16" and device == "mps":
             raise EnvironmentFault("float16 is not used on mps", "compute.precision", "set it to float32 or auto")

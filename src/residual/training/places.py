@@ -1,10 +1,20 @@
-"""Where no run folder can or may be made, found out before any image is read."""
+"""Places that a run names: where no run folder can or may be made, and where its images are."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from residual.errors import UsageError
+from residual.training.recipe import Recipe, override
+
+
+def lasting(recipe: Recipe) -> Recipe:
+    """The recipe with the place of its images written so that it is the same from any folder."""
+    path = recipe.data.path
+    if path is None or not os.path.exists(os.path.expanduser(path)):
+        return recipe  # who opens it says what is wrong
+    return override(recipe, [("data.path", os.path.abspath(os.path.expanduser(path)))])
 
 
 def refuse_unmakeable(path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import threading
 import time
 import uuid
@@ -189,7 +190,10 @@ def _connected(launch: Launch, hosts: bool, timeout: float, where: str) -> Any:
         try:
             # Of several tenants, so that one process can meet a second time.
             wait = timedelta(seconds=timeout)
-            found.append(TCPStore(launch.address, launch.port, None, hosts, wait, False, multi_tenant=True))
+            libuv = sys.platform != "win32"  # torch for Windows is built without it
+            found.append(
+                TCPStore(launch.address, launch.port, None, hosts, wait, False, multi_tenant=True, use_libuv=libuv)
+            )
         except RuntimeError as error:
             found.append(error)
 

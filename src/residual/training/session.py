@@ -162,6 +162,7 @@ class Session:
         step, tally = self.state.step, self.journal.tally
         if self.journal.reported == step or not self.due(step):
             return
+        self.guard.read()  # on a GPU the last steps may not have been judged, and their sums are written now
         seconds = self.seconds
         rate, momentum = self.rate(step - 1)
         clock = {"seconds": round(seconds, 3)}

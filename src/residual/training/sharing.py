@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 
 import torch
@@ -12,7 +11,7 @@ from residual.errors import DataError, EnvironmentFault, UsageError, log
 from residual.files import Facts, canonical, digest
 from residual.models import NetworkSpec, ResidualNetwork, pack_weights
 from residual.ranks import Ranks
-from residual.training.compute import Compute, choose
+from residual.training.compute import Compute, choose, set_workspace
 from residual.training.fitting import Wishes
 from residual.training.recipe import ComputeSettings, Recipe, differences
 
@@ -141,7 +140,7 @@ def on_rank(compute: Compute, ranks: Ranks) -> Compute:
         what = "no GPU here" if kind == "cuda" else f"{kind} does not serve several processes"
         raise EnvironmentFault(what, "--device", "use --device cpu")
     if compute.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        set_workspace()
     if ranks.local == count:  # the first that finds none left says it
         log.warning("this machine has %d GPUs for more processes, which share them", count)
     return replace(compute, device=f"cuda:{ranks.local % count}")

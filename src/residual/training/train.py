@@ -21,7 +21,7 @@ from residual.data.datasets import Division, divide
 from residual.data.source import Dataset
 from residual.device import alike, choose_device, mind_fork
 from residual.environment import check_versions, machine, versions
-from residual.errors import Interrupted, ModelError, StorageError, UsageError, log
+from residual.errors import DataError, Interrupted, ModelError, StorageError, UsageError, log
 from residual.files import Facts
 from residual.launch import launched
 from residual.models import NetworkSpec, count, resolve
@@ -33,7 +33,7 @@ from residual.training.compiling import choose_compile
 from residual.training.compute import Compute
 from residual.training.fitting import Wishes, fit
 from residual.training.loop import run_loop
-from residual.training.places import refuse_inside, refuse_unmakeable
+from residual.training.places import lasting, refuse_inside, refuse_unmakeable
 from residual.training.processes import TIMEOUT, joined
 from residual.training.progress import Listener, Silent
 from residual.training.recipe import Override, Recipe, differences, override, to_recipe
@@ -71,7 +71,7 @@ def _utf8(text: str) -> str:
 
 
 def train(
-    recipe: Recipe | str | None = None,
+    recipe: Recipe | str | os.PathLike[str] | None = None,
     *,
     set: Mapping[str, Any] | Iterable[Override] = (),
     start_from: str | os.PathLike[str] | None = None,
@@ -129,7 +129,7 @@ def _begin(
     ranks: Ranks,
     wishes: Wishes,
 ) -> RunFolder:
-    chosen_recipe, paths = override(base, changes), [path for path, _ in changes]
+    chosen_recipe, paths = lasting(override(base, changes)), [path for path, _ in changes]
     refuse_measuring(wishes, ranks.world)
     ranks.be_patient(chosen_recipe.processes.timeout)
     check_versions_alike(versions(), ranks)
@@ -211,7 +211,7 @@ def _begin(
 def resume(
     run: str | os.PathLike[str] | None = None,
     *,
-    recipe: Recipe | str | None = None,
+    recipe: Recipe | str | os.PathLike[str] | None = None,
     set: Mapping[str, Any] | Iterable[Override] = (),
     override_safe: bool = False,
     listener: Listener | None = None,
@@ -238,7 +238,7 @@ def resume(
 
 def _go_on(
     folder: RunFolder,
-    recipe: Recipe | str | None,
+    recipe: Recipe | str | os.PathLike[str] | None,
     changes: list[Override],
     override_safe: bool,
     listener: Listener,
@@ -260,7 +260,9 @@ def _go_on(
         listed = "; ".join(f"{path}: {old!r} in the run, {new!r} asked" for path, (old, new) in unlike.items())
         unsafe = [path for path in unlike if not path.startswith((*SAFE, *MOVED))]
         if unsafe:
-            raise UsageError(f"the run differs: {listed}", folder.path, "leave these out, or start a new run")
+            longer = all(path in ("epochs", "steps") for path in unsafe) and folder.result() is not None
+            remedy = "it is finished; --extend-to makes a longer one of it" if longer else "start a new run"
+            raise UsageError(f"the run differs: {listed}", folder.path, f"leave these out, or {remedy}")
         if not override_safe and any(path.startswith(SAFE) for path in unlike):
             raise UsageError(f"the run differs: {listed}", folder.path, "leave these out, or add --override")
         stored = wanted
@@ -268,6 +270,8 @@ def _go_on(
             together = choose_together(wanted.compute, ranks)[0]
             compute = replace(together, compile=wanted.compute.compile == "default")
     if ranks.first(lambda: folder.result() is not None):
+        if "data.path" in unlike and wanted.data.path is not None:
+            _refuse_others(folder, settled(wanted, facts, folder.path), facts, ranks)
         return folder
     opening.warn_of_differences(facts, compute, versions(), machine(), ranks.world)
     whole = settled(stored, facts, folder.path)
@@ -276,6 +280,18 @@ def _go_on(
     signals = Signals()
     with signals:
         return _sit(folder, whole, compute, listener, signals, ranks)
+
+
+def _refuse_others(folder: RunFolder, recipe: Recipe, facts: Facts, ranks: Ranks) -> None:
+    """Where other images are named for a finished run, see that they are those it was trained on."""
+    signals = Signals()
+    with signals:
+        try:
+            dataset, division = opening.run_data(recipe, facts, signals, ranks)
+            opening.check_data(folder, facts, dataset, division, ranks)
+        except DataError as error:
+            what = f"this finished run was trained on other images than {recipe.data.path} has"
+            raise UsageError(what, folder.path, f"name another --out ({error.what})") from None
 
 
 def _patience(changes: list[Override]) -> float:

@@ -182,13 +182,17 @@ class Trial:
 
 @contextmanager
 def untouched(device: torch.device) -> Iterator[None]:
-    """Leave torch's generators, those of the device included, as they were."""
-    if device.type == "cpu":
-        with torch.random.fork_rng(devices=[]):
+    """Leave torch's generators, those of the device included, as they were, and what it was told of determinism."""
+    told = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark = torch.backends.cudnn.benchmark
+    on_cpu = device.type == "cpu"
+    more = {} if on_cpu else {"device_type": device.type}
+    try:
+        with torch.random.fork_rng(devices=[] if on_cpu else [device.index or 0], **more):
             yield
-    else:
-        with torch.random.fork_rng(devices=[device.index or 0], device_type=device.type):
-            yield
+    finally:
+        torch.use_deterministic_algorithms(told[0], warn_only=told[1])
+        torch.backends.cudnn.benchmark = benchmark
 
 
 def synchronise(device: torch.device) -> None:

@@ -176,6 +176,11 @@ class Watch:
                 seen.beats, seen.beat_at = beats, now
             if (arrivals, signs, step) != (seen.arrivals, seen.signs, seen.step):
                 seen.arrivals, seen.signs, seen.step, seen.moved_at = arrivals, signs, step, now
+        # A GPU's queue may hold the meeting that a dead rank never came to, while the host waits elsewhere.
+        still = now - self.seen[self._rank].moved_at > self.timeout
+        gone = [rank for rank, seen in enumerate(self.seen) if now - seen.beat_at > self.timeout]
+        if self.cause is None and still and gone:
+            self._claim(*self._gone(gone[0]), 6)
         since = self._waiting_since
         if self.cause is None and since is not None and now - since > self.timeout:
             self._name_the_late(now)

@@ -1,0 +1,46 @@
+"""Augmentation on a device that is not the host's: `meta`, whose tensors have no content and mix with no others."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from residual.data import colour, trivial
+from residual.data.augment import AugmentSettings, Draws, augment
+from residual.data.mixing import Mixes, mix
+from residual.data.preprocessing import Preprocessing
+
+META = torch.device("meta")
+ALL = AugmentSettings(pad_crop=2, shift=1, mirror=True, cutout=4, erase=0.5)
+
+
+@pytest.mark.parametrize("name", trivial.OPERATIONS)
+def test_every_operation_of_trivial_augment_stays_on_the_device(name):
+    images, numbers = torch.zeros(6, 3, 16, 16, device=META), torch.ones(6, device=META)
+    found = trivial.OPERATIONS[name](images, numbers, numbers)
+    assert (found.device.type, found.shape, found.dtype) == ("meta", images.shape, torch.float32)
+
+
+def test_draws_travel_once_and_all_else_happens_on_the_device():
+    images = torch.zeros(6, 3, 16, 16, device=META)
+    tables = {
+        "crop": torch.zeros(6, 2, dtype=torch.int64),
+        "shift": torch.zeros(6, 2, dtype=torch.int64),
+        "mirror": torch.zeros(6, dtype=torch.bool),
+        "cutout": torch.zeros(6, 2),
+        "erase": torch.zeros(6, 5),
+        "colour_noise": torch.zeros(6, 3),
+        "colour_jitter": torch.ones(6, 3),
+        "trivial": torch.zeros(6, 3, dtype=torch.int64),
+        "window": torch.zeros(6, 5),
+    }
+    draws = Draws(tables).on(META)
+    on_host = {name for name, table in draws.tables.items() if table.device.type == "cpu"}
+    assert on_host == {"trivial", "window"}
+    constants = Preprocessing((16, 16), 3, "mean-std", torch.zeros(3, 1, 1), torch.ones(3, 1, 1)).on(META)
+    normal = constants.normalise(torch.zeros(6, 3, 16, 16, dtype=torch.uint8, device=META))
+    noisy = colour.add_noise(normal, draws.tables["colour_noise"], torch.zeros(3, 3, device=META), constants.std)
+    assert augment(noisy, draws, ALL).device.type == "meta"
+    assert colour.jitter(images.to(torch.uint8), draws.tables["colour_jitter"]).device.type == "meta"
+    mixes = Mixes(torch.ones(6), torch.zeros(6, dtype=torch.bool), torch.zeros(6, 2))
+    assert {part.device.type for part in mix(images, torch.zeros(6, dtype=torch.int64, device=META), mixes)} == {"meta"}
