@@ -123,6 +123,13 @@ def test_the_newest(say, many):
     assert [row["run"] for row in rows] == ["r197", "r199"]
 
 
+def test_the_best_three_of_all(say, many):
+    rows = json.loads(say("runs", many / "all", "--sort", "test_top1", "--top", "3", "--json").out)
+    assert [row["run"] for row in rows] == ["r1", "r2", "r4"]
+    rows = json.loads(say("runs", many / "all", "--sort", "test_top1", "--last", "9", "--top", 1, "--json").out)
+    assert [row["run"] for row in rows] == ["r191"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -132,6 +139,8 @@ def test_the_newest(say, many):
         (["--sort", "optimiser.decay"], ["no run has 'optimiser.decay'"]),
         (["--last", "0"], ["0 runs cannot be listed"]),
         (["--last", "1.5"], ["not a whole number"]),
+        (["--top", "3"], ["the first of no order (--top): add --sort"]),
+        (["--sort", "seed", "--top", "0"], ["0 runs cannot be listed (--top)"]),
     ],
     ids=str,
 )

@@ -3,11 +3,13 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from residual.errors import ModelError, ResidualError, StorageError, UsageError
+from residual.errors import InUse, ModelError, ResidualError, StorageError, UsageError
 from residual.files import Damaged
 from residual.runs.folder import RunFolder, create_numbered, find_run, list_runs, runs_root
 from residual.sealed import FORMAT, MANIFEST
@@ -262,6 +264,50 @@ def test_holding_a_run_clears_what_a_killed_one_left(run):
             pass
     with run.hold():
         pass
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from residual.runs.folder import RunFolder
+with RunFolder(Path(sys.argv[1])).hold():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_run_that_another_process_holds_is_at_work(run):
+    assert not run.at_work()
+    arguments = [sys.executable, "-c", HOLDER, str(run.path)]
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        assert [run.at_work() for _ in range(3)] == [True] * 3
+        assert repr(run) == f"<RunFolder {run.path}: training>"
+        with pytest.raises(InUse), run.hold():
+            pass
+        holder.kill()
+    assert (run.path / "lock.holder").exists()
+    assert not run.at_work()  # it was killed, and left its note
+    with run.hold():
+        assert run.at_work()
+
+
+def test_a_lock_that_cannot_be_tried_is_not_held(run):
+    (run.path / "lock.holder").write_text("process 1 on here")
+    assert not run.at_work()
+    os.mkfifo(run.path / "lock")
+    assert not run.at_work()
+    (run.path / "lock").unlink()
+    (run.path / "lock").symlink_to("nowhere")
+    assert not run.at_work()
+
+
+def test_in_python_a_run_shows_its_path_and_state(run, tmp_path):
+    assert repr(run) == f"<RunFolder {run.path}: not finished>"
+    run.save_result({})
+    assert repr(run) == f"<RunFolder {run.path}: finished>"
+    assert repr(RunFolder(tmp_path / "none")) == f"<RunFolder {tmp_path / 'none'}: no run>"
 
 
 def test_later_checkpoints_can_be_discarded(run):

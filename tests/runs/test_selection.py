@@ -50,6 +50,8 @@ def test_conditions(conditions, found):
 def test_order_and_number():
     assert names(sort="test_top1") == ["a-3", "a-1", "a-2", "b-1"]
     assert names(sort="recipe") == ["a-2", "a-3", "a-1", "b-1"]
+    assert names(sort="test_top1", top=2) == ["a-3", "a-1"]
+    assert names(sort="seed", last=3, top=1) == ["a-3"]
     assert names(last=2) == ["b-1", "a-3"]
     assert names("recipe=cifar*", sort="seed", last=2) == ["a-3", "b-1"]
 

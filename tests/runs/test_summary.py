@@ -56,6 +56,30 @@ def test_a_run_that_has_just_begun(make):
     }
 
 
+def test_a_run_that_is_held_is_in_training(make):
+    run = make("a")
+    with run.hold():
+        assert summarise(run)["status"] == "training"
+    assert summarise(run)["status"] == "not finished"
+
+
+@pytest.mark.parametrize(
+    ("data", "shown"),
+    [
+        ({"name": "folder", "origin": "/home/me/cats and dogs"}, "cats and dogs"),
+        ({"name": "folder", "origin": "/home/me/birds.tar.gz/"}, "birds.tar.gz"),
+        ({"name": "folder", "origin": "C:\\photos\\birds"}, "birds"),
+        ({"name": "folder", "origin": "/"}, "folder"),
+        ({"name": "folder"}, "folder"),
+        ({"name": "cifar-10", "origin": "/data/c10"}, "cifar-10"),
+    ],
+    ids=str,
+)
+def test_folders_of_photographs_can_be_told_apart(tmp_path, data, shown):
+    run = RunFolder.create(tmp_path / "a", facts() | {"data": data}, "", {})
+    assert summarise(run)["data"] == shown
+
+
 def test_a_run_under_way_shows_its_last_step_and_figure(make):
     run = make("a")
     record(

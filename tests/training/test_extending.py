@@ -117,6 +117,20 @@ def test_a_cycle_that_has_ended_begins_again_at_half_its_height() -> None:
     assert (third.peak, third.first) == (0.05, 181)
 
 
+@pytest.mark.parametrize("peak", [0.1, 0.2, 0.3, 0.4])
+def test_the_recipe_of_a_second_cycle_has_numbers_for_people(peak: float) -> None:
+    cycle = OneCycle(peak=peak, end_divisor=1e4)
+    for length in (99, 100, 187, 391):
+        end = cycle.rate_at(length - 1, length, {})
+        again, _ = continued(cycle, length, 2 * length, end)
+        assert isinstance(again, OneCycle)
+        assert len(repr(again.start_divisor)) <= 13, again.start_divisor
+        assert again.rate_at(length, 2 * length, {}) == pytest.approx(end, rel=1e-11)
+        cosine, _ = continued(Cosine(rate=peak, warmup=WarmUp(steps=5)), length, 2 * length, end)
+        assert isinstance(cosine, Cosine)
+        assert len(f"{cosine.warmup.rate!r}".partition("e")[0]) <= 14, cosine.warmup.rate
+
+
 def test_a_cosine_that_has_ended_rises_again_to_half() -> None:
     cosine = Cosine(rate=0.1, warmup=WarmUp(steps=5))
     end = cosine.rate_at(99, 100, {})

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from residual.cli.main import run as command
 from residual.errors import UsageError
 from residual.studies.seeds import study_seeds, usual_place
 from residual.training.recipes import find_recipe
@@ -70,3 +71,10 @@ def test_the_place_of_a_study_without_photographs_is_named_after_the_recipe():
     assert usual_place("seeds", find_recipe("digits"), []).name == "seeds-digits"
     assert usual_place("units", find_recipe("cifar10-paper"), [("data.path", "x")]).name == "units-cifar10-paper"
     assert Path(usual_place("seeds", find_recipe("digits"), [])).parent.name == "runs"
+
+
+def test_a_finished_run_says_that_nothing_was_trained(folders, capsys):
+    train("digits", set=SMALL | {"data.image_size": None, "data.limit": 60}, out="runs/a")
+    assert command(["train", "--resume", "runs/a"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[-1].endswith("nothing was trained; longer: residual train --resume runs/a --extend-to EPOCHS")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as json_
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +12,9 @@ from cyclopts import Parameter
 
 from residual.cli.text import Whole
 
+COLUMNS = ("run", "recipe", "network", "data", "seed", "step", "status", "validation top-1", "test top-1", "time")
+GIVEN_UP = ("time", "seed", "network", "data", "recipe", "step", "validation top-1", "test top-1")
+"""What a narrow terminal does without, first what is missed least."""
 Many = Annotated[list[str], Parameter(allow_repeating=True, negative=())]
 
 
@@ -20,9 +23,11 @@ def runs(
     where: Many | None = None,
     sort: str | None = None,
     last: Whole | None = None,
+    top: Whole | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
+    studies: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
-    """List the runs here; or compare the runs named: settings that differ, and final figures.
+    """List the runs here and the studies; or compare the runs named: settings that differ, and final figures.
 
     A FIELD is a column as --json names it (run, recipe, test_top1, ...) or a setting by its path, such as
     optimiser.weight_decay.
@@ -36,33 +41,48 @@ def runs(
     sort
         In the order of this FIELD: numbers from the largest, words by letter. Else the oldest run comes first.
     last
-        Only the newest, this many.
+        Only the newest, this many; --sort orders these.
+    top
+        Only the first in the order of --sort, this many: `--sort test_top1 --top 3` are the three best.
     json
-        One JSON value instead of tables.
+        One JSON value instead of tables: a list of the runs with their columns, with --studies one of the studies.
+    studies
+        The studies alone, which otherwise stand below the runs.
     """
     from residual.errors import UsageError
     from residual.runs.folder import find_run, list_runs, runs_root
     from residual.runs.selection import parse_condition, select
+    from residual.runs.studies import list_studies
     from residual.runs.summary import FIELDS, compare, summarise
 
     conditions = [parse_condition(text) for text in where or []]
-    if last is not None and last < 1:
-        raise UsageError(f"{last} runs cannot be listed", "--last", "give a number above 0")
+    for flag, number in (("--last", last), ("--top", top)):
+        if number is not None and number < 1:
+            raise UsageError(f"{number} runs cannot be listed", flag, "give a number above 0")
+    if top is not None and sort is None:
+        raise UsageError("the first of no order", "--top", "add --sort FIELD, or ask for the newest with --last")
     asked = dict.fromkeys([c.field for c in conditions] + ([sort] if sort else []))
     settings = [field for field in asked if field not in FIELDS]
     folder = Path(os.path.expanduser(names[0])) if len(names) == 1 else None
-    listed = list_runs(folder or runs_root()) if len(names) < 2 else []
-    if not names or listed:
+    root = folder or runs_root()
+    listed = list_runs(root) if len(names) < 2 else []
+    below = list_studies(root) if len(names) < 2 and not (asked or last or json or studies) else []
+    if not names or listed or below or studies:
+        if studies:
+            return _only_studies(list_studies(root), str(root), json)
         if last is not None and not conditions:
             listed = listed[-last:]  # the others need not be read
-        rows = select([summarise(run, settings) for run in listed], conditions, sort, last)
+        rows = select([summarise(run, settings) for run in listed], conditions, sort, last, top)
         if json:
             print(json_.dumps(rows))
         else:
-            _list(rows, str(folder or runs_root()), settings)
+            _list(rows, str(root), settings, bool(below))
+            _say_studies(below)
         return 0
     if asked or last:
-        raise UsageError("--where, --sort and --last choose from a list", "runs", "name no run, or the folder of runs")
+        raise UsageError(
+            "--where, --sort, --last and --top choose from a list", "runs", "name no run, or the folder of runs"
+        )
     chosen = [find_run(name) for name in names]
     rows, unlike = [summarise(run) for run in chosen], compare(chosen)
     if json:
@@ -73,31 +93,86 @@ def runs(
     return 0
 
 
-def _list(rows: list[dict[str, Any]], title: str, settings: Sequence[str] = ()) -> None:
+def _list(rows: list[dict[str, Any]], title: str, settings: Sequence[str] = (), others: bool = False) -> None:
+    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
     from residual.cli.text import printable
-    from residual.cli.words import console, percent
+    from residual.cli.words import console
 
     if not rows:
-        print(printable(f"no runs in {title}: `residual train` makes one"))
+        more = "" if others else ": `residual train` makes one"
+        print(printable(f"no runs in {title}{more}"))
         return
-    table = Table(title=Text(printable(title)))
-    words, numbers = ("run", "recipe", "network", "data", "seed", "step", "status"), ("seed", "step", "time")
-    for column in (*words, "validation top-1", "test top-1", "time", *settings):
-        table.add_column(Text(column), justify="right" if column in numbers or "top-1" in column else "left")
-    for row in rows:
-        if "damaged" in row:
-            table.add_row(Text(printable(row["run"])), *[""] * 5, Text(printable(f"damaged: {row['damaged']}")))
+    screen, names = console(), [*COLUMNS, *settings]
+    cells = [[printable(cell) for cell in _cells(row, settings)] for row in rows]
+    wide = {name: max(map(cell_len, [name, *(row[place] for row in cells)])) for place, name in enumerate(names)}
+    if not screen.is_terminal:
+        screen.width = max(screen.width, room(wide.values()))  # so that lines can be searched
+    shown, left = fitting(wide, screen.width)
+    caption = f"left out for want of room: {', '.join(left)}" if left else None
+    table = Table(title=Text(printable(title)), caption=caption, caption_justify="left")
+    for name in shown:
+        right = name in ("seed", "step", "time") or "top-1" in name
+        table.add_column(Text(name), justify="right" if right else "left", overflow="fold")
+    for row in cells:
+        table.add_row(*(Text(row[names.index(name)]) for name in shown))
+    screen.print(table)
+    for one in rows:
+        if "damaged" in one:
+            print(printable(f"damaged  {one['run']}: {one['damaged']}"))
+
+
+def _cells(row: dict[str, Any], settings: Sequence[str]) -> list[str]:
+    from residual.cli.words import percent
+
+    if "damaged" in row:
+        return [row["run"], *[""] * 5, "damaged", *[""] * (3 + len(settings))]
+    seconds = "" if row["seconds"] is None else f"{row['seconds']:,.0f} s"
+    step = f"{row['step']:,}/{row['steps']:,}"
+    words = [row["run"], row["recipe"], row["network"], row["data"], str(row["seed"]), step, row["status"]]
+    shares = [percent(row["validation_top1"]), percent(row["test_top1"])]
+    return [*words, *shares, seconds, *(str(row.get(setting, "")) for setting in settings)]
+
+
+def room(widths: Iterable[int]) -> int:
+    """The width of a table of columns of these widths."""
+    return sum(width + 3 for width in widths) + 1
+
+
+def fitting(wide: Mapping[str, int], width: int) -> tuple[list[str], list[str]]:
+    """The columns that find room in a table of this width, the least important given up first; and those given up."""
+    left: list[str] = []
+    for name in GIVEN_UP:
+        if room(wide[one] for one in wide if one not in left) > width:
+            left.append(name)
+    for name in reversed(left):  # a narrow one may find room where a wide one went
+        if room(wide[one] for one in wide if one not in left or one == name) <= width:
+            left = [one for one in left if one != name]
+    return [name for name in wide if name not in left], [name for name in wide if name in left]
+
+
+def _only_studies(studies: Sequence[dict[str, Any]], title: str, json: bool) -> int:
+    from residual.cli.text import printable
+
+    if json:
+        print(json_.dumps(list(studies)))
+    elif not studies:
+        print(printable(f"no studies in {title}: `residual study --help` lists what there is"))
+    _say_studies([] if json else studies)
+    return 0
+
+
+def _say_studies(studies: Sequence[dict[str, Any]]) -> None:
+    from residual.cli.text import printable
+
+    for study in studies:
+        if "damaged" in study:
+            print(printable(f"study    {study['study']}: damaged: {study['damaged']}"))
             continue
-        seconds = "" if row["seconds"] is None else f"{row['seconds']:,.0f} s"
-        step = f"{row['step']:,}/{row['steps']:,}"
-        cells = [row["recipe"], row["network"], row["data"], str(row["seed"]), step, row["status"]]
-        shares = [percent(row["validation_top1"]), percent(row["test_top1"])]
-        more = [str(row.get(setting, "")) for setting in settings]
-        table.add_row(*(Text(printable(cell)) for cell in [row["run"], *cells, *shares, seconds, *more]))
-    console().print(table)
+        what = f"{study['kind']}, {study['recipe']}, {study['finished']} of {study['runs']} runs finished"
+        print(printable(f"study    {study['study']}: {what}: {study['command']}"))
 
 
 def _differences(names: list[str], unlike: dict[str, list[Any]]) -> None:

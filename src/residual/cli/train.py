@@ -97,8 +97,10 @@ def train(
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # what torch says of a connection, we say in words
     check_versions()
     from residual.cli.drawing import draw_run
+    from residual.cli.text import printable
     from residual.cli.words import say_choices, say_result
-    from residual.errors import UsageError
+    from residual.errors import UsageError, argument
+    from residual.runs.folder import find_run
     from residual.training.extending import extend
     from residual.training.progress import Listener, Silent, Unbroken, make_listener
     from residual.training.tensorboard import Board
@@ -125,7 +127,7 @@ def train(
     listener = Board(listener) if tensorboard and first else listener
     start = launch.command if launch is not None and launch.world > 1 else "residual"
     command = f"{start} " + " ".join(shlex.quote(a) for a in sys.argv[1:])
-    name = None if resume == "last" else resume
+    name, done = None if resume == "last" else resume, False
     if extend_to is not None:
         if resume is None:
             raise UsageError("no run to extend was named", "--extend-to", "as in --resume RUN --extend-to 60")
@@ -145,6 +147,7 @@ def train(
         if from_ is not None:
             what = "a run that goes on has the weights it began from in its own folder"
             raise UsageError(what, "--from", "leave it out, or start a new run")
+        done = first and find_run(name).result() is not None
         folder = go_on(name, recipe=recipe, set=changes, override_safe=override, listener=listener)
     else:
         if override:
@@ -162,4 +165,7 @@ def train(
     if first:
         draw_run(folder)
         say_result(folder, log)
+    if done and log != "json":
+        more = f"residual train --resume {argument(folder.path)} --extend-to EPOCHS"
+        print(printable(f"note     it was finished already, nothing was trained; longer: {more}"))
     return 0

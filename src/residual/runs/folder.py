@@ -18,6 +18,7 @@ import contextlib
 import json
 import os
 import stat
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -62,6 +63,12 @@ class RunFolder:
         self.curves_path = path / CURVES
         self.model_path = path / MODEL
         self.start_path = path / START
+
+    def __repr__(self) -> str:
+        if not (self.path / RUN).is_file():
+            return f"<RunFolder {self.path}: no run>"
+        state = "finished" if (self.path / RESULT).is_file() else "training" if self.at_work() else "not finished"
+        return f"<RunFolder {self.path}: {state}>"
 
     def predictions_path(self, split: str) -> Path:
         return self.path / f"predictions-{split}"
@@ -126,6 +133,25 @@ class RunFolder:
             remove_temporaries(self.path)
             remove_temporaries(self.path / CHECKPOINTS)
             yield
+
+    def at_work(self) -> bool:
+        """Whether a process holds this run now. Its lock is tried only where a holder left its note, shared and for
+        a moment, so that a holder notices nothing; where it cannot be tried (Windows), no."""
+        if sys.platform == "win32" or not self.path.joinpath(f"{LOCK}.holder").exists():
+            return False
+        import fcntl
+
+        try:
+            descriptor = os.open(self.path / LOCK, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            return isinstance(error, BlockingIOError)
+        finally:
+            os.close(descriptor)  # which lets go of the lock
+        return False
 
     # -- facts ---------------------------------------------------------------------------------------
 

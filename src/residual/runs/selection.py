@@ -71,9 +71,15 @@ def parse_condition(text: str) -> Condition:
 
 
 def select(
-    rows: Sequence[Facts], where: Sequence[Condition], sort: str | None = None, last: int | None = None
+    rows: Sequence[Facts],
+    where: Sequence[Condition],
+    sort: str | None = None,
+    last: int | None = None,
+    top: int | None = None,
 ) -> list[Facts]:
     """The rows that meet every condition, the `last` newest of them, sorted: largest numbers first, words by letter.
+
+    Of the sorted ones, the first `top`.
 
     Args:
         rows: oldest first.
@@ -89,9 +95,9 @@ def select(
             raise UsageError(f"no run has {field[:80]!r}", "--where, --sort", nearest(field, known))
     kept = [row for row in rows if "damaged" in row or all(c.field in row and c.holds(row[c.field]) for c in where)]
     kept = kept[-last:] if last else kept
-    if sort is None:
-        return kept
-    return sorted(kept, key=lambda row: _place(row.get(sort)))
+    if sort is not None:
+        kept = sorted(kept, key=lambda row: _place(row.get(sort)))
+    return kept[:top]
 
 
 def _place(value: object) -> tuple[int, float, str]:

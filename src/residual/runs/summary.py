@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,11 +40,11 @@ def summarise(run: RunFolder, settings: Sequence[str] = ()) -> Facts:
             "run": run.name,
             "recipe": recipe["name"],
             "network": f"{facts['network']['name']} {facts['network']['shortcut']}",
-            "data": facts["data"]["name"],
+            "data": _data_name(facts["data"]),
             "seed": recipe["seed"],
             "step": steps if result is not None else max([step, *run.steps()[:1]]),
             "steps": steps,
-            "status": "finished" if result is not None else "not finished",
+            "status": "finished" if result is not None else "training" if run.at_work() else "not finished",
             "seconds": result["seconds"] if result is not None else None,
             "created": facts["created"],
         }
@@ -67,6 +68,13 @@ def model_figures(result: Facts) -> Facts:
     """By split, the figures of the model of a finished run: of the last step, or of the weights the recipe kept."""
     best = result.get("best")
     return {split: best[split] for split in SPLITS if split in best} if best else dict(result["final"])
+
+
+def _data_name(data: Facts) -> Any:
+    """The name of a data set; of photographs that of their folder, since all of them are called `folder`."""
+    if data["name"] != "folder":
+        return data["name"]
+    return re.split(r"[/\\]", str(data.get("origin", "")).rstrip("/\\"))[-1] or "folder"
 
 
 def _splits(facts: Facts, finished: bool) -> list[str]:

@@ -83,7 +83,7 @@ def continued(schedule: AnySchedule, first: int, total: int, rate: float) -> tup
     if isinstance(schedule, OneCycle):
         peak = LOWER * schedule.peak
         divisors = {
-            "start_divisor": min(1e6, max(1.0, peak / rate)),
+            "start_divisor": min(1e6, max(1.0, _short(peak / rate))),
             "end_divisor": max(1.0, LOWER * schedule.end_divisor),
         }
         again = schedule.model_copy(update={"first": first, "peak": peak, **divisors})
@@ -91,11 +91,16 @@ def continued(schedule: AnySchedule, first: int, total: int, rate: float) -> tup
     if isinstance(schedule, Cosine):
         lower = LOWER * schedule.rate
         rise = schedule.warmup.model_copy(
-            update={"steps": max(1, round(_RISE * (total - first))), "rate": rate, "shape": "linear"}
+            update={"steps": max(1, round(_RISE * (total - first))), "rate": _short(rate), "shape": "linear"}
         )
         lowered = schedule.model_copy(update={"first": first, "rate": lower, "warmup": rise})
         return lowered, f"a second cosine from {rate:.3g} up to {lower:.3g}, half the rate before, and down again"
     return schedule, f"the schedule {schedule.kind} goes on as it is, from {rate:.3g}"
+
+
+def _short(value: float) -> float:
+    """The number without the digits that only rounding left: 5000 for 5000.000000003673. Recipes are read by people."""
+    return float(f"{value:.12g}")
 
 
 def extend(

@@ -21,7 +21,7 @@ from residual.data.datasets import Division, divide
 from residual.data.source import Dataset
 from residual.device import alike, choose_device, mind_fork
 from residual.environment import check_versions, machine, versions
-from residual.errors import DataError, Interrupted, ModelError, StorageError, UsageError, log
+from residual.errors import DataError, Interrupted, ModelError, StorageError, UsageError, argument, log
 from residual.files import Facts
 from residual.launch import launched
 from residual.models import NetworkSpec, count, resolve
@@ -260,9 +260,11 @@ def _go_on(
         listed = "; ".join(f"{path}: {old!r} in the run, {new!r} asked" for path, (old, new) in unlike.items())
         unsafe = [path for path in unlike if not path.startswith((*SAFE, *MOVED))]
         if unsafe:
-            longer = all(path in ("epochs", "steps") for path in unsafe) and folder.result() is not None
-            remedy = "it is finished; --extend-to makes a longer one of it" if longer else "start a new run"
-            raise UsageError(f"the run differs: {listed}", folder.path, f"leave these out, or {remedy}")
+            remedy = "leave these out, or start a new run"
+            if {*unsafe} <= {"epochs", "steps"} and ranks.first(lambda: folder.result() is not None):
+                length = f"{wanted.steps}steps" if wanted.steps else f"{wanted.epochs:g}"
+                remedy = f"it is finished; longer: residual train --resume {argument(folder.path)} --extend-to {length}"
+            raise UsageError(f"the run differs: {listed}", folder.path, remedy)
         if not override_safe and any(path.startswith(SAFE) for path in unlike):
             raise UsageError(f"the run differs: {listed}", folder.path, "leave these out, or add --override")
         stored = wanted
