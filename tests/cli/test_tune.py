@@ -50,6 +50,12 @@ def test_wrong_studies_are_refused_in_one_line(refused: Callable[..., str]) -> N
     refused(2, ["tune", "--sampler", "gaa"], "did you mean ga")
     refused(2, ["tune", "--gene", "schedule.peak=log:3:1"], "smaller")
     refused(2, ["tune", "--rule", "keep=7"], "keep is 7")
+    refused(2, ["tune", "--sampler", "ga-001", "--rule", "cut=true"], "cut is True", "must be a number")
+    refused(2, ["tune", "--sampler", "ga-001", "--rule", "cut=7"], "cut is 7", "name 1 to 2, middle or any")
+    refused(2, ["tune", "--study", ""], "the name of the study is empty")
+    refused(2, ["study", "compare", "--study", ""], "the name of the study is empty")
+    refused(2, ["tune", "digits", "--set", "compute.thread=1"], "did you mean threads")
+    refused(2, ["study", "compare", "digits", "--set", "compute.thread=1"], "did you mean threads")
     refused(2, ["tune", "--space", "seed002"], "did you mean seed001")
     refused(2, ["tune", "digts"], "did you mean digits")
     refused(2, ["tune", "--grace", "0.1"], "--grace")
@@ -89,6 +95,7 @@ def test_a_launcher_trains_what_a_worker_trains_itself(say: Callable[..., Said],
     for place, launch in (("launched", ("--launch", sys.executable)), ("alone", ())):
         said = say(*("tune", *own, "same", *launch, "--storage", f"sqlite:///{place}.sqlite3"))
         assert said.code == 0, said.err
+        assert f"residual study show same --storage sqlite:///{place}.sqlite3" in said.out
         runs = sorted((here / "runs/same").glob("trial-*/result.json"))
         found.append([json.loads(run.read_bytes())["final"] for run in runs])
         (here / "runs/same").rename(here / place)

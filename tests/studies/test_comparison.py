@@ -9,19 +9,29 @@ import shutil
 import signal
 import statistics
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from optuna.trial import TrialState
 
 from residual.analysis import comparison_figures as figures
 from residual.analysis.comparison_page import comparison_page
-from residual.errors import DataError, EnvironmentFault, Interrupted, NonFiniteError, UsageError
+from residual.errors import (
+    DataError,
+    EnvironmentFault,
+    Interrupted,
+    NonFiniteError,
+    OutOfMemory,
+    StorageError,
+    UsageError,
+)
 from residual.files import Facts
 from residual.runs.folder import RunFolder
+from residual.studies import comparison
 from residual.studies.comparison import Labour, Trained, compare, winner
-from residual.studies.contest import Asked, open_contest
+from residual.studies.contest import STRETCHED, Asked, open_contest
 from residual.studies.evidence import read, write
 from residual.studies.findings import differences, findings, judged, pairs_of, trace, verdict
 from residual.studies.student import mean_of
@@ -29,7 +39,10 @@ from residual.studies.table import DEFINITIONS
 from residual.studies.tuning_evidence import tuning_evidence
 from residual.training import launching
 from residual.training.progress import Silent
-from residual.tuning.rows import Snapshot
+from residual.training.recipe import override
+from residual.training.recipes import RECIPES
+from residual.tuning.rows import Individual, Snapshot
+from residual.tuning.study import Wish, join, unlike
 from tests.analysis.reading import Page
 
 TINY = (
@@ -169,16 +182,15 @@ def test_an_interrupted_comparison_ends_as_if_it_had_not_been(here: Path, monkey
 
 
 def test_where_every_training_fails_it_is_said_and_nothing_else(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: Any, **__: Any) -> None:
-        raise NonFiniteError("the loss is not finite", "step 3", "lower the rate")
-
-    monkeypatch.setattr(launching, "train", fail)
+    monkeypatch.setattr(
+        launching, "train", failing(NonFiniteError("the loss is not finite", "step 3", "lower the rate"))
+    )
     size = SIZE | {"generations": 0, "searches": 1}
     labour = compare("lost", Asked("digits", TINY, ("default", "random"), **size), own=OWN)
     found = findings(labour)
     assert [(row["failed"], row["fitness"], row["top1"]) for row in found["rows"]] == [(2, None, None)] * 2
     assert found["rows"][0]["fresh"][0]["reason"] == "the loss is not finite (step 3): lower the rate"
-    words = "random against the default recipe: nothing can be said, since a side has no search that did not fail"
+    words = "random against the default recipe: nothing can be said, since no fresh training came to its end"
     assert found["verdicts"] == [words]
     assert found["proxy"]["spearman"] is None
     said = "".join(Page(comparison_page(found, "x").decode()).texts)
@@ -208,6 +220,13 @@ def test_a_fresh_training_that_failed_counts_as_chance() -> None:
         ({"genes": ("batch_size=int:10:60",)}, "not train the same number of steps"),
         ({"genes": ("seed=int:1:4",)}, "the comparison sets it itself"),
         ({"set": (("evaluation.watch_test", True),)}, "the comparison sets it itself"),
+        ({"genes": ("evaluation.precise_statistics=int:0:90",)}, "precise_statistics is 'a gene': it is no part"),
+        (
+            {"genes": ("compute.compile=choice:none,auto", "data.path=choice:a,b")},
+            "data.path is 'a gene': it is no part",
+        ),
+        ({"recipe": override(RECIPES["digits"], [("seed", 500_000)])}, "fresh trainings have the seeds 500000 to"),
+        ({"searches": 500}, "their seeds would reach 500000"),
         ({"set": (("schedule.peak", 0.1),)}, "it is a gene as well"),
         ({"set": (("data.validation", 0),)}, "fitness is read there"),
         ({"population": 1, "fresh": 0}, "population is 1: must be 2 or more. fresh is 0: must be 1 or more"),
@@ -220,7 +239,7 @@ def test_what_is_no_fair_comparison_is_refused_before_anything_is_written(
     changes: dict[str, Any], words: str, here: Path
 ) -> None:
     with pytest.raises(UsageError) as caught:
-        open_contest("no", Asked("digits", **changes))
+        open_contest("no", Asked(**{"recipe": "digits", **changes}))
     assert words in str(caught.value)
     assert not here.exists()
 
@@ -236,23 +255,102 @@ def test_another_comparison_under_the_name_is_refused_with_the_differences(here:
     assert moved.facts["fresh"] == 1, "where the images lie is each worker's own"
 
 
+def failing(error: Exception) -> Callable[..., None]:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    return fail
+
+
+def altered(path: Path, change: Callable[[Any], Any]) -> None:
+    facts = json.loads(path.read_bytes())
+    change(facts)
+    path.write_text(json.dumps(facts))
+
+
 def test_trainings_that_read_other_images_are_not_compared(done: Labour, here: Path) -> None:
     shutil.copytree(done.contest.folder.parent, here)
-    path = here / "small" / "winner-ga-1-0" / "run.json"
-    facts = json.loads(path.read_bytes())
-    facts["data"]["checksums"] = {name: "0" * 64 for name in facts["data"]["checksums"]}
-    path.write_text(json.dumps(facts))
-    with pytest.raises(DataError, match="different images"):
+    (here / "small" / "images.json").unlink()  # as of an earlier release: the first finished run says which they are
+    known = {"digits.npz": "0" * 64}
+    altered(here / "small" / "winner-ga-1-0" / "run.json", lambda facts: facts["data"].update(checksums=known))
+    with pytest.raises(DataError, match="other images"):
         findings(compare("small", own=OWN))
+    shutil.rmtree(here / "small" / "winner-ga-1-0")
+    altered(here / "small" / "images.json", lambda facts: facts.update(checksums=known))
+    shutil.copytree(here / "small", here / "other")
+    for unit in (here / "other").glob("*-*-*"):
+        shutil.rmtree(unit)
+    altered(here / "other" / "comparison.json", lambda facts: facts.update(name="other"))
+    with pytest.raises(DataError, match="other images"):
+        compare("other", own=OWN)
+    assert sessions(here / "other") == {}, "refused before anything is trained"
+
+
+def test_what_stands_in_a_units_place_must_be_the_units(done: Labour, here: Path) -> None:
+    shutil.copytree(done.contest.folder.parent, here)
+    run = here / "small" / "winner-ga-0-0" / "run.json"
+    altered(run, lambda facts: facts["recipe"].update(seed=500_001))
+    with pytest.raises(StorageError, match="not that of this unit of the comparison: seed 500001, not 500000"):
+        compare("small", own=OWN)
+    shutil.rmtree(run.parent)
+    note = here / "small" / "winner-ga-0-0.failed.json"
+    note.write_text(json.dumps({"reason": "diverged"}))
+    assert findings(compare("small", own=OWN))["rows"][1]["fresh"][0]["reason"] == "diverged", "of an earlier release"
+    note.write_text(json.dumps({"reason": "diverged", "settings": {"seed": 3}}))
+    with pytest.raises(StorageError, match="not that of this training: seed 3, not 500000"):
+        compare("small", own=OWN)
+
+
+def test_a_search_that_was_given_more_generations_counts_with_its_allowed_trainings(
+    done: Labour, found: Facts, here: Path
+) -> None:
+    shutil.copytree(done.contest.folder.parent, here)
+    before = sessions(here)
+    join("small-ga-1", Wish(generations=3)).close()
+    assert findings(compare("small", own=OWN))["rows"] == found["rows"]
+    assert sessions(here) == before
+    assert unlike(join("small-ga-1", done.wish("ga", 1)).facts, done.wish("ga", 1)) == {}, "so a worker may join it"
+
+
+def test_only_a_lack_of_memory_and_settings_are_the_failure_of_a_training(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = Asked("digits", TINY, ("default", "random"), **SIZE | {"generations": 0, "searches": 1, "proxy": 0})
+
+    with monkeypatch.context() as patch:
+        patch.setattr(comparison, "train_here", failing(UsageError("a batch of 30 cannot be shared", "batch_size")))
+        with pytest.raises(UsageError, match="cannot be shared"):
+            compare("some", asked, own=OWN)
+        patch.setattr(comparison, "lock", failing(StorageError("cannot write: No space left on device")))
+        with pytest.raises(StorageError, match="No space left"):
+            compare("some", asked, own=OWN)
+    assert list((here / "some").glob("*.failed.json")) == []
+    with pytest.raises(UsageError, match="did you mean threads"):
+        compare("another", asked, own=(("compute.thread", 1),))
+    assert not (here / "another").exists()
+    monkeypatch.setattr(launching, "train", failing(OutOfMemory("the memory does not hold one image")))
+    assert findings(compare("some", asked, own=OWN))["rows"][0]["fresh"][0]["reason"].startswith("out of memory at ba")
+
+
+def test_the_long_training_stretches_what_its_schedule_has_at_given_steps(here: Path) -> None:
+    schedule = (("schedule.kind", "steps"), ("schedule.drops", [2, 5]))
+    genes = ("schedule.rate=log:0.01:1",)
+    contest = open_contest("long", Asked("digits", (*TINY, *schedule), genes=genes, longer=2.5, proxy=1))
+    assert dict(Labour(contest).proxy_changes(0, True)).items() >= {"steps": 15, "schedule.drops": [5, 12]}.items()
+    before = {name: value for name, value in contest.facts.items() if name != STRETCHED}
+    old = dict(Labour(dataclasses.replace(contest, facts=before)).proxy_changes(0, True))
+    assert "schedule.drops" not in old, "a comparison goes on as it began"
+    watched = override(RECIPES["digits"], [("evaluation.watch_test", True)])
+    judged = override(watched, open_contest("seen", Asked(watched)).base(True)).evaluation
+    assert (judged.test, judged.watch_test) == (True, False), "the test images are read once, whatever a recipe says"
 
 
 def test_verdicts_say_what_the_intervals_carry_and_no_more() -> None:
-    assert verdict("ga", "default", mean_of([0.02, 0.021, 0.019])).startswith(
-        "ga is better than the default recipe: +2.00"
-    )
+    assert "ga is better than the default recipe: +2.00" in verdict("ga", "default", mean_of([0.02, 0.021, 0.019]))
     assert verdict("ga", "random", mean_of([-0.02, -0.021, -0.019])).startswith("ga is worse than random: -2.00 points")
     assert "no difference was shown" in verdict("ga", "random", mean_of([0.02, -0.02, 0.01]))
-    assert "which chance alone may make" in verdict("ga", "random", mean_of([0.3]))
+    assert "in one search each, which chance alone may make" in verdict("ga", "random", mean_of([0.3]))
+    assert "in 2 searches each, which chance alone may make" in verdict("ga", "random", mean_of([0.3, 0.3]))
     near = [0.02, 0.024, 0.016]
     assert "better" in verdict("ga", "default", mean_of(near))
     assert "no difference" in verdict("ga", "default", mean_of(near, comparisons=7)), "many comparisons ask for more"
@@ -271,6 +369,9 @@ def test_comparisons_are_fixed_before_any_figure_is_seen() -> None:
 
 def test_the_winner_is_the_best_of_the_allowed_trainings() -> None:
     assert winner(Snapshot((), ()), 35) is None
+    numbers = (0, 1, 4, 5)  # 2 and 3 are another program's
+    some = tuple(Individual(n, n, 0, (0.1,), TrialState.COMPLETE, 0.1 * n) for n in numbers)
+    assert winner(Snapshot(some, ()), 3) == some[2]
 
 
 def test_a_comparison_is_evidence_of_the_seeds_claim(found: Facts, done: Labour, tmp_path: Path) -> None:
@@ -283,8 +384,10 @@ def test_a_comparison_is_evidence_of_the_seeds_claim(found: Facts, done: Labour,
     assert (made.budget, made.seeds, made.settings["steps"]) == ("smoke", (0, 1), 6)
     assert dict(made.recipes["default"].changed)["data.limit"] == 100
     assert made.caveats[0].startswith("resnet-8, 90 training images, 6 steps a training, where the seed")
-    unread = {**searched, "rows": [{**row, "fitness": None} for row in searched["rows"]]}
-    assert "fitness_error" not in tuning_evidence(done, unread, "").measured["tuned"], "all of its trainings failed"
+    unread = {**searched, "rows": [{**row, "fitness": None, "genes": None} for row in searched["rows"]]}
+    failed = tuning_evidence(done, unread, "")
+    assert "fitness_error" not in failed.measured["tuned"], "all of its trainings failed"
+    assert failed.caveats[1].startswith("searches that failed whole, counted as chance: default 0, ga-001 0")
     path = tmp_path / "tuning.evidence.json"
     write(dataclasses.replace(made, definition=dataclasses.replace(DEFINITIONS["tuning"], dataset="").sha256), path)
     plain = {"tuning": dataclasses.replace(DEFINITIONS["tuning"], dataset="")}

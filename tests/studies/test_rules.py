@@ -66,6 +66,10 @@ def lesion(silent, rise):
     return {"resnet-56": {"silent_blocks": silent, "mean_rise": two(rise)}}
 
 
+def searched(default, tuned):
+    return {"difference": gap({"test_error": spread(default)}, {"test_error": spread(tuned)})}
+
+
 DROPPED = joined(
     arms("test_error", none=10, dropout=9.5), arms("average_test_error", none=20, dropout=25), {"none": {"x": 1}}
 )
@@ -107,6 +111,9 @@ BOTH_STALL = joined(
         ("E02", joined(DROPPED, arms("average_test_error", dropout=18)), False),
         ("B29", MOMENTA, True),
         ("B29", joined(MOMENTA, arms("roughness", 0.01, m_90=0.6)), False),
+        ("B28", searched([30.0, 30.2, 29.9], [29.6, 30.1, 30.1]), True),
+        ("B28", searched([30.0, 30.0, 30.0], [20.0, 30.0, 40.0]), False),  # the same mean says little here
+        ("B28", searched([30.0, 30.2, 29.9], [26.0, 26.3, 26.1]), False),
         ("A16", SMALL, True),
         ("A16", joined(SMALL, arms("average_training_error", resnet_18=61)), False),
         ("E03", NORMS, True),

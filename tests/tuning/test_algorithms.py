@@ -11,7 +11,7 @@ from torch import Generator
 
 from residual.chance import stream
 from residual.errors import UsageError
-from residual.tuning.algorithms import Algorithm, Borrowed, Ga, Ga001, RandomSearch, begin, make_algorithm
+from residual.tuning.algorithms import Algorithm, Borrowed, Ga, Ga001, RandomSearch, begin, make_algorithm, misfit
 from residual.tuning.chances import uniform
 from residual.tuning.genetic import Scored
 from residual.tuning.space import Gene, Space
@@ -116,6 +116,13 @@ def test_rules_are_named_checked_and_stored() -> None:
         make_algorithm("ga-001", {"treshold": 0.4})
     with pytest.raises(UsageError, match="keep is 2"):
         make_algorithm("ga", {"keep": 2})
+    for rule in ("cut", "keep"):
+        with pytest.raises(UsageError, match=f"{rule} is True: must be a number"):
+            make_algorithm("ga-001", {rule: True})
+    assert [fault.subject for fault in misfit(Ga001(cut=3), SPACE)] == ["cut"], (
+        "three genes, of which none would be cut"
+    )
+    assert [misfit(one, SPACE) for one in (Ga001(cut=2), Ga001(), Ga001(cut="any"), Ga())] == [[]] * 4
 
 
 def test_mates_and_cuts_can_be_named() -> None:

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import event
 
 from residual.errors import StorageError, UsageError
-from residual.tuning.address import Address, folder_of, key_of, parse_address, sqlite_file
+from residual.tuning.address import Address, after_command, folder_of, key_of, parse_address, sqlite_file
 from residual.tuning.database import Database
 from residual.tuning.ledger import Ledger
 from residual.tuning.sqlite_file import file_system, holder_of
@@ -160,7 +160,7 @@ def test_a_full_disk_rolls_back_and_the_study_remains(copy: Path) -> None:
     study.database.engine.dispose()
     event.listen(study.database.engine, "connect", limit)
     with pytest.raises(StorageError, match="disk is full") as caught:
-        study.ledger.note({**study.facts, "more": "x" * 1_000_000})
+        study.ledger.same_data({"images": "x" * 1_000_000})
     assert caught.value.exit_code == 5
     assert story(study.read()) == before
     assert study.ledger.facts() == study.facts
@@ -271,3 +271,27 @@ def test_what_the_system_refuses_is_one_line(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(StorageError, match="Read-only"):
         Database(sqlite_file(tmp_path / "deep" / "study.sqlite3"))
+
+
+def test_where_no_database_can_be_made_the_option_that_names_it_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError) as caught:
+        Database(sqlite_file(tmp_path / "file" / "study.sqlite3"))
+    assert "--storage" in caught.value.remedy
+    assert "--out" not in str(caught.value)
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="no file system that takes no files")
+def test_a_folder_that_takes_no_file_is_not_held_to_be_in_use() -> None:
+    with pytest.raises(StorageError, match="no file can be made there") as caught:
+        Database(sqlite_file(Path("/proc/study.sqlite3")))
+    assert "--storage" in caught.value.remedy
+
+
+def test_a_command_says_where_its_study_is_without_a_password() -> None:
+    assert after_command(None) == after_command("") == ""
+    assert after_command("sqlite:///a b.db") == " --storage 'sqlite:///a b.db'"
+    assert after_command("postgresql://me@host/base") == " --storage postgresql://me@host/base"
+    told = after_command("postgresql://me:hush@host/base")
+    assert "RESIDUAL_STORAGE" in told
+    assert "hush" not in told

@@ -16,7 +16,9 @@ from optuna.trial import TrialState
 
 from residual.errors import ResidualError, StorageError
 from residual.tuning.individual import Outcome
-from residual.tuning.study import Study
+from residual.tuning.ledger import Ledger
+from residual.tuning.study import Study, Wish, join
+from residual.tuning.summary import summarise
 from tests.conftest import ROOT, subprocess_environment
 from tests.tuning.analytic import begin, evaluate, story, worker
 
@@ -216,3 +218,43 @@ def test_a_database_that_vanishes_is_named_and_a_new_one_has_the_same_search() -
     anew = begin("lost")
     worker(anew, evaluate).run()
     assert story(anew.read()) == expected
+
+
+def test_a_trial_that_another_program_put_into_the_study_is_left_to_it() -> None:
+    study = opened("foreign", generations=1)
+    loaded = optuna.load_study(study_name="foreign", storage=f"sqlite:///{study.address.file}")
+    for _ in range(2):
+        loaded.enqueue_trial({"schedule.peak": 0.1})
+    found = worker(study).run()
+    assert [len(generation.children) for generation in found.generations] == [8, 4]
+    assert [one.number for one in found.individuals] == [*range(8), *range(10, 14)], "numbers leave theirs out"
+    assert found.closed
+    assert [trial.state for trial in loaded.get_trials(deepcopy=False)][8:10] == [TrialState.WAITING] * 2
+    assert summarise(study)["populations"][1]["members"] == list(found.generations[1].population)
+
+
+def test_a_disk_that_refuses_says_nothing_of_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = opened("refusing")
+    living = worker(study)
+    folder = study.folder / "workers"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{ME['token']}.lock").touch()
+
+    def refuse(*_: Any) -> None:
+        raise StorageError("cannot write: No space left on device")
+
+    monkeypatch.setattr("residual.tuning.worker.lock", refuse)
+    assert living._holds_lock({**living._owner, "token": ME["token"]}) is None
+
+
+def test_of_two_who_prolong_a_study_the_larger_number_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = begin("longer", generations=3)
+    assert join("longer", Wish(generations=6)).facts["generations"] == 6
+    read = Ledger.facts
+    (study.folder / "study.json").unlink()
+
+    def late(self: Ledger) -> Any:
+        return read(self) and study.facts  # as they were before the other prolonged it
+
+    monkeypatch.setattr(Ledger, "facts", late)
+    assert join("longer", Wish(generations=4)).facts["generations"] == 6

@@ -95,3 +95,28 @@ def test_a_gene_survives_the_way_through_optunas_distributions(gene: Gene, place
     value = gene.at(place)
     assert distribution._contains(distribution.to_internal_repr(value))
     assert distribution.to_external_repr(distribution.to_internal_repr(value)) == value
+
+
+def test_nsgaii_breeds_from_each_generation() -> None:
+    told, algorithm = generations("nsgaii", 2), make_algorithm("nsgaii", {})
+    assert isinstance(algorithm, Borrowed)
+    lied: list[list[tuple[Genes, float | None]]] = [
+        told[0],
+        [(genes, 9.0 - number) for number, (genes, _) in enumerate(told[1])],
+    ]
+    assert replay(algorithm, SPACE, 6, (3, "study"), told, 3) != replay(algorithm, SPACE, 6, (3, "study"), lied, 3)
+
+
+def test_a_plain_study_of_very_many_generations_is_bred_on() -> None:
+    sampler = GeneticSampler(Ga(), population_size=2)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    kind, key = optuna.distributions.FloatDistribution(0, 1), sampler._get_generation_key()
+    made = [
+        optuna.create_trial(
+            value=n % 7, params={"x": 0.5}, distributions={"x": kind}, system_attrs={key: max(0, n - 1)}
+        )
+        for n in range(1500)
+    ]
+    study.add_trials(made)
+    assert [one.value for one in sampler._population(study, 1498)] == [6, 1]
+    assert 0 <= study.ask({"x": kind}).params["x"] <= 1

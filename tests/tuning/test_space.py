@@ -118,3 +118,18 @@ def test_a_wrong_gene_is_refused_with_the_way_out(text: str, words: str) -> None
 def test_a_gene_given_twice_is_refused() -> None:
     with pytest.raises(UsageError, match="given twice"):
         make_space(DIGITS, None, ["batch_size=int:8:16", "batch_size=int:8:32"])
+
+
+@pytest.mark.parametrize("text", ['x=choice:"1","2"', 'x=choice:"true",b', "x=choice:1,2", "x=choice:1,true,1.0"])
+def test_text_that_looks_like_a_number_stays_text_and_what_was_stored_is_read_as_it_was(text: str) -> None:
+    gene = parse_gene(text)
+    assert gene.text() == text
+    again = parse_gene(gene.text())
+    assert [(type(a), a) for a in again.choices] == [(type(a), a) for a in gene.choices]
+
+
+def test_choices_that_python_holds_to_be_the_same_have_places_of_their_own() -> None:
+    gene = parse_gene("x=choice:1,true")
+    assert [gene.place_of(value) for value in (1, True)] == [0.25, 0.75]
+    assert gene.at(gene.place_of(True)) is True
+    assert not gene.holds(1.0)

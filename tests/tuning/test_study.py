@@ -192,6 +192,8 @@ def test_a_study_with_other_settings_is_refused_with_the_differences() -> None:
         (Wish(seeds=2, pruning="median"), "single trainings"),
         (Wish(recipe="digit"), "did you mean digits"),
         (Wish(set=(("epoch", 3),)), "did you mean epochs"),
+        (Wish(seeds=2, genes=("seed=int:0:9",)), "trained with several already"),
+        (Wish(sampler="ga-001", rules={"cut": 7}), "cut is 7: 3 genes are not cut there"),
     ],
 )
 def test_what_cannot_be_searched_is_refused_before_anything_is_written(wish: Wish, words: str, tmp_path: Path) -> None:
@@ -234,6 +236,8 @@ def test_names_are_numbered_and_a_first_study_is_small() -> None:
     assert free_name() == "tune-1"
     begin("tune-1")
     assert free_name() == "tune-2"
+    with pytest.raises(UsageError, match="is empty"):
+        tune("")
     facts = begin_facts("quick", Wish())
     assert (facts["recipe"]["network"]["name"], facts["population"], facts["generations"]) == ("resnet-8", 6, 3)
     assert begin_facts("full", Wish("digits"))["population"] == 10
@@ -253,3 +257,110 @@ def test_evaluations_are_told_apart_from_failures() -> None:
     assert [event["done"] for event in ends] == list(range(1, len(ends) + 1))
     assert ends[-1]["expected"] == len(ends)
     assert [event["generation"] for event in events if event["kind"] == "generation"] == [0, 1]
+
+
+def test_a_name_that_a_database_of_several_has_is_not_free(tmp_path: Path) -> None:
+    storage = f"sqlite:///{tmp_path / 'shared.sqlite3'}"
+    assert free_name(storage=storage) == "tune-1", "where nothing is yet"
+    for name in ("tune-1", "compare-1-ga-0"):
+        study = begin(name, storage=storage)
+        study.close()
+        (study.folder / "study.json").unlink()
+        study.folder.rmdir()  # it was begun on another machine
+    assert [free_name(), free_name(storage=storage)] == ["tune-1", "tune-2"]
+    assert free_name("compare", storage) == "compare-2"
+
+
+def test_the_folder_of_a_comparison_is_no_place_for_a_study(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "worth"
+    folder.mkdir(parents=True)
+    (folder / "comparison.json").write_text("{}")
+    with pytest.raises(UsageError, match="a comparison of searches stands"):
+        join("worth", tiny())
+    assert [path.name for path in folder.iterdir()] == ["comparison.json"]
+
+
+@pytest.mark.parametrize(
+    ("own", "words"),
+    [
+        (("compute.thread", 1), "did you mean threads"),
+        (("optimiser.momentum", 0.5), "the same for all workers"),
+        (("compute.compile", "auto"), "a gene as well"),
+    ],
+)
+def test_a_worker_with_settings_of_its_own_that_cannot_be_ends_before_it_begins(
+    own: Any, words: str, tmp_path: Path
+) -> None:
+    wish = tiny(genes=("compute.compile=choice:none,auto",))
+    with pytest.raises(UsageError, match=words):
+        tune("mine", wish, own=[own])
+    assert not (tmp_path / "runs").exists()
+    study = join("mine", wish)
+    with pytest.raises(UsageError, match=words):
+        tune("mine", own=[own])
+    assert study.read().individuals == (), "nor is anything claimed of a study that is there"
+
+
+def test_only_what_the_genes_cause_is_the_individuals_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Three:
+        def __init__(self, *_: Any) -> None: ...
+
+        def __call__(self, *_: Any) -> RunFolder:
+            what = "a batch of 64 cannot be shared equally by 3 processes"
+            raise UsageError(what, "batch_size", "choose a multiple of 3")
+
+    wish = tiny(genes=("schedule.first=choice:0,3",), population=4, generations=0, sampler="random")
+    with monkeypatch.context() as patch:
+        patch.setattr("residual.tuning.study.Launched", Three)
+        with pytest.raises(UsageError, match="by 3 processes"):
+            tune("shared", wish, own=OFTEN, launch=("torchrun", "--nproc-per-node", "3"))
+    before = [(one.state, one.genes) for one in open_study("shared").read().individuals]
+    assert {genes for _, genes in before} == {(0,), (3,)}, "both are met below"
+    assert (TrialState.WAITING, (0,)) in before
+    study = tune("shared", own=OFTEN)
+    for one in study.read().individuals:
+        assert one.state == (TrialState.FAIL if one.genes == (3,) else TrialState.COMPLETE)
+        assert one.genes == (0,) or "where another run has ended" in one.outcome["reason"]
+
+
+def lose(study: Study) -> None:
+    study.close()
+    for tail in ("", "-wal", "-shm"):
+        (study.folder / f"study.sqlite3{tail}").unlink(missing_ok=True)
+
+
+def test_a_lost_database_has_again_what_was_pruned_and_what_pruning_was_judged_by(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("residual.tuning.worker.statistics.median", lambda others: 1.0)  # ten images tell few apart
+    wish = Wish("digits", (*TINY[:-1], ("steps", 7)), sampler="random", population=4, generations=1, pruning="median")
+    study = tune("pruning", wish, own=OFTEN)
+    expected, reports = story(study.read()), study.ledger.reports()
+    pruned = [one.number for one in study.read().individuals if one.state == TrialState.PRUNED]
+    assert pruned == [4, 5], "whatever is judged, once three have been there"
+    before = sessions(study, "began")
+    lose(study)
+    anew = tune("pruning", own=OFTEN)
+    assert story(anew.read()) == expected
+    assert anew.ledger.reports() == reports
+    assert sessions(anew, "began") == before, "nothing is trained twice"
+
+
+def test_a_lost_database_has_again_what_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise NonFiniteError("the loss became infinite", "step 3", "lower the rate")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(launching, "train", fail)
+        study = tune("failed", tiny(generations=0))
+    expected = [(one.state, one.outcome["reason"]) for one in study.read().individuals]
+    lose(study)
+    found = tune("failed").read().individuals
+    assert [(one.state, one.outcome["reason"]) for one in found] == expected
+    note = study.folder / "outcomes" / "0001.json"
+    facts = json.loads(note.read_bytes())
+    facts["settings"]["schedule.peak"] = 9.0
+    note.write_text(json.dumps(facts))
+    lose(study)
+    with pytest.raises(StorageError, match=r"not that of this training: schedule\.peak 9\.0, not"):
+        tune("failed")

@@ -66,11 +66,13 @@ def _lead(found: Facts) -> str:
 def _notes(found: Facts) -> Html:
     """What a reader might take for more than it is."""
     notes = []
-    if found["searches"] < 2:
-        notes.append("With one search an arm, nothing can be said about the chance of the search.")
+    if found["searches"] < 3:
+        few = "one search" if found["searches"] == 1 else f"{found['searches']} searches"
+        notes.append(f"With {few} an arm, no verdict is given: it takes three to tell the chance of the search.")
+    counted = "" if found["classes"] is None else ", and counts as chance"
     lost = [f"{row['arm']}, search {row['search']}" for row in found["rows"] if row["genes"] is None]
     if lost:
-        notes.append(f"Every training failed in {'; '.join(lost)}.")
+        notes.append(f"Every training failed in {'; '.join(lost)}{counted}.")
     broken = sum(one["reason"] is not None for row in found["rows"] for one in row["fresh"])
     if broken:
         counted = "" if found["classes"] is None else ", each counted as chance"
@@ -109,9 +111,9 @@ def _verdicts(found: Facts) -> Html:
     count = len(found["differences"])
     words = (
         f"Test top-1 of the winners, paired by search. {plural(count, 'comparison was', 'comparisons were')} fixed "
-        "beforehand; their intervals hold together with 95 % (Bonferroni, Student's t over searches). An interval that "
-        "holds zero shows no difference, and does not show that there is none. All of it is said of this data set, "
-        "network and budget."
+        "beforehand; their intervals hold together with 95 % (Bonferroni, Student's t over searches), and none is "
+        "narrower than so many predictions of test images allow. An interval that holds zero shows no difference, and "
+        "does not show that there is none. All of it is said of this data set, network and budget."
     )
     listed = tag("ul", *(tag("li", one["verdict"]) for one in found["differences"]))
     points = draw.difference_points(found)
@@ -227,15 +229,24 @@ def _genes(found: Facts) -> Html:
 
 def _proxy(found: Facts) -> Html:
     proxy = found["proxy"]
-    rho = "cannot be told" if proxy["spearman"] is None else f"is {proxy['spearman']:.2f}"
     words = (
         f"{plural(len(proxy['rows']), 'setting', 'settings')} drawn at random, trained as in the searches and "
-        f"{proxy['longer']:g} times as long: the correlation of their ranks (Spearman) {rho}."
+        f"{proxy['longer']:g} times as long: {proxy['words']}."
     )
+    columns = [Column(named(path), True) for path in found["space"]["genes"]]
+    columns += [Column("short", True), Column("long", True)]
+    rows = [
+        (
+            *(_value(row["genes"][path]) for path in found["space"]["genes"]),
+            *("failed" if row[tail] is None else percent(row[tail]) for tail in ("short", "long")),
+        )
+        for row in proxy["rows"]
+    ]
     svg = draw.proxy_picture(found, "inline")
     return join(
         [
             tag("p", words),
+            table("Random settings and their validation top-1", columns, rows),
             tag("div", _picture(svg, "proxy-plot", "Short against long", "Validation top-1."), class_="plots single"),
         ]
     )

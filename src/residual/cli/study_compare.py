@@ -101,7 +101,8 @@ def compare(
     from residual.studies.contest import Asked
     from residual.studies.findings import findings
     from residual.training.launching import parse_launcher
-    from residual.tuning.individual import FREE
+    from residual.tuning.address import after_command
+    from residual.tuning.own import FREE
     from residual.tuning.study import free_name
 
     changes = asked(set, data=data, epochs=epochs, batch_size=batch_size, network=network, device=device)
@@ -122,15 +123,18 @@ def compare(
     address = storage or os.environ.get("RESIDUAL_STORAGE")
     tell = (lambda unit, event: None) if json else say
     words = () if launch is None else parse_launcher(launch)
-    labour = work(study or free_name("compare"), wanted, storage=address, own=own, tell=tell, launch=words)
+    name = free_name("compare", address) if study is None else study
+    labour = work(name, wanted, storage=address, own=own, tell=tell, launch=words)
     found = findings(labour)
-    page = write(labour, found, f"residual study compare --study {argument(labour.contest.name)}")
+    page = write(labour, found, f"residual study compare --study {argument(name)}{after_command(address)}")
     if json:
         print(json_.dumps(found | {"page": str(page)}))
         return 0
     _table(found)
     for line in found["verdicts"]:
         print(printable(line))
+    if found["proxy"] is not None:
+        print(f"proxy    {found['proxy']['longer']:g} times as long: {found['proxy']['words']}")
     print(printable(f"page     {page}"))
     return 0
 

@@ -107,7 +107,7 @@ def tune(
     from residual.errors import Fault, check
     from residual.training.launching import parse_launcher
     from residual.training.recipe import parse_override
-    from residual.tuning.individual import FREE
+    from residual.tuning.own import FREE
     from residual.tuning.study import Wish
     from residual.tuning.study import tune as work
 
@@ -137,7 +137,7 @@ def tune(
     own = tuple((path, value) for path, value in changes if path.startswith(FREE))
     address = storage or os.environ.get("RESIDUAL_STORAGE")
     found = work(study, wish, storage=address, own=own, tell=told, listener=told, grace=grace, launch=words)
-    _say_end(found, log)
+    _say_end(found, log, address)
     return 0
 
 
@@ -218,9 +218,10 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def _say_end(study: Study, log: str) -> None:
+def _say_end(study: Study, log: str, address: str | None) -> None:
     from residual.cli.study import draw
     from residual.errors import argument
+    from residual.tuning.address import after_command
     from residual.tuning.summary import summarise
 
     summary = summarise(study)
@@ -237,7 +238,7 @@ def _say_end(study: Study, log: str) -> None:
         print(printable(f"         {genes(best['genes'])}"))
     if picture is not None:
         print(printable(f"figure   {picture}"))
-    print(printable(f"next     residual study show {argument(study.name)}"))
+    print(printable(f"next     residual study show {argument(study.name)}{after_command(address)}"))
     if best is not None and best["runs"]:
         recipe = study.folder / best["runs"][0] / "recipe.toml"
         print(printable(f"         residual train {argument(recipe)} --protocol final"))

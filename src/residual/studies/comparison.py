@@ -12,7 +12,6 @@ search, whose individuals several may train.
 from __future__ import annotations
 
 import functools
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -21,15 +20,28 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from residual.chance import stream
-from residual.errors import Interrupted, NonFiniteError, StorageError, UsageError, argument
-from residual.files import Facts, lock, readable, replace_file, storage
+from residual.data.datasets import open_dataset
+from residual.errors import Interrupted, InUse, NonFiniteError, OutOfMemory, StorageError, UsageError, argument
+from residual.files import Facts, lock, storage
 from residual.runs.folder import RunFolder
-from residual.studies.contest import DEFAULT, LOCKS, Asked, Contest, open_contest
+from residual.studies.contest import (
+    DEFAULT,
+    LOCKS,
+    STRETCHED,
+    Asked,
+    Contest,
+    fresh_seed,
+    open_contest,
+    search_seed,
+)
 from residual.training.launching import Launched, Order, train_here
 from residual.training.progress import Listener, Silent
 from residual.training.recipe import Override, override
+from residual.training.schedules import Steps, in_proportion
+from residual.training.signals import Signals
+from residual.tuning.address import after_command
 from residual.tuning.heard import Heard
-from residual.tuning.individual import FREE
+from residual.tuning.own import assert_own, begun, check_own, note_failure, read_failure, reason_of, settings_of
 from residual.tuning.rows import Individual, Snapshot
 from residual.tuning.space import Genes
 from residual.tuning.study import Wish, open_study, tune
@@ -37,6 +49,7 @@ from residual.tuning.summary import summarise
 
 Tell = Callable[[str, Facts], None]
 """Told the name of a unit and what happened in it."""
+WHOSE = "this unit of the comparison"
 
 
 @dataclass(frozen=True)
@@ -71,6 +84,8 @@ class Labour:
     listener: Listener = field(default_factory=Silent)
     launch: Sequence[str] = ()
     _closed: dict[str, Facts] = field(default_factory=dict)
+    _known: set[str] = field(default_factory=set)  # trainings that were found to be what they should be
+    _looked: bool = False
 
     # -- single trainings --------------------------------------------------------------------------------
 
@@ -78,17 +93,32 @@ class Labour:
         return self.contest.space.draw(stream(0, "tuning", "proxy", number))
 
     def proxy_changes(self, number: int, long: bool) -> list[Override]:
-        recipe = self.contest.recipe
+        changes = [*self.contest.base(False), *self.contest.space.overrides(self.proxy_genes(number))]
+        return changes + (self._stretched(changes) if long else [])
+
+    def _stretched(self, changes: list[Override]) -> list[Override]:
+        """What makes a training longer: its length, and what its schedule has at given steps in proportion to it."""
+        recipe, longer = self.contest.recipe, self.contest.facts["longer"]
         name, length = ("epochs", recipe.epochs) if recipe.steps is None else ("steps", recipe.steps)
-        more = float(length or 1) * self.contest.facts["longer"]
-        stretched = [(name, more if name == "epochs" else round(more))] if long else []
-        return [*self.contest.base(False), *self.contest.space.overrides(self.proxy_genes(number)), *stretched]
+        more = float(length or 1) * longer
+        found: list[Override] = [(name, more if name == "epochs" else round(more))]
+        if not self.contest.facts.get(STRETCHED):
+            return found
+        try:
+            schedule = override(recipe, changes).schedule
+        except UsageError:
+            return found  # these genes cannot be trained with, which the short training has found, too
+        if isinstance(schedule, Steps):
+            long = in_proportion(schedule, 1_000_000, round(1_000_000 * longer))  # the ratio alone counts
+            if isinstance(long, Steps) and long != schedule:
+                found.append(("schedule.drops", list(long.drops)))
+        return found
 
     def repeat_changes(self, search: int, number: int) -> list[Override]:
-        return [*self.contest.base(False), ("seed", _seed(search) + number)]
+        return [*self.contest.base(False), ("seed", search_seed(search) + number)]
 
     def fresh_changes(self, search: int, number: int, genes: Facts) -> list[Override]:
-        return [*self.contest.base(True), *genes.items(), ("seed", 500_000 + 1000 * search + number)]
+        return [*self.contest.base(True), *genes.items(), ("seed", fresh_seed(search, number))]
 
     def _own(self) -> list[Override]:
         """A worker's own settings, with the precision of the comparison: else each training would measure it."""
@@ -98,30 +128,56 @@ class Labour:
     def _path(self, name: str) -> Path:
         return self.contest.folder / name
 
-    def trained(self, name: str) -> Trained | None:
-        """What came of a training; None where it is not finished."""
+    def trained(self, name: str, changes: list[Override]) -> Trained | None:
+        """What came of a training with these changes; None where it is not finished.
+
+        Raises:
+            StorageError: what stands there is another training.  DataError: it read other images.
+        """
         run = RunFolder(self._path(name))
         if (run.path / "run.json").is_file() and run.result() is not None:
+            if name not in self._known:
+                assert_own(run, override(self.contest.recipe, changes), WHOSE)
+                self.contest.mind_images(run.facts()["data"]["checksums"], run.path, "take it away")
+                self._known.add(name)
             return Trained(run)
         note = self._path(f"{name}.failed.json")
-        return Trained(None, json.loads(note.read_bytes())["reason"]) if note.is_file() else None
+        found = read_failure(note, settings_of(self.contest.recipe, changes)) if note.is_file() else None
+        return None if found is None else Trained(None, found["reason"])
 
     def _train(self, name: str, changes: list[Override]) -> None:
-        if self.trained(name) is not None:
+        if self.trained(name, changes) is not None:
             return  # another worker was quicker
-        path, own = self._path(name), self._own()
+        recipe, path = self.contest.recipe, self._path(name)
         self.tell(name, {"kind": "training", "event": "begun"})
+        trainer = Launched(self.launch, self._path(LOCKS)) if self.launch else train_here
+        command = f"residual study compare --study {argument(self.contest.name)}"
+        order = Order(recipe, changes, self._own(), path, command)
         try:
-            trainer = Launched(self.launch, self._path(LOCKS)) if self.launch else train_here
-            command = f"residual study compare --study {argument(self.contest.name)}"
-            run = trainer(Order(self.contest.recipe, changes, own, path, command), self.listener, lambda: None)
-        except (UsageError, NonFiniteError) as error:  # as in a search: the settings' own fault
-            replace_file(self._path(f"{name}.failed.json"), readable({"reason": str(error)}))
-            self.tell(name, {"kind": "training", "event": "failed", "reason": str(error)})
+            begun(path, override(recipe, changes), WHOSE)
+            run = trainer(order, self.listener, lambda: None)
+        except (UsageError, NonFiniteError, OutOfMemory, MemoryError, RuntimeError) as error:
+            reason = reason_of(error, order)
+            if reason is None:
+                raise
+            note_failure(self._path(f"{name}.failed.json"), {"reason": reason}, settings_of(recipe, changes))
+            self.tell(name, {"kind": "training", "event": "failed", "reason": reason})
             return
+        self.trained(name, changes)  # sees that it read the images of the others
         final = (run.result() or {})["final"]
         figure = final.get("test") or final["validation"]
         self.tell(name, {"kind": "training", "event": "complete", "top1": figure["top1"], "test": "test" in final})
+
+    def _look(self, signals: Signals) -> None:
+        """Before the first work: the images of this worker are those of the comparison, so nothing is spoilt.
+
+        A launcher may train where they lie elsewhere; there it shows after a training.
+        """
+        if not self._looked and not self.launch:
+            settings = override(self.contest.recipe, self.own).data
+            dataset = open_dataset(settings, signals.heed)
+            self.contest.mind_images(dataset.checksums, dataset.origin)
+        self._looked = True
 
     # -- searches ----------------------------------------------------------------------------------------
 
@@ -133,8 +189,8 @@ class Labour:
         facts = self.contest.facts
         genes = tuple(gene.text() for gene in self.contest.space.genes)
         size = {"population": facts["population"], "generations": facts["generations"], "seed": search}
-        base = [*self.contest.base(False), ("seed", _seed(search))]
-        return Wish(override(self.contest.recipe, base), (), sampler=arm, genes=genes, **size)
+        base = [*self.contest.base(False), ("seed", search_seed(search))]
+        return Wish(override(self.contest.recipe, base), (), sampler=arm, genes=genes, prolonged=True, **size)
 
     def _search(self, arm: str, search: int) -> None:
         name, own = self.study(arm, search), self._own()
@@ -143,7 +199,10 @@ class Labour:
         tune(name, self.wish(arm, search), storage=self.storage, **more).close()
 
     def searched(self, arm: str, search: int) -> Facts | None:
-        """A finished search in plain values: its summary and the best of its allowed trainings; None before its end."""
+        """A finished search in plain values: its summary and the best of its allowed trainings; None before its end.
+
+        Its end is that of its allowed trainings: one that was given more generations by hand is finished all the same.
+        """
         name = self.study(arm, search)
         if name not in self._closed:
             try:
@@ -151,12 +210,16 @@ class Labour:
             except (UsageError, StorageError):
                 return None  # not begun, or just being begun; what is damaged is told by who works on it
             try:
-                found = summarise(study)
-                best = winner(study.read(), self.contest.trainings)
+                snapshot = study.read()  # first: what is closed in it is closed in what is read after it
+                found, images = summarise(study), study.ledger.images()
             finally:
                 study.close()
-            if found["status"] != "finished":
+            allowed = snapshot.individuals[: self.contest.trainings]
+            if len(allowed) < self.contest.trainings or not all(one.closed for one in allowed):
                 return None
+            if images is not None:  # else all of its trainings failed before they began
+                self.contest.mind_images(images, study.folder, "take the folder away")
+            best = winner(snapshot, self.contest.trainings)
             genes = None if best is None else dict(zip(self.contest.space.paths, best.genes, strict=True))
             self._closed[name] = found | {"winner": None if best is None else best.number, "winner_genes": genes}
         return self._closed[name]
@@ -191,7 +254,7 @@ class Labour:
                     yield from self._single(f"winner-{arm}-{search}-{n}", self.fresh_changes(search, n, genes or {}))
 
     def _single(self, name: str, changes: list[Override]) -> Iterator[Unit]:
-        if self.trained(name) is None:
+        if self.trained(name, changes) is None:
             yield Unit(name, functools.partial(self._train, name, changes), False)
 
     def run(self) -> None:
@@ -210,6 +273,7 @@ class Labour:
                 for unit in self.units():
                     if signals:
                         raise self.stopped(int(signals.number or 2))
+                    self._look(signals)
                     if self._do(unit, locks):
                         break
                     busy.append(unit)
@@ -230,24 +294,19 @@ class Labour:
         with ExitStack() as stack:
             try:
                 stack.enter_context(lock(locks / f"{unit.name[-80:]}.lock", "this unit"))
-            except StorageError:
+            except InUse:
                 return False
             unit.work()
         return True
 
     def stopped(self, number: int) -> Interrupted:
-        remedy = f"residual study compare --study {argument(self.contest.name)}"
+        remedy = f"residual study compare --study {argument(self.contest.name)}{after_command(self.storage)}"
         return Interrupted("stopped, nothing is left half done", self.contest.folder, remedy, number)
-
-
-def _seed(search: int) -> int:
-    """The seed with which all arms train in one search: each has its own, so that its chance counts as well."""
-    return 1000 * (search + 1)
 
 
 def winner(snapshot: Snapshot, trainings: int) -> Individual | None:
     """The best of the first so many individuals: no arm profits from a longer search."""
-    first = [one for one in snapshot.individuals if one.number < trainings and one.fitness is not None]
+    first = [one for one in snapshot.individuals[:trainings] if one.fitness is not None]
     return max(first, key=lambda one: (one.fitness or 0.0, -one.number), default=None)
 
 
@@ -272,8 +331,9 @@ def compare(
         UsageError: it cannot be compared, or differs from the one there.
         Interrupted: nothing is lost; the same name goes on.
     """
-    contest = open_contest(name, asked or Asked())
-    mine = tuple((path, value) for path, value in own if path.startswith(FREE) and value is not None)
+    given = tuple(own)
+    contest = open_contest(name, asked or Asked(), given)
+    mine = check_own(given, contest.recipe, contest.space)
     labour = Labour(contest, mine, storage, tell or (lambda unit, event: None), listener or Silent(), launch)
     try:
         labour.run()

@@ -8,25 +8,25 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from residual.environment import versions
-from residual.errors import Fault, StorageError, UsageError, check, nearest
+from residual.errors import DataError, Fault, InUse, StorageError, UsageError, check, nearest
 from residual.files import Damaged, Facts, lock, read_regular, readable, replace_file, storage
 from residual.training.compute import choose
 from residual.training.recipe import Override, Recipe, differences, override, to_recipe
 from residual.training.recipes import find_recipe
 from residual.tuning.address import check_name, folder_of
 from residual.tuning.algorithms import ALGORITHMS
-from residual.tuning.individual import FREE
+from residual.tuning.own import FREE, check_own
 from residual.tuning.space import Space, make_space
 from residual.tuning.study import QUICK, space_of
 
-FACTS, FOUND, PAGE, LOCKS = "comparison.json", "found.json", "comparison.html", "workers"
+FACTS, FOUND, PAGE, LOCKS, IMAGES = "comparison.json", "found.json", "comparison.html", "workers", "images.json"
 DEFAULT = "default"
 ARMS = (DEFAULT, *ALGORITHMS)
 USUAL = (DEFAULT, "random", "tpe", "ga-001", "ga")
@@ -45,6 +45,20 @@ _RULED = ("evaluation.test", "evaluation.watch_test", "seed")
 _EQUAL, _OURS = "the arms would not train the same number of steps", "the comparison sets it itself"
 SELDOM = 1e6
 """Epochs between the evaluations of a training whose last step alone counts."""
+FRESH = 500_000
+"""The seeds from here on are those of fresh trainings: no search has them."""
+STRETCHED = "in_proportion"
+"""The fact that the long trainings of the proxy have their drops in proportion; older comparisons have it not."""
+
+
+def search_seed(search: int) -> int:
+    """The seed with which all arms train in one search: each has its own, so that its chance counts as well."""
+    return 1000 * (search + 1)
+
+
+def fresh_seed(search: int, number: int) -> int:
+    """The seed of a fresh training of a search's winners, of all arms the same."""
+    return FRESH + 1000 * search + number
 
 
 @dataclass(frozen=True)
@@ -93,7 +107,27 @@ class Contest:
         settings = self.recipe.evaluation
         # A plateau is looked for at evaluations, so there they belong to the training.
         often = judged or self.recipe.schedule.kind == "plateau" or "schedule.kind" in self.space.paths
-        return [("evaluation.test", judged), ("evaluation.every_epochs", settings.every_epochs if often else SELDOM)]
+        every = ("evaluation.every_epochs", settings.every_epochs if often else SELDOM)
+        unwatched = [("evaluation.watch_test", False)] if settings.watch_test else []
+        return [("evaluation.test", judged), *unwatched, every]
+
+    def mind_images(self, checksums: Facts, where: object, remedy: str = "name the same data") -> None:
+        """Note what images are compared, or see that these are the same.
+
+        Raises:
+            DataError: they are others.
+        """
+        path = self.folder / IMAGES
+        if not path.exists():
+            with _patiently(self.folder / LOCKS / "images.lock"):
+                if not path.exists():
+                    replace_file(path, readable({"checksums": checksums}))
+        try:
+            stored = json.loads(read_regular(path, 1 << 24))["checksums"]
+        except (OSError, ValueError, Damaged, KeyError, TypeError):
+            raise StorageError(f"{IMAGES} cannot be read", path, "restore it, or take it away") from None
+        if stored != checksums:
+            raise DataError("these are other images than the comparison began with", where, remedy)
 
 
 def trainings_of(facts: Mapping[str, Any]) -> int:
@@ -102,8 +136,8 @@ def trainings_of(facts: Mapping[str, Any]) -> int:
     return int(size + facts["generations"] * (size - round(KEPT * size)))
 
 
-def open_contest(name: str, asked: Asked) -> Contest:
-    """Begin a comparison, or find it and see that what is asked suits it.
+def open_contest(name: str, asked: Asked, own: Iterable[Override] = ()) -> Contest:
+    """Begin a comparison, or find it and see that what is asked suits it, and it a worker's own settings.
 
     Raises:
         UsageError: it cannot be compared, or the one there is another; every difference is named.
@@ -115,6 +149,7 @@ def open_contest(name: str, asked: Asked) -> Contest:
             raise UsageError(f"{what} stands where the comparison would be kept", folder, "choose another --study")
     stored = _stored(folder, name)
     wanted = _facts(name, asked, stored)
+    check_own(own, to_recipe(wanted["recipe"], folder), space_of(wanted))
     if stored is None:
         with storage(folder):
             (folder / LOCKS).mkdir(parents=True, exist_ok=True)
@@ -143,7 +178,7 @@ def _patiently(path: Path) -> Iterator[None]:
         try:
             held.__enter__()
             break
-        except StorageError:
+        except InUse:
             time.sleep(0.1)
     else:
         raise StorageError("another process does not let go", path, "end it, then give the command again")
@@ -180,7 +215,9 @@ def _facts(name: str, asked: Asked, stored: Facts | None) -> Facts:
         given = getattr(asked, word)
         numbers[word] = given if given is not None else stored[word] if stored else small if quick else usual
     longer = asked.longer if asked.longer is not None else stored["longer"] if stored else 3.0
-    _refuse(asked, recipe, space, arms, numbers, longer)
+    faults = _faults(asked, recipe, space, arms, numbers, longer)
+    faults += _faults_of_new(recipe, space, numbers) if stored is None else []
+    check("this comparison cannot start", faults, "residual study compare")
     return {
         "format": 1,
         "kind": "comparison",
@@ -190,6 +227,7 @@ def _facts(name: str, asked: Asked, stored: Facts | None) -> Facts:
         "arms": arms,
         **numbers,
         "longer": longer,
+        **({STRETCHED: True} if stored is None or STRETCHED in stored else {}),
         "precision": stored["precision"] if stored else None,
         "versions": versions(),
     }
@@ -204,9 +242,25 @@ def _recipe(asked: Asked, stored: Facts | None) -> Recipe:
     return override(found, [*quick, *asked.set])
 
 
-def _refuse(
+def _faults_of_new(recipe: Recipe, space: Space, numbers: dict[str, int]) -> list[Fault]:
+    """What a comparison may not begin with; those of earlier releases that did go on."""
+    faults = [
+        Fault(path, "a gene", "it is no part of the training", "leave it out")
+        for path in space.paths
+        if path.startswith(("evaluation.", *FREE)) and path not in _RULED
+    ]
+    last = fresh_seed(numbers["searches"] - 1, numbers["fresh"] - 1)
+    if FRESH <= recipe.seed <= last:
+        what = f"fresh trainings have the seeds {FRESH} to {last}, which no other may see"
+        faults.append(Fault("seed", recipe.seed, what, "choose a smaller one"))
+    if search_seed(numbers["searches"] - 1) + trainings_of(numbers) > FRESH:
+        faults.append(Fault("searches", numbers["searches"], f"their seeds would reach {FRESH}, those of fresh ones"))
+    return faults
+
+
+def _faults(
     asked: Asked, recipe: Recipe, space: Space, arms: list[str], numbers: dict[str, int], longer: float
-) -> None:
+) -> list[Fault]:
     faults = [
         Fault("--arms", arm, "no such arm", nearest(arm[:80], list(ARMS)))
         for arm in dict.fromkeys(arms)
@@ -238,4 +292,4 @@ def _refuse(
     for word, (_, _, least) in NUMBERS.items():
         faults += [] if numbers[word] >= least else [Fault(word, numbers[word], f"must be {least} or more")]
     faults += [] if 1 < longer <= 1000 else [Fault("longer", longer, "must be above 1, and at most 1000")]
-    check("this comparison cannot start", faults, "residual study compare")
+    return faults

@@ -3,6 +3,9 @@
 The distribution function in closed form for whole degrees of freedom (Abramowitz and Stegun 1964, 26.7.3 and 26.7.4),
 its inverse by halving; errors below 1e-9. Simultaneous intervals after Bonferroni: with m comparisons each has the
 confidence 1 - 0.05 / m, so that all of them hold together with at least 95 %.
+
+A few values that lie closer together than images let them (two that are equal have the deviation 0) say less of their
+spread than they seem to: an interval is no narrower than that of a standard error known beforehand.
 """
 
 from __future__ import annotations
@@ -50,26 +53,45 @@ def student_quantile(share: float, freedom: int) -> float:
 
 @dataclass(frozen=True)
 class Mean:
-    """The mean of values with its interval; deviation and interval are None for a single value."""
+    """The mean of values with its interval; deviation and interval are None for a single value.
+
+    `widened` says that the interval is that of the error known beforehand, since the values lay closer together.
+    """
 
     values: tuple[float, ...]
     mean: float
     std: float | None
     interval: tuple[float, float] | None
     confidence: float
+    widened: bool = False
 
     def as_dict(self) -> Facts:
         return asdict(self)
 
 
-def mean_of(values: Sequence[float], comparisons: int = 1) -> Mean:
-    """The mean with its 95 % interval, simultaneous with those of `comparisons` in all."""
+def binomial_error(first: float, second: float, predictions: int) -> float:
+    """The standard error of the difference of two shares, each of so many predictions, were each a toss of its own.
+
+    A success and a failure are added to both, lest shares of 0 and 1 be held to be certain (Agresti and Coull 1998).
+    """
+    shares = [(share * predictions + 1) / (predictions + 2) for share in (first, second)]
+    return math.sqrt(sum(share * (1 - share) for share in shares) / predictions)
+
+
+def mean_of(values: Sequence[float], comparisons: int = 1, least: float = 0.0) -> Mean:
+    """The mean with its 95 % interval, simultaneous with those of `comparisons` in all.
+
+    Args:
+        least: a standard error known beforehand; the interval is no narrower than it makes a normal one.
+    """
     mean, confidence = statistics.fmean(values), 1 - (1 - CONFIDENCE) / comparisons
     if len(values) < 2:
         return Mean(tuple(values), mean, None, None, confidence)
     std = statistics.stdev(values)
-    half = student_quantile(0.5 + confidence / 2, len(values) - 1) * std / math.sqrt(len(values))
-    return Mean(tuple(values), mean, std, (mean - half, mean + half), confidence)
+    share = 0.5 + confidence / 2
+    half = student_quantile(share, len(values) - 1) * std / math.sqrt(len(values))
+    known = statistics.NormalDist().inv_cdf(share) * least
+    return Mean(tuple(values), mean, std, (mean - max(half, known), mean + max(half, known)), confidence, half < known)
 
 
 def ranks(values: Sequence[float]) -> list[float]:

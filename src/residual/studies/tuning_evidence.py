@@ -15,6 +15,7 @@ from residual.studies.comparison import Labour
 from residual.studies.contest import DEFAULT
 from residual.studies.evidence import Budget, Evidence, RecipeFacts, made, recipe_facts
 from residual.studies.table import DEFINITIONS
+from residual.studies.training_studies import gap
 from residual.training.recipe import Recipe, differences
 from residual.training.recipes import RECIPES
 
@@ -32,8 +33,9 @@ def tuning_evidence(labour: Labour, found: Facts, command: str) -> Evidence:
         command: what is stored as the command that makes it.
     """
     measured: dict[str, Any] = {}
+    told = [row for row in found["rows"] if row["top1"] is not None]  # all of them, once anything was trained
     for arm in found["arms"]:
-        rows = [row for row in found["rows"] if row["arm"] == arm and row["top1"] is not None]
+        rows = [row for row in told if row["arm"] == arm]
         figures = {name: [row[key] for row in rows if row[key] is not None] for name, key in _FIGURES.items()}
         if rows:
             measured[arm] = {
@@ -41,6 +43,8 @@ def tuning_evidence(labour: Labour, found: Facts, command: str) -> Evidence:
             }
     if TUNED in measured:
         measured["tuned"] = measured[TUNED]
+        if DEFAULT in measured:
+            measured["difference"] = gap(measured[DEFAULT], measured[TUNED])
     recipe, runs = labour.contest.recipe, _runs(labour, found)
     facts = runs[0].facts() if runs else {}
     device = (runs[0].result() or {}).get("device", {}) if runs else {}
@@ -55,7 +59,7 @@ def tuning_evidence(labour: Labour, found: Facts, command: str) -> Evidence:
         measured,
         settings={"steps": steps, "trainings": found["trainings"], "fresh": found["fresh"], "arms": found["arms"]},
         recipes=_recipes(recipe),
-        seeds=tuple(range(found["searches"])),
+        seeds=tuple(sorted({row["search"] for row in told})),
         data={name: facts["data"][name] for name in names} if facts else {},
         device=device,
         caveats=tuple(_caveats(recipe, found)),
@@ -89,4 +93,6 @@ def _caveats(recipe: Recipe, found: Facts) -> list[str]:
     length = f"{recipe.epochs:g} epochs" if recipe.epochs is not None else f"{recipe.steps:,} steps"
     proxy = f"{recipe.network.name}, {data.get('training', 0):,} training images, {length} a training"
     what = [f"{proxy}, where the seed trains a ResNet-50 on all"]
+    lost = [f"{row['arm']} {row['search']}" for row in found["rows"] if row["genes"] is None]
+    what += [f"searches that failed whole, counted as chance: {', '.join(lost)}"] if lost else []
     return what + ([] if found["fresh"] > 1 else ["one fresh training of each winner"])

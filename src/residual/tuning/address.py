@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from residual.errors import UsageError
+from residual.errors import UsageError, argument
 from residual.runs.folder import runs_root
 
 DATABASE, FACTS, WORKERS, FIGURE = "study.sqlite3", "study.json", "workers", "study.png"
@@ -109,6 +109,19 @@ def parse_address(text: str | None, folder: Path) -> Address:
     if not url.database:
         raise UsageError("the address names no database", "--storage", "as in postgresql://USER@HOST:5432/DATABASE")
     return Address(url, url.set(drivername="postgresql", query={}).render_as_string(hide_password=True))
+
+
+def after_command(storage: str | None) -> str:
+    """What must stand after a command for it to find the same database: the option, or a word where to put a password.
+
+    Args:
+        storage: as for `--storage`; None where it was not given.
+    """
+    if not storage:
+        return ""
+    if parse_address(storage, runs_root()).url.password is not None:
+        return " (with RESIDUAL_STORAGE set to its address)"
+    return f" --storage {argument(storage)}"
 
 
 def sqlite_file(path: Path) -> Address:

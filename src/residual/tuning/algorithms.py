@@ -159,6 +159,15 @@ Algorithm = Ga001 | Ga | RandomSearch | Borrowed
 ALGORITHMS = ("ga-001", "ga", "nsgaii", "tpe", "cmaes", "random")
 
 
+def misfit(algorithm: Algorithm, space: Space) -> list[Fault]:
+    """What of an algorithm does not suit the number of genes: a cut that is none, where nothing would be crossed."""
+    most = len(space.genes) - 1
+    if not isinstance(algorithm, Ga001) or not isinstance(algorithm.cut, int) or algorithm.cut <= most:
+        return []
+    remedy = f"name 1 to {most}, middle or any" if most else "leave it out"
+    return [Fault("cut", algorithm.cut, f"{len(space.genes)} genes are not cut there", remedy)]
+
+
 def begin(space: Space, size: int, chance: Chance) -> Brood:
     """Generation 0."""
     return Brood((), tuple(Child(initialise(space, chance(place)), "drawn") for place in range(size)))
@@ -179,6 +188,11 @@ def make_algorithm(name: str, rules: dict[str, Any]) -> Algorithm:
         Fault(rule, value, f"no rule of {name}", nearest(rule, known))
         for rule, value in rules.items()
         if rule not in known
+    ]
+    unknown += [
+        Fault(rule, value, "must be a number or a word", "no rule is a yes or a no")  # pydantic would take true for 1
+        for rule, value in rules.items()
+        if rule in known and isinstance(value, bool)
     ]
     check("this search cannot start", unknown, "--rule")
     try:

@@ -8,6 +8,7 @@ trial to two processes.
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import time
@@ -23,7 +24,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
-from residual.errors import StorageError
+from residual.errors import InUse, StorageError
 from residual.files import lock, storage
 from residual.tuning import sqlite_file
 from residual.tuning.address import Address
@@ -44,6 +45,10 @@ _PASSING = (
     "recovery",
 )
 _STATES = ("08", "40", "53", "57")  # connection, serialisation, resources, operator intervention
+
+
+class NoStudies(StorageError):
+    """No study was ever kept there."""
 
 
 class Database:
@@ -68,7 +73,7 @@ class Database:
         known = sqlite_file.inspect(path, self._wait)
         if read_only:
             if not known:
-                raise StorageError("no study is kept there", path, "check the name of the study")
+                raise NoStudies("no study is kept there", path, "check the name of the study")
             still = not os.access(path, os.W_OK) and not path.with_name(path.name + "-wal").exists()
             address = f"{path.resolve().as_uri()}?mode=ro{'&immutable=1' if still else ''}"
             return create_engine(
@@ -76,8 +81,6 @@ class Database:
                 creator=lambda: sqlite3.connect(address, uri=True, timeout=self._wait, check_same_thread=False),
                 poolclass=NullPool,
             )
-        with storage(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
         sqlite_file.warn_of_network(path)
         with self._alone(path):
             if not sqlite_file.inspect(path, self._wait):
@@ -95,16 +98,23 @@ class Database:
 
     @contextmanager
     def _alone(self, path: Path) -> Iterator[None]:
-        """One process at a time makes the tables."""
-        until = time.monotonic() + self._wait
+        """One process at a time makes the tables.
+
+        Raises:
+            StorageError: the disk takes no file there, or another process does not let go.
+        """
+        began, place = time.monotonic(), path.with_name(path.name + ".lock")
         while True:
-            held = lock(path.with_name(path.name + ".lock"), "the database")
+            held = lock(place, "the database")
             try:
+                with storage(path):
+                    path.parent.mkdir(parents=True, exist_ok=True)
                 held.__enter__()
                 break
-            except StorageError:
-                if time.monotonic() > until or not os.access(path.parent, os.W_OK):
-                    raise
+            except StorageError as error:
+                fault, patience = _lock_fault(error, path, place)
+                if time.monotonic() - began > min(patience, self._wait):
+                    raise fault from error.__cause__
                 time.sleep(0.05)
         try:
             yield
@@ -126,7 +136,7 @@ class Database:
                 session.connection().exec_driver_sql(f"SELECT pg_advisory_xact_lock({_KEY})")
             found = session.connection().exec_driver_sql("SELECT to_regclass('alembic_version')").scalar()
             if found is None and read_only:
-                raise StorageError("no study is kept there", self.address.shown, "check the name of the study")
+                raise NoStudies("no study is kept there", self.address.shown, "check the name of the study")
             if found is None:
                 self._make_tables(options)
 
@@ -222,6 +232,20 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def _lock_fault(error: StorageError, path: Path, place: Path) -> tuple[StorageError, float]:
+    """What is wrong with a place where no lock could be taken, and the seconds that it may be waited for."""
+    cause = error.__cause__
+    if isinstance(error, InUse) and place.exists():
+        remedy = "wait for it or end it, then give the command again"
+        return StorageError(f"{error.what}: {error.where}", path, remedy), WAIT
+    if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageError(error.what, path, "free some space, then give the command again"), WAIT
+    remedy = "make its folder and make it writable, or name another file with --storage"
+    if isinstance(error, InUse):  # what filelock takes it for; or the lock is gone again by now
+        return StorageError("no file can be made there", path, remedy), 1.0
+    return StorageError(error.what, path, remedy), 0.0
 
 
 def _state(error: SQLAlchemyError) -> str | None:

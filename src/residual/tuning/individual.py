@@ -9,23 +9,27 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from optuna.trial import TrialState
 
-from residual.errors import DataError, NonFiniteError, OutOfMemory, StorageError, UsageError, lacks_memory
+from residual.errors import DataError, NonFiniteError, OutOfMemory, UsageError
 from residual.files import Facts
 from residual.runs.folder import RunFolder
 from residual.training.launching import Order, Trainer, train_here
 from residual.training.progress import Listener, Record, Silent
-from residual.training.recipe import Override, Recipe, differences, override, to_recipe
+from residual.training.recipe import Override, Recipe, override
+from residual.tuning.own import assert_own, begun, note_failure, read_failure, reason_of, settings_of
 from residual.tuning.space import Genes, Space
 
-FREE = ("compute.", "checkpoint.", "data.path")
-"""What may differ between the workers of a study: the same figures up to rounding."""
+WHOSE = "the individual"
+OUTCOMES = "outcomes"
+"""Where, in a study's folder, stands what came of individuals that have no result: a ledger made anew takes it."""
+Judge = Callable[[float, float], bool]
+"""Told an epoch and top-1 of its validation; whether the training is to be ended."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +68,14 @@ class Pruned(Exception):
     """The training does worse than closed generations did by then."""
 
 
-class Watch(Silent):
-    """Hands a training's events on, and ends it where it was lost or is not worth its time."""
+class Unfit(Exception):
+    """The settings of the individual cannot be trained with."""
 
-    def __init__(self, inner: Listener, lost: Callable[[], bool], judge: Callable[[float, float], bool]) -> None:
+
+class Watch(Silent):
+    """Hands a training's events on, and ends it where it was lost or is not worth its time (`judge`, if any)."""
+
+    def __init__(self, inner: Listener, lost: Callable[[], bool], judge: Judge | None = None) -> None:
         self._inner, self._lost, self._judge = inner, lost, judge
 
     def began(self, plan: Record) -> None:
@@ -93,9 +101,18 @@ class Watch(Silent):
 
     def recorded(self, record: Record) -> None:
         self._inner.recorded(record)
-        validated = record["kind"] == "evaluation" and record["split"] == "validation"
-        if validated and not record["final"] and self._judge(record["epoch"], record["top1"]):
+        if self._judge is not None and _judged(record) and self._judge(record["epoch"], record["top1"]):
             raise Pruned(f"top-1 {record['top1']:.4f} after epoch {record['epoch']:g}")
+
+    def remember(self, run: RunFolder) -> None:
+        """Tell again what a run on disk had reached, which a ledger made anew does not know; nothing ends by it."""
+        for record in run.records() if self._judge is not None else ():
+            if self._judge is not None and _judged(record):
+                self._judge(record["epoch"], record["top1"])
+
+
+def _judged(record: Record) -> bool:
+    return bool(record["kind"] == "evaluation" and record["split"] == "validation" and not record["final"])
 
 
 def train_individual(
@@ -105,14 +122,18 @@ def train_individual(
 
     Raises:
         Interrupted, StorageError, DataError, EnvironmentFault, Lost: it is not finished; what is done is kept.
+        UsageError: this worker cannot train it as it was started.
     """
     began, top1, figures, names = time.monotonic(), [], [], []
+    before = _noted(plan, number, genes, watch)
+    if before is not None:
+        return before
     try:
         for seed in range(plan.seeds):
             changes = plan.overrides(genes, seed)
-            recipe = override(plan.recipe, changes, "the individual's genes")
+            recipe = _recipe(plan, changes)
             run = _train(plan, plan.run_of(number, seed), recipe, changes, watch)
-            _assert_own(run, recipe)
+            assert_own(run, recipe, WHOSE)
             facts, result = run.facts(), run.result()
             if not same_data(facts["data"]["checksums"]):
                 raise DataError("these are not the images the study began with", run.path, "name the same data")
@@ -120,15 +141,10 @@ def train_individual(
             top1.append(final["top1"])
             figures.append(final)
             names.append(run.name)
-    except (UsageError, NonFiniteError) as error:
+    except Unfit as error:
         return _failed(TrialState.FAIL, str(error), began)
     except Pruned as error:
         return _failed(TrialState.PRUNED, f"behind the median of closed generations: {error}", began)
-    except (MemoryError, RuntimeError, OutOfMemory) as error:
-        if not lacks_memory(error):
-            raise
-        reason = f"out of memory at batch size {plan.recipe.batch_size}: {' '.join(str(error).split())[:200]}"
-        return _failed(TrialState.FAIL, reason, began)
     mean = {name: statistics.fmean(one[name] for one in figures) for name in ("loss", "top1", "top3", "top5")}
     facts = {"runs": names, "top1": top1, "validation": mean, "seconds": round(time.monotonic() - began, 3)}
     return Outcome(TrialState.COMPLETE, mean["top1"], facts)
@@ -138,27 +154,53 @@ def _failed(state: TrialState, reason: str, began: float) -> Outcome:
     return Outcome(state, None, {"reason": reason, "seconds": round(time.monotonic() - began, 3)})
 
 
-def _train(plan: Plan, path: Path, recipe: Recipe, changes: Sequence[Override], watch: Watch) -> RunFolder:
-    own = [(name, value) for name, value in plan.own if value is not None]
-    if (path / "run.json").is_file():
-        run = RunFolder.open(path)
-        _assert_own(run, recipe)
+def _recipe(plan: Plan, changes: Iterable[Override]) -> Recipe:
+    try:
+        return override(plan.recipe, changes, "the individual's genes")
+    except UsageError as error:
+        raise Unfit(str(error)) from None
+
+
+def _train(plan: Plan, path: Path, recipe: Recipe, changes: list[Override], watch: Watch) -> RunFolder:
+    run = begun(path, recipe, WHOSE)
+    if run is not None:
+        watch.remember(run)
         if run.result() is not None:
             return run
-    elif path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise StorageError("something else stands where an individual is to be trained", path, "take it away")
     command = f"residual tune --study {plan.study!r}"  # not as it was typed: an address may hold a password
-    return plan.trainer(Order(plan.recipe, changes, own, path, command), watch, watch.check)
+    order = Order(plan.recipe, changes, plan.own, path, command)
+    try:
+        return plan.trainer(order, watch, watch.check)
+    except (UsageError, NonFiniteError, OutOfMemory, MemoryError, RuntimeError) as error:
+        reason = reason_of(error, order)
+        if reason is None:
+            raise
+        raise Unfit(reason) from None
 
 
-def _assert_own(run: RunFolder, recipe: Recipe) -> None:
-    """The settings of a run are those of the individual; else it is another's, and never counted for this one."""
-    stored = to_recipe(run.facts()["recipe"], run.path)
-    unlike = differences(stored.model_dump(mode="json"), recipe.model_dump(mode="json"))
-    found = [f"{path} {old!r}, not {new!r}" for path, (old, new) in unlike.items() if not path.startswith(FREE)]
-    if found:
-        what = f"the run is not that of the individual: {'; '.join(found)[:300]}"
-        raise StorageError(what, run.path, "take the folder away: it is left from another study")
+def note_outcome(plan: Plan, number: int, genes: Genes, outcome: Outcome) -> None:
+    """Write down an outcome for which no result stands in a run: a failure, or a training that was ended.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    facts = {"state": outcome.state.name, **outcome.facts}
+    note_failure(_note_of(plan, number), facts, settings_of(plan.recipe, plan.space.overrides(genes)))
+
+
+def _noted(plan: Plan, number: int, genes: Genes, watch: Watch) -> Outcome | None:
+    """The outcome that was written down of an individual, if any."""
+    found = read_failure(_note_of(plan, number), settings_of(plan.recipe, plan.space.overrides(genes)))
+    if found is None:
+        return None
+    if (plan.run_of(number, 0) / "run.json").is_file():
+        watch.remember(RunFolder(plan.run_of(number, 0)))
+    state = TrialState.PRUNED if found.get("state") == TrialState.PRUNED.name else TrialState.FAIL
+    return Outcome(state, None, {name: found[name] for name in ("reason", "seconds") if name in found})
+
+
+def _note_of(plan: Plan, number: int) -> Path:
+    return plan.folder / OUTCOMES / f"{number:04d}.json"
 
 
 def last_step(plan: Plan, number: int) -> int:

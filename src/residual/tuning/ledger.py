@@ -48,6 +48,11 @@ from residual.tuning.sampler import distribution_of
 from residual.tuning.space import Space
 
 
+def names_in(database: Database) -> set[str]:
+    """The names of all studies in a database."""
+    return database.do(lambda session: set(session.execute(select(models.StudyModel.study_name)).scalars()))
+
+
 class Ledger:
     """The transactions of one study."""
 
@@ -101,14 +106,23 @@ class Ledger:
             raise StorageError(what, self._database.address.shown, "choose another --study")
         return row[0], stored
 
-    def note(self, facts: Facts) -> None:
-        """Replace the facts of the study (it was given more generations)."""
+    def prolong(self, generations: int) -> Facts:
+        """Give the study so many generations, unless it has more; returns its facts."""
 
-        def action(session: Session) -> None:
+        def action(session: Session) -> Facts:
+            self._hold(session)  # else of two who prolong it on PostgreSQL, the later might take back what it has
             row = study_row(session, self.study, FACTS)
+            facts: Facts = json.loads(row.value_json)
+            facts["generations"] = max(facts["generations"], generations)
             row.value_json = json.dumps(facts)
+            return facts
 
-        self._database.do(action)
+        return self._database.do(action)
+
+    def _hold(self, session: Session) -> None:
+        """Keep the row of the study until the end of the transaction (on SQLite a transaction is alone anyway)."""
+        query = select(models.StudyModel.study_id).where(models.StudyModel.study_id == self.study)
+        session.execute(query.with_for_update())
 
     def same_data(self, checksums: Facts) -> bool:
         """Whether these are the images of the study; whoever is first says which they are."""
@@ -120,6 +134,11 @@ class Ledger:
             return stored is None or stored == checksums
 
         return self._database.do(action)
+
+    def images(self) -> Facts | None:
+        """The checksums of the study's images; None where none was trained on yet."""
+        found: Facts | None = self._database.do(lambda session: study_value(session, self.study, DATA))
+        return found
 
     @property
     def study(self) -> int:
@@ -155,10 +174,7 @@ class Ledger:
         """
 
         def action(session: Session) -> bool:
-            # On PostgreSQL, whoever opens a generation holds the row of the study meanwhile.
-            session.execute(
-                select(models.StudyModel.study_id).where(models.StudyModel.study_id == self.study).with_for_update()
-            )
+            self._hold(session)
             if study_value(session, self.study, f"{GENERATION}{number}") is not None:
                 return False
             counted = session.execute(
@@ -179,7 +195,7 @@ class Ledger:
                         models.TrialParamModel(
                             trial_id=trial.trial_id,
                             param_name=gene.path,
-                            param_value=kind.to_internal_repr(value),
+                            param_value=gene.number_of(value) if gene.choices else kind.to_internal_repr(value),
                             distribution_json=distribution_to_json(kind),
                         )
                     )
@@ -196,15 +212,20 @@ class Ledger:
     # -- one individual ----------------------------------------------------------------------------------
 
     def claim(self, owner: Facts) -> int | None:
-        """Take the first waiting individual: its trial, now running and owned; None where none waits."""
+        """Take the first waiting individual: its trial, now running and owned; None where none waits.
+
+        Trials that another program put into the study, as Optuna's `enqueue_trial` does, are left to it.
+        """
 
         def action(session: Session) -> int | None:
             for trial in trials_in(session, self.study, TrialState.RUNNING):
                 if trial_value(session, trial.trial_id, OWNER, {}).get("token") == owner["token"]:
                     return int(trial.trial_id)  # claimed before the answer got lost
+            birth = models.TrialUserAttributeModel
+            ours = select(birth).where(birth.trial_id == models.TrialModel.trial_id, birth.key == BIRTH).exists()
             query = (
                 select(models.TrialModel)
-                .where(models.TrialModel.study_id == self.study, models.TrialModel.state == TrialState.WAITING)
+                .where(models.TrialModel.study_id == self.study, models.TrialModel.state == TrialState.WAITING, ours)
                 .order_by(models.TrialModel.trial_id)
                 .limit(1)
                 .with_for_update(skip_locked=True)

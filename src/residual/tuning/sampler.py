@@ -102,14 +102,22 @@ class GeneticSampler(BaseGASampler):
 
     def select_parent(self, study: Study, generation: int) -> list[FrozenTrial]:
         """The survivors of the generation before, which stand in this one untrained."""
-        before = self._population(study, generation - 1)
-        signed = [Scored((), None if one.value is None else _sign(study) * one.value) for one in before]
-        return [before[place] for place in fittest(signed, round(self._algorithm.keep * self._size))]
+        return self._survivors(study, self._population(study, generation - 1))
+
+    def _survivors(self, study: Study, population: list[FrozenTrial]) -> list[FrozenTrial]:
+        signed = [Scored((), None if one.value is None else _sign(study) * one.value) for one in population]
+        return [population[place] for place in fittest(signed, round(self._algorithm.keep * self._size))]
 
     def _population(self, study: Study, generation: int) -> list[FrozenTrial]:
         """Survivors by fitness, then the new ones by number: Optuna's own cache of parents forgets their order."""
-        own = sorted(self.get_population(study, generation), key=lambda one: one.number)
-        return [*(self.select_parent(study, generation) if generation else []), *own]
+        key, own = self._get_generation_key(), dict[int, list[FrozenTrial]]()
+        done = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
+        for one in sorted(done, key=lambda one: one.number):
+            own.setdefault(one.system_attrs.get(key, -1), []).append(one)
+        population = own.get(0, [])
+        for number in range(1, generation + 1):
+            population = [*self._survivors(study, population), *own.get(number, [])]
+        return population
 
     def _place(self, study: Study, trial: FrozenTrial) -> tuple[int, int]:
         """The generation of a trial and its number among the new ones there."""
@@ -193,7 +201,7 @@ def replay(
     Raises:
         StorageError: it no longer asks for what it asked for then (another version of Optuna).
     """
-    sampler = _borrowed(algorithm.name, size, derive(address[0], NAME, address[1], algorithm.name) % 2**32)
+    sampler = _borrowed(algorithm, size, derive(address[0], NAME, address[1], algorithm.name) % 2**32)
     table = {gene.path: distribution_of(gene) for gene in space.genes}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # experimental parts, and cmaes of a generation without spread
@@ -207,7 +215,7 @@ def replay(
                         f"generation {number} of the study is not what {algorithm.name} of Optuna "
                         f"{optuna.__version__} asks for",
                         address[1],
-                        "go on with the version of Optuna that began it",
+                        "go on with the releases that began it: study.json names them",
                     )
                 study.tell(trial, fitness, state=TrialState.FAIL if fitness is None else TrialState.COMPLETE)
         fresh = [study.ask(table).params for _ in range(count)]
@@ -220,11 +228,14 @@ def _alike(first: Value, second: Value) -> bool:
     return first == second
 
 
-def _borrowed(name: str, size: int, seed: int) -> BaseSampler:
+def _borrowed(algorithm: Borrowed, size: int, seed: int) -> BaseSampler:
+    name = algorithm.name
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         if name == "nsgaii":
-            return optuna.samplers.NSGAIISampler(population_size=max(2, size), seed=seed)
+            # It breeds when it has seen a population anew, which shall be so after each of our generations.
+            children = size - round(algorithm.keep * size)
+            return optuna.samplers.NSGAIISampler(population_size=max(2, children), seed=seed)
         if name == "tpe":
             # A generation is asked for at once: without the liar, its members would crowd on one spot.
             return optuna.samplers.TPESampler(n_startup_trials=size, multivariate=True, constant_liar=True, seed=seed)

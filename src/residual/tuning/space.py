@@ -8,6 +8,7 @@ has logarithmic scales and leaves out momenta that diverge.
 
 from __future__ import annotations
 
+import json
 import math
 import tomllib
 from collections.abc import Sequence
@@ -66,7 +67,7 @@ class Gene:
     def place_of(self, value: Value) -> float:
         """A place in [0, 1] that has this value: the middle of its share where values have one."""
         if self.kind == "choice":
-            return (self.choices.index(value) + 0.5) / len(self.choices)
+            return (self.number_of(value) + 0.5) / len(self.choices)
         number = float(value)
         if self.kind == "int-log":
             low, high = math.log(self.low - 0.5), math.log(self.high + 0.5)
@@ -79,9 +80,16 @@ class Gene:
             return (math.log(number) - math.log(self.low)) / (math.log(self.high) - math.log(self.low))
         return (number - self.low) / (self.high - self.low)
 
+    def number_of(self, value: Value) -> int:
+        """The number of a choice; 1, 1.0 and true are three, which Python and Optuna hold to be the same."""
+        for number, choice in enumerate(self.choices):
+            if _same(choice, value):
+                return number
+        raise ValueError(f"{value!r} is no choice of {self.path}")
+
     def holds(self, value: Value) -> bool:
         if self.kind == "choice":
-            return value in self.choices
+            return any(_same(choice, value) for choice in self.choices)
         return isinstance(value, int | float) and self.low <= value <= self.high
 
     def text(self) -> str:
@@ -184,7 +192,14 @@ def _number(value: float) -> str:
 
 
 def _word(value: Value) -> str:
+    """As it is read again: text that would be read as something else stands in quotes."""
+    if isinstance(value, str) and _value(value.strip()) != value:
+        return json.dumps(value, ensure_ascii=False)
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _same(first: Value, second: Value) -> bool:
+    return first is second or (type(first) is type(second) and first == second)
 
 
 DEFAULTS: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[float, float]]] = {

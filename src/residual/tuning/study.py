@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -28,15 +29,17 @@ from residual.errors import (
     log,
 )
 from residual.files import Damaged, Facts, read_regular, readable, replace_file
+from residual.runs.folder import runs_root
 from residual.training.launching import Launched, train_here
 from residual.training.progress import Listener, Silent
 from residual.training.recipe import Override, Recipe, differences, override, to_recipe
 from residual.training.recipes import find_recipe
-from residual.tuning.address import FACTS, WORKERS, Address, check_name, folder_of, key_of, parse_address
-from residual.tuning.algorithms import Algorithm, make_algorithm
-from residual.tuning.database import WAIT, Database
-from residual.tuning.individual import FREE, Plan
-from residual.tuning.ledger import Ledger
+from residual.tuning.address import FACTS, WORKERS, Address, after_command, check_name, folder_of, key_of, parse_address
+from residual.tuning.algorithms import Algorithm, make_algorithm, misfit
+from residual.tuning.database import WAIT, Database, NoStudies
+from residual.tuning.individual import Plan
+from residual.tuning.ledger import Ledger, names_in
+from residual.tuning.own import FREE, check_own
 from residual.tuning.rows import Snapshot
 from residual.tuning.space import Space, make_space, parse_gene
 from residual.tuning.worker import GRACE, Tell, Worker
@@ -62,6 +65,8 @@ class Wish:
     seed: int | None = None
     seeds: int | None = None
     pruning: Pruning | None = None
+    prolonged: bool = False
+    """A study that was given more generations meanwhile is taken as well."""
 
     @property
     def quick(self) -> bool:
@@ -89,6 +94,10 @@ def begin_facts(name: str, wish: Wish) -> Facts:
         [] if recipe.data.validation else [Fault("data.validation", 0, "fitness is read there", "use --protocol tune")]
     )
     rules += [Fault("population", small["population"], "must be 2 or more")] if small["population"] < 2 else []
+    if small["seeds"] > 1 and "seed" in space.paths:
+        rules.append(Fault("seed", "a gene", "each individual is trained with several already", "leave out --seeds"))
+    algorithm = make_algorithm(wish.sampler or "ga", dict(wish.rules))
+    rules += misfit(algorithm, space)
     pruning = wish.pruning or "none"
     if pruning != "none" and small["seeds"] > 1:
         rules.append(Fault("prune", pruning, "it judges single trainings", "leave out --seeds or --prune"))
@@ -99,7 +108,7 @@ def begin_facts(name: str, wish: Wish) -> Facts:
         "fitness": FITNESS,
         "recipe": recipe.model_dump(mode="json"),
         "space": {"name": space.name, "genes": space.facts()},
-        "algorithm": make_algorithm(wish.sampler or "ga", dict(wish.rules)).model_dump(mode="json"),
+        "algorithm": algorithm.model_dump(mode="json"),
         "population": small["population"],
         "generations": (3 if wish.quick else 5) if wish.generations is None else wish.generations,
         "seed": wish.seed or 0,
@@ -138,7 +147,7 @@ def unlike(facts: Facts, wish: Wish) -> dict[str, tuple[Any, Any]]:
         found |= differences(own, make_algorithm(name, {**before, **wish.rules}).model_dump(mode="json"), "sampler ")
     for name in ("population", "generations", "seed", "seeds", "pruning"):
         value = getattr(wish, name)
-        more = name == "generations" and value is not None and value > facts[name]
+        more = name == "generations" and value is not None and (value > facts[name] or wish.prolonged)
         if value is not None and value != facts[name] and not more:
             found[name] = (facts[name], value)
     return found
@@ -201,8 +210,8 @@ def open_study(name: str, storage: str | None = None, wait: float = WAIT) -> Stu
         raise
 
 
-def join(name: str, wish: Wish, storage: str | None = None, wait: float = WAIT) -> Study:
-    """Begin a study, or find it and see that the wish suits it.
+def join(name: str, wish: Wish, storage: str | None = None, wait: float = WAIT, own: Iterable[Override] = ()) -> Study:
+    """Begin a study, or find it and see that the wish suits it, and the study a worker's own settings.
 
     Raises:
         UsageError: the study is another one; every difference is named.
@@ -211,19 +220,26 @@ def join(name: str, wish: Wish, storage: str | None = None, wait: float = WAIT) 
     check_versions()
     folder = folder_of(check_name(name))
     address = parse_address(storage, folder)
-    if (folder / "run.json").exists():
-        raise UsageError("a run stands where the study would be kept", folder, "choose another --study")
-    left = _left(folder, name)
+    for other, what in (("run.json", "a run"), ("comparison.json", "a comparison of searches")):
+        if (folder / other).exists():
+            raise UsageError(f"{what} stands where the study would be kept", folder, "choose another --study")
+    left, mine = _left(folder, name), tuple(own)
     if left is not None:
         _refuse_unlike(left, wish, folder)
     elif address.file is not None and not address.file.exists():
-        begin_facts(name, wish)  # what cannot be searched is refused before anything is written
+        _check_own(begin_facts(name, wish), mine)  # what cannot be done is refused before anything is written
     database = Database(address, wait=wait)
     try:
-        return _join(Ledger(database, key_of(name)), database, left, name, wish)
+        study = _join(Ledger(database, key_of(name)), database, left, name, wish)
+        _check_own(study.facts, mine)
+        return study
     except BaseException:
         database.close()
         raise
+
+
+def _check_own(facts: Facts, own: Sequence[Override]) -> tuple[Override, ...]:
+    return check_own(own, to_recipe(facts["recipe"], "the study"), space_of(facts))
 
 
 def _join(ledger: Ledger, database: Database, left: Facts | None, name: str, wish: Wish) -> Study:
@@ -236,8 +252,7 @@ def _join(ledger: Ledger, database: Database, left: Facts | None, name: str, wis
     facts = _known(facts, address)
     _refuse_unlike(facts, wish, address.shown)
     if wish.generations is not None and wish.generations > facts["generations"]:
-        facts = {**facts, "generations": wish.generations}
-        ledger.note(facts)
+        facts = ledger.prolong(wish.generations)
     if left != facts:
         replace_file(folder / FACTS, readable(facts))
     return Study(name, folder, address, facts, ledger, database)
@@ -270,12 +285,28 @@ def _left(folder: Path, name: str) -> Facts | None:
     return facts
 
 
-def free_name(stem: str = "tune") -> str:
-    """A name that no study here has: `tune-1`, `tune-2` ..."""
-    number = 1
-    while folder_of(f"{stem}-{number}").exists():
+def free_name(stem: str = "tune", storage: str | None = None) -> str:
+    """A name that no study has, neither here nor in the database: `tune-1`, `tune-2` ..."""
+    taken, number = _names(storage), 1
+    while True:
+        name = f"{stem}-{number}"
+        if not folder_of(name).exists() and not any(f"{one}-".startswith(f"{name}-") for one in taken):
+            return name
         number += 1
-    return f"{stem}-{number}"
+
+
+def _names(storage: str | None) -> set[str]:
+    """The names of the studies in a database that several share."""
+    if not storage:
+        return set()
+    address = parse_address(storage, runs_root())
+    if address.file is not None and not address.file.exists():
+        return set()
+    try:
+        with closing(Database(address, read_only=True)) as database:
+            return names_in(database)
+    except NoStudies:
+        return set()
 
 
 def tune(
@@ -300,10 +331,9 @@ def tune(
     Raises:
         Interrupted: nothing is lost; the same name goes on.
     """
-    chosen = name or free_name()
-    study = join(chosen, wish or Wish(), storage, wait)
-    recipe = to_recipe(study.facts["recipe"], study.address.shown)
-    mine = _own(own)
+    chosen, given = free_name(storage=storage) if name is None else name, tuple(own)
+    study = join(chosen, wish or Wish(), storage, wait, given)
+    recipe, mine = to_recipe(study.facts["recipe"], study.address.shown), _check_own(study.facts, given)
     trainer = Launched(launch, study.folder / WORKERS) if launch else train_here
     plan = Plan(chosen, recipe, study.space, study.folder, study.facts["seeds"], mine, trainer)
     (tell or _nobody)({"kind": "study", **study.facts, "folder": str(study.folder), "storage": study.address.shown})
@@ -313,16 +343,9 @@ def tune(
     try:
         worker.run()
     except Interrupted as error:
-        remedy = f"residual tune --study {argument(chosen)}"
+        remedy = f"residual tune --study {argument(chosen)}{after_command(storage)}"
         raise Interrupted(error.what, error.where, remedy, error.exit_code - 128) from None
     return study
-
-
-def _own(own: Iterable[Override]) -> tuple[Override, ...]:
-    found = tuple(own)
-    wrong = [Fault(path, value, "it is the same for all workers") for path, value in found if not path.startswith(FREE)]
-    check("this worker cannot start", wrong, "residual tune")
-    return found
 
 
 def _nobody(facts: Facts) -> None: ...

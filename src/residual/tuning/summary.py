@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from optuna.trial import TrialState
 
 from residual.files import Facts
@@ -74,13 +72,12 @@ def best_so_far(snapshot: Snapshot) -> list[float | None]:
 
 def duplicates(snapshot: Snapshot) -> dict[str, int]:
     """Individuals that have the genes of an earlier one, with its number: trainings that could teach nothing new."""
-    first: dict[Any, int] = {}
+    first: dict[str, int] = {}
     found: dict[str, int] = {}
     for one in snapshot.individuals:
-        if one.genes in first:
-            found[str(one.number)] = first[one.genes]
-        else:
-            first[one.genes] = one.number
+        before = first.setdefault(repr(one.genes), one.number)  # as text 1 and true are two
+        if before != one.number:
+            found[str(one.number)] = before
     return found
 
 

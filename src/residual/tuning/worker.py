@@ -18,14 +18,14 @@ from pathlib import Path
 
 from optuna.trial import TrialState
 
-from residual.errors import Interrupted, ResidualError, StorageError, log
+from residual.errors import Interrupted, InUse, ResidualError, StorageError, log
 from residual.files import Facts, lock, storage
 from residual.training.progress import Listener
 from residual.tuning.address import WORKERS
 from residual.tuning.algorithms import Algorithm
 from residual.tuning.genetic import Scored
 from residual.tuning.heard import Heard
-from residual.tuning.individual import Lost, Outcome, Plan, Watch, last_step, train_individual
+from residual.tuning.individual import Judge, Lost, Outcome, Plan, Watch, last_step, note_outcome, train_individual
 from residual.tuning.ledger import Ledger
 from residual.tuning.rows import Individual, Snapshot
 from residual.tuning.sampler import propose
@@ -110,7 +110,7 @@ class Worker:
     def _work(self, one: Individual) -> None:
         lost = threading.Event()
         self._tell(self._describe(one, "begun"))
-        judge = self._judge(one)
+        judge = None if self._facts["pruning"] == "none" else self._judge(one)
         watch = Watch(self._listener, lost.is_set, judge)
         finished = False
         try:
@@ -120,6 +120,8 @@ class Worker:
             else:
                 with self._beating(one.trial, lost):
                     outcome = self._train(self._plan, one.number, one.genes, watch, self._ledger.same_data)
+            if outcome.state != TrialState.COMPLETE:
+                note_outcome(self._plan, one.number, one.genes, outcome)
             finished = True
         except Lost:
             log.warning("individual %d was given to another worker: this one had not been heard of", one.number)
@@ -132,10 +134,8 @@ class Worker:
         if self._ledger.finish(one.trial, self._token, outcome.state, outcome.fitness, outcome.facts):
             self._tell_end(one.number)
 
-    def _judge(self, one: Individual) -> Callable[[float, float], bool]:
+    def _judge(self, one: Individual) -> Judge:
         """Whether a training is to be ended, by what closed generations had reached at the same epoch."""
-        if self._facts["pruning"] == "none":
-            return lambda epoch, top1: False
         closed = {
             other.trial
             for other in self._ledger.read(self._plan.space).individuals
@@ -229,8 +229,10 @@ class Worker:
         try:
             with lock(path, "a worker"):
                 pass
-        except StorageError:
+        except InUse:
             return True
+        except StorageError:  # the disk refuses, which says nothing of the worker
+            return None
         with suppress(OSError):
             path.unlink()
         return False
