@@ -139,10 +139,15 @@ def argument(path: str | os.PathLike[str]) -> str:
     return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
-def nearest(name: str, known: Sequence[str]) -> str:
-    """`did you mean ...?` with the nearest of the known names, or the list of all of them."""
-    close = difflib.get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+def nearest(name: str, known: Sequence[str], also: Sequence[str] = ()) -> str:
+    """`did you mean ...?` with the nearest of the known names, or the list of all of them.
+
+    Args:
+        also: names that may be meant and are never listed, such as those of files.
+    """
+    spelt = {one.lower(): one for one in (*also, *known)}
+    close = difflib.get_close_matches(name.lower(), spelt, n=3, cutoff=0.5)
     almost = difflib.get_close_matches(name.lower(), close, n=3, cutoff=0.85)  # a slip of the finger
-    if close := almost or close:
+    if close := [spelt[one] for one in almost or close]:
         return f"did you mean {' or '.join(close)}?"
     return f"choose one of {', '.join(known[:12])}{', ...' if len(known) > 12 else ''}"

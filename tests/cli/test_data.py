@@ -185,6 +185,9 @@ def test_every_data_set_is_shown(say, here, target):
     with Image.open(here / "batch.png") as picture:
         assert picture.width > 300
         assert len(picture.convert("RGB").getcolors(1 << 24) or ()) > 20
+    if target == "digits":
+        again = say("data", "show", target, "--set", "batch_size=9", "--out", "batch.png")
+        assert again.out == "batch.png (in place of the one that stood there)\n"
 
 
 def test_a_batch_is_drawn_by_recipe_seed_and_step(say, here):

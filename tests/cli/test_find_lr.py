@@ -20,11 +20,11 @@ def test_it_suggests_rates_and_draws_them(here, say):
     said = say("find-lr", "digits", *TINY, "--start", "0.001", "--stop", "1000", "--steps", 50)
     assert said.code == 0, said.err
     assert "falls until" in said.out
-    assert [line.split()[2].rstrip(":") for line in said.out.splitlines() if line.startswith("rate")] == [
-        "steepest",
-        "valley",
-        "before-divergence",
-    ]
+    lines = [line.split() for line in said.out.splitlines() if line.startswith("rate")]
+    assert {words[2].rstrip(":") for words in lines} == {"steepest", "valley", "before-divergence"}
+    rates = [float(words[1]) for words in lines]
+    assert rates == sorted(rates)
+    assert "picture  find-lr.png\n" in said.out
     assert (here / "find-lr.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -45,6 +45,8 @@ def test_a_run_is_left_as_it_was_and_its_weights_are_used(here, say):
     assert digest_of(run.path) == before
     assert fingerprint(run.path) == print_before
     assert json.loads(say(*arguments).out)["losses"] == found["losses"]
+    said = say(*[word for word in arguments if word != "--json"])
+    assert "picture  lr.svg (in place of the one that stood there)" in said.out
 
 
 def test_what_is_no_answer_is_said(here, say):

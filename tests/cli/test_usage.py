@@ -7,11 +7,14 @@ import json
 
 import pytest
 
+from residual.cli.asked import CUSTOMARY
 from residual.cli.main import app
 from residual.models import NETWORKS
-from residual.training.recipes import RECIPES
+from residual.training.recipe import override, parse_override
+from residual.training.recipes import RECIPES, _tell_of_folder
 from residual.version import VERSION
 from tests.cli.conftest import SIX, TINY, only_error
+from tests.data.photographs import photographs
 
 VERBS = ("train", "evaluate", "predict", "runs", "curves", "models", "recipes", "samples", "completion")
 
@@ -259,3 +262,59 @@ def test_lists_as_json(say):
     assert {name: RECIPES[name].model_dump(mode="json") for name in recipes} == recipes
     assert json.loads(say("recipes", "digits", "--json").out) == recipes["digits"]
     assert json.loads(say("runs", "--json").out) == []
+
+
+CUSTOMS = {
+    "--lr": (["train", "--lr", "0.1"], ["unknown option: --lr", "--set schedule.peak=0.1"]),
+    "--lr of find-lr": (["find-lr", "--lr", "0.1"], ["--set schedule.peak=0.1"]),
+    "--batch": (["train", "--batch=32"], ["here it is --batch-size"]),
+    "--weight_decay": (["train", "--weight_decay", "0"], ["--set optimiser.weight_decay"]),
+    "--arch": (["train", "--arch", "resnet50"], ["here it is --network"]),
+    "--pretrained": (["train", "--pretrained"], ["--from torchvision:resnet18"]),
+    "--resume-from": (["train", "--resume-from", "x"], ["here it is --resume"]),
+    "--imgsz": (["train", "--imgsz", "224"], ["--set data.image_size=224"]),
+    "lr as a setting": (["train", "--set", "lr=1"], ["no setting is called lr", "schedule.peak"]),
+    "optimizer as a setting": (["train", "--set", "optimizer=adam"], ["optimiser.kind"]),
+    "a library's network": (["train", "--network", "timm:resnet50"], ["--from torchvision:resnet50"]),
+    "bare weights": (["train", "--from", "resnet18"], ["no such run", "--from torchvision:resnet18"]),
+    "commands": (["trian"], ["reproduce, ..."]),
+    "an image": (["train", "photo.JPG"], ["a single image", "residual predict"]),
+}
+
+
+@pytest.mark.parametrize(("arguments", "words"), CUSTOMS.values(), ids=CUSTOMS)
+def test_the_customs_of_other_tools_are_answered_with_ours(refused, arguments, words):
+    refused(2, arguments, *words)
+
+
+def test_what_other_tools_say_leads_to_what_there_is():
+    """Every remedy begins with an option of `train`, and every setting in one can be set."""
+    function = app["train"].default_command
+    assert function is not None
+    options = {f"--{name.rstrip('_').replace('_', '-')}" for name in inspect.signature(function).parameters}
+    for remedy in CUSTOMARY.values():
+        assert remedy.split()[0] in options, remedy
+        if remedy.startswith("--set "):
+            settings = [word.rstrip(",") for word in remedy.split() if "=" in word]
+            override(RECIPES["photos"], [parse_override(setting) for setting in settings])
+
+
+def test_folders_are_remembered_where_a_name_is_wrong(refused, here):
+    for name in ("Kestrels", "other"):
+        (here / name).mkdir()
+    refused(2, ["train", "kestrel"], "did you mean Kestrels/?")
+    refused(2, ["train", "digits", "Kestrels"], "unexpected: Kestrels", "--data Kestrels")
+    refused(2, ["train", "photos", "nothing/"], "unexpected: nothing/", "--data nothing/")
+    refused(3, ["train", "nothing/"], "no such folder or file", "check the path;")
+
+
+def test_a_folder_that_is_named_as_a_recipe_is_told_of(say, refused, here):
+    photographs(here / "photos", count=1)
+    refused(3, ["train", "photos"], "no folder of photographs was named", "residual train photos/")
+    photographs(here / "digits", count=1)
+    _tell_of_folder.cache_clear()
+    said = say(*TINY, "--set", "steps=1")
+    assert said.code == 0
+    assert "digits is a recipe here" in said.err
+    assert "digits/" in said.err
+    _tell_of_folder.cache_clear()

@@ -288,6 +288,15 @@ def test_a_file_of_128_gib_is_not_read(tmp_path):
     refused(tmp_path / "image.png", "137,438,953,472 bytes where at most")
 
 
+def test_what_a_folder_holds_besides_is_counted(tmp_path, caplog):
+    stored(tmp_path, encoded(RGB, "PNG"), "nameless")
+    for name in ("a.jpg", "b.gif", "c.GIF", "d.txt", "notes", ".hidden"):
+        stored(tmp_path, b"x", name)
+    assert find_images([tmp_path]) == [tmp_path / "a.jpg", tmp_path / "nameless"]
+    (said,) = caplog.messages
+    assert "2 .gif and 2 other files (1 .txt, 1 without a suffix)" in said
+
+
 def test_files_and_folders_are_found_in_order(tmp_path):
     for name in ("b.png", "a.JPG", "sub/c.webp", "sub/d.txt", "e.gif"):
         (tmp_path / name).parent.mkdir(exist_ok=True)

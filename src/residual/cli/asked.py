@@ -6,22 +6,84 @@ from collections.abc import Iterable
 from typing import Any
 
 from residual.analysis.origins import FLAGS
+from residual.errors import UsageError
 
 HELD_OUT = {"tune": 0.1, "final": 0.0}
 """What `--protocol` says: the share of the training images that is held out."""
+CUSTOMARY = {
+    "lr": "--set schedule.peak=0.1, or schedule.rate where the recipe has no one-cycle schedule",
+    "bs": "--batch-size",
+    "wd": "--set optimiser.weight_decay=5e-4",
+    "momentum": "--set optimiser.momentum=0.9",
+    "opt": "--set optimiser.kind=adamw --set optimiser.nesterov=false",
+    "model": "--network",
+    "workers": "--set data.threads=4",
+    "imgsz": "--set data.image_size=224",
+    "pretrained": "--from torchvision:resnet18",
+    "augment": "--set data.augment.mirror=true and the other settings of data.augment",
+    "resume-from": "--resume RUN",
+    "output": "--out",
+    "fp16": "--set compute.precision=float16",
+    "gpu": "--device cuda",
+    "val-split": "--set data.validation=0.1",
+    "patience": "--set evaluation.patience=5",
+    "dropout": "--set network.dropout=0.1",
+    "label-smoothing": "--set loss.label_smoothing=0.1",
+    "num-epochs": "--epochs",
+    "data-dir": "--data",
+}
+"""How other tools call it, and what it is here. Words are told, never taken for the option."""
+_ALIKE = {
+    "lr": ("learning-rate", "lr0", "max-lr", "base-lr", "rate"),
+    "bs": ("batch", "batchsize"),
+    "wd": ("weight-decay",),
+    "opt": ("optim", "optimizer", "optimiser"),
+    "model": ("arch", "architecture", "backbone"),
+    "workers": ("num-workers", "j"),
+    "imgsz": ("img-size", "image-size", "input-size", "size"),
+    "pretrained": ("weights", "finetune", "fine-tune", "checkpoint"),
+    "augment": ("aug", "augmentation", "aa"),
+    "resume-from": ("resume-from-checkpoint", "continue"),
+    "output": ("output-dir", "save-dir", "project"),
+    "fp16": ("amp", "half", "mixed-precision"),
+    "gpu": ("gpus", "cuda"),
+    "val-split": ("valid-pct", "validation-split"),
+    "label-smoothing": ("smoothing",),
+    "num-epochs": ("n-epochs", "max-epochs"),
+    "data-dir": ("data-path", "dataset", "path", "train-dir"),
+}
+_TITLES = {other: name for name, others in _ALIKE.items() for other in others}
 _PATHS = {flag: path for path, flag in FLAGS.items()}
 
 
-def asked(texts: Iterable[str] | None, **flags: Any) -> list[tuple[str, Any]]:
-    """The changes in the order of the flags, then those of `--set`; a flag that is None or False was not given."""
-    from residual.training.recipe import parse_override
+def customary(name: str) -> str | None:
+    """What an option or a setting of other tools is called here, in words that begin with our option."""
+    bare = name.lstrip("-").partition("=")[0].replace("_", "-").lower()
+    return CUSTOMARY.get(_TITLES.get(bare, bare))
 
+
+def asked(texts: Iterable[str] | None, **flags: Any) -> list[tuple[str, Any]]:
+    """The changes in the order of the flags, then those of `--set`; a flag that is None or False was not given.
+
+    Raises:
+        UsageError: one is a setting of other tools, or of another kind.
+    """
+    from residual.training.recipe import Recipe, parse_override
+
+    if ":" in str(flags.get("network") or ""):
+        what = f"{flags['network'][:80]!r} is no name of a network"
+        remedy = "as in --network resnet-50; trained weights are named with --from, as in --from torchvision:resnet50"
+        raise UsageError(what, "--network", remedy)
     changes = [
         (_PATHS[f"--{name.replace('_', '-')}"], HELD_OUT[value] if name == "protocol" else value)
         for name, value in flags.items()
         if value is not None and value is not False
     ]
-    return changes + [parse_override(text) for text in texts or []]
+    given = [parse_override(text) for text in texts or []]
+    for path, _ in given:
+        if path not in Recipe.model_fields and (ours := customary(path)) is not None:
+            raise UsageError(f"no setting is called {path}", "--set", f"here it is {ours}")
+    return changes + given
 
 
 def ending(recipe: str | None, protocol: str | None, changes: Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:

@@ -15,7 +15,7 @@ import cyclopts
 from cyclopts import Parameter
 
 from residual.cli.data_check import check, pack
-from residual.cli.text import Whole, printable
+from residual.cli.text import Whole, printable, written
 
 if TYPE_CHECKING:
     from residual.data.datasets import DataSettings
@@ -252,7 +252,7 @@ def show(
     step
         Which batch.
     out
-        A .png or .svg file; without it, NAME-batch.png.
+        A .png or .svg file; without it, NAME-batch.png in the working folder.
     """
     from residual.environment import check_versions
 
@@ -277,8 +277,9 @@ def show(
     batch = batches.batch_at(step)
     labels = [dataset.class_names[label] for label in batch.labels.tolist()]
     title = f"{dataset.name}, recipe {chosen.name}, seed {chosen.seed}, step {step:,}"
+    stood = path.exists()
     draw_sheet(displayed(batch.images, constants), labels, title, path)
-    print(printable(str(path)))
+    print(written(path, stood))
     return 0
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from residual.cli.asked import asked
-from residual.cli.text import Whole, printable
+from residual.cli.text import Whole, printable, written
 
 
 def find_lr(
@@ -63,7 +63,7 @@ def find_lr(
     set
         Any setting by path; may be given several times.
     out
-        The picture, .png or .svg; without it, find-lr.png in the run's folder, or here.
+        The picture, .png or .svg; without it, find-lr.png in the run's folder, or in the working folder.
     json
         The rates, losses and suggestions as JSON.
     """
@@ -85,6 +85,7 @@ def find_lr(
         found = find_rate(what, set=changes, start=start, stop=stop, steps=steps, shape=shape, stepped=stepped)
     test = found.test
     path = Path(os.path.expanduser(out)) if out else (found.run.path if found.run else Path()) / "find-lr.png"
+    stood = path.exists()
     rates = {suggestion.name: suggestion.rate for suggestion in test.suggestions}
     title = f"{found.recipe.name}, {found.network}, batch {found.recipe.batch_size}, from step {found.step:,}"
     try:
@@ -103,5 +104,5 @@ def find_lr(
     for suggestion in test.suggestions:
         print(f"rate     {suggestion.rate:<9.2g} {suggestion.name}: {suggestion.meaning}")
     if drawn:
-        print(printable(f"picture  {path}"))
+        print(f"picture  {written(path, stood)}")
     return 0

@@ -36,8 +36,9 @@ from residual.cli import (
     train,
     tune,
 )
+from residual.cli.asked import customary
 from residual.cli.text import printable
-from residual.errors import ResidualError, UsageError, lacks_memory
+from residual.errors import ResidualError, UsageError, argument, lacks_memory
 from residual.launch import launched
 from residual.version import VERSION
 
@@ -104,15 +105,15 @@ class _Warnings(logging.Handler):
 def _prepare(arguments: Sequence[str]) -> tuple[list[str], bool]:
     """Take `--debug` out, and give a bare `--resume` the run it means."""
     given, debug, closed = [], False, False
-    for place, argument in enumerate(arguments):
-        closed = closed or argument == "--"
-        if argument == "--debug" and not closed:
+    for place, word in enumerate(arguments):
+        closed = closed or word == "--"
+        if word == "--debug" and not closed:
             debug = True
             continue
         following = arguments[place + 1 : place + 2]
-        if argument == "--resume" and not closed and (not following or following[0].startswith("-")):
-            argument = "--resume=last"
-        given.append(argument)
+        if word == "--resume" and not closed and (not following or following[0].startswith("-")):
+            word = "--resume=last"
+        given.append(word)
     return given, debug
 
 
@@ -209,7 +210,12 @@ def _usage(error: cyclopts.CycloptsError, tokens: Sequence[str]) -> str:
     remedy = f"`{verb} --help` shows what it takes"
     match error:
         case cyclopts.UnusedCliTokensError():
-            text = f"unexpected: {' '.join(error.unused_tokens or [])}"
+            unused = error.unused_tokens or []
+            text = f"unexpected: {' '.join(unused)}"
+            if tokens[0] in ("train", "find-lr") and unused and (unused[0][-1:] == "/" or os.path.lexists(unused[0])):
+                remedy = f"photographs are named with --data {argument(unused[0])}"
+        case cyclopts.UnknownOptionError() if ours := _customary(error):
+            text, remedy = f"unknown option: {error.token.keyword or error.token.value}", f"here it is {ours}"
         case cyclopts.RepeatArgumentError():
             text, remedy = f"{error.token.keyword} is given twice", "give it once"
         case cyclopts.MissingArgumentError() if error.argument is not None:
@@ -218,11 +224,20 @@ def _usage(error: cyclopts.CycloptsError, tokens: Sequence[str]) -> str:
         case cyclopts.ValidationError():
             text = error.exception_message or str(error)
         case _:
-            what, point, rest = " ".join(str(error).split()).rstrip(".").partition(". ")
+            words = " ".join(str(error).split())
+            what, point, rest = (words if words.endswith("...") else words.rstrip(".")).partition(". ")
             rest = rest.replace(". Did", "; did").replace("? Available", "? available")
             text, remedy = (what, rest) if point else (what, remedy)
             text, remedy = text[:1].lower() + text[1:], remedy[:1].lower() + remedy[1:]
     return f"{text} ({verb}): {remedy}"
+
+
+def _customary(error: cyclopts.UnknownOptionError) -> str | None:
+    """What an option of other tools is called here, where the command has it."""
+    ours = customary(error.token.keyword or error.token.value)
+    names = {name for one in error.argument_collection for name in one.names}
+    trains = "--network" in names or "--out" in names  # of others, --set is not that of a recipe
+    return ours if ours is not None and trains and ours.split()[0] in names else None
 
 
 def _say(line: str, code: int) -> int:

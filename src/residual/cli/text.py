@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
@@ -11,6 +12,11 @@ from cyclopts import Parameter
 def printable(text: str) -> str:
     """The text with every character that could steer a terminal written out."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def written(path: Path, stood: bool) -> str:
+    """Where a file was written, and whether another stood there before."""
+    return printable(f"{path}{' (in place of the one that stood there)' if stood else ''}")
 
 
 def _whole(kind: Any, tokens: Sequence[Any]) -> int:

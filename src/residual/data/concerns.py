@@ -1,4 +1,4 @@
-"""What a person should know of their images before training on them: twins, small classes, uneven classes.
+"""What a person should know of their images before training on them: what is not used, twins, small and uneven classes.
 
 Nothing here stops a run; every concern is one line with its numbers.
 """
@@ -21,6 +21,7 @@ def concerns(dataset: Dataset, training: Tensor, validation: Tensor) -> list[str
     if not isinstance(dataset.train, FileSource):
         return []
     return [
+        *dataset.facts.get("unused", ()),
         *_twins(dataset, training, validation),
         *_sizes(dataset.class_names, dataset.train.labels.index_select(0, training)),
         *_judged(dataset, validation),

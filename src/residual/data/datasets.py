@@ -33,6 +33,7 @@ from residual.data.workers import Workers
 from residual.errors import DataError, argument
 
 Name = Literal["digits", "cifar-10", "cifar-100", "folder"]
+_OTHER = "check the path; --data names another"
 FAMILIES: dict[str, cifar.Family] = {"cifar-10": cifar.CIFAR10, "cifar-100": CIFAR100}
 
 
@@ -156,7 +157,11 @@ def _place_of_cifar(path: Path | None, settings: DataSettings) -> Path:
 def open_photographs(path: Path | None, settings: DataSettings, heed: Callable[[], None] = nothing) -> Dataset:
     """The data set in a folder of class folders; `heed` is called while the images are checked."""
     if path is None:
-        raise DataError("no folder of photographs was named", "data.path", "as in `residual train PHOTOS/`")
+        here = next((p for p in sorted(Path().glob("*photos*")) if p.is_dir() and holds_photographs(p)), None)
+        remedy = "as in `residual train PHOTOS/`"
+        if here is not None:
+            remedy = f"the folder here is meant with a slash, `residual train {argument(here)}/`"
+        raise DataError("no folder of photographs was named", "data.path", remedy)
     wished = {field.name: getattr(settings, field.name) for field in fields(Wishes)}
     return open_folder(path, Wishes(**wished), heed)
 
@@ -197,14 +202,14 @@ def open_dataset(settings: DataSettings, heed: Callable[[], None] = nothing) -> 
     try:
         path = Path(settings.path).expanduser() if settings.path is not None else None
     except RuntimeError:
-        raise DataError("no such user", str(settings.path)[:200], "check the path given with --data") from None
+        raise DataError("no such user", str(settings.path)[:200], _OTHER) from None
     if path is not None and settings.dataset != "digits":
         try:
             exists = path.exists()
         except OSError as error:
-            raise DataError(f"no such folder or file: {error.strerror}", str(path)[:200], "check --data") from None
+            raise DataError(f"no such folder or file: {error.strerror}", str(path)[:200], _OTHER) from None
         if not exists:
-            raise DataError("no such folder or file", path, "check the path given with --data")
+            raise DataError("no such folder or file", path, _OTHER)
     if settings.dataset == "folder":
         return some_classes(open_photographs(path, settings, heed), settings.classes)
     try:

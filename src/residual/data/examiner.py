@@ -52,6 +52,8 @@ def examine(name: str, data: bytes) -> dict[str, Any]:
                 "misnamed": not name.lower().endswith(_SUFFIXES.get(form, ())),
             }
             image.load()
+            if found["alpha"]:  # many programs write the channel where nothing is transparent
+                found["alpha"] = image.convert("RGBA").getchannel("A").point(lambda a: a < 255).getbbox() is not None
             found["orientation"] = orientation(image)
             found |= _hashes(image)
     except DataError as error:

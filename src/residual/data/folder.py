@@ -89,7 +89,7 @@ def open_folder(
     """
     layout = layout or scan(root, wishes.follow_links, group=wishes.group, heed=heed)
     names = class_names(layout)
-    sound = sift(layout, names, wishes.threads, wishes.quarantine, heed)
+    sound = sift(layout, names, wishes.threads, wishes.quarantine, heed, quiet=True)
     trained = sound.parts.get("train") or sound.parts["all"]
     empty = _Files()
     tested, held = sound.parts.get("test", empty), sound.parts.get("validation")
@@ -126,6 +126,7 @@ def open_folder(
             "test_share": wishes.test,
             "follow_links": wishes.follow_links,
             **({"group": wishes.group} if wishes.group is not None else {}),
+            **({"unused": list(layout.remarks)} if layout.remarks else {}),
         },
         groups=groups.of(trained),
         geometry=Geometry(wishes.resize, wishes.interpolation, wishes.crop),
@@ -231,9 +232,20 @@ def _one_class(layout: Layout, names: list[str]) -> tuple[str, object, str]:
 
 
 def sift(
-    layout: Layout, names: Sequence[str], threads: int, share: float | None, heed: Callable[[], None] = nothing
+    layout: Layout,
+    names: Sequence[str],
+    threads: int,
+    share: float | None,
+    heed: Callable[[], None] = nothing,
+    quiet: bool = False,
 ) -> Sound:
-    """The files that can be used, each read and decoded once; `share` of a training part may be left out."""
+    """The files that can be used, each read and decoded once; `share` of a training part may be left out.
+
+    Args:
+        quiet: say nothing of what is not used: a run says it when it begins, and no one who uses it later.
+    """
+    for remark in () if quiet else layout.remarks:
+        log.warning(remark)
     files = [file for classes in layout.parts.values() for held in classes.values() for file in held.files]
     verdicts = check(layout.store, files, threads, heed)
     parts: dict[Part, _Files] = {}

@@ -8,6 +8,7 @@ resizes them so in two thirds of the time, to the same values.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from math import ceil
 from pathlib import Path
@@ -20,13 +21,14 @@ from torch.nn.functional import interpolate, pad
 
 from residual.data.encoded import PIXEL_LIMIT, SUFFIXES, Encoded, Picture, opened, read_file
 from residual.data.geometry import USUAL, Geometry, Interpolation
+from residual.data.layout import begins_as_image, not_read
 from residual.data.preprocessing import Preprocessing
 from residual.data.windows import Window
-from residual.errors import DataError
+from residual.errors import DataError, log
 
 
 def find_images(places: Iterable[Path]) -> list[Path]:
-    """The files named, and the image files of the folders named (sorted, sub-folders included).
+    """The files named, and the image files of the folders named (sorted, sub-folders included); says what is left out.
 
     Raises:
         DataError: a place does not exist, or a folder holds no image.
@@ -35,16 +37,31 @@ def find_images(places: Iterable[Path]) -> list[Path]:
     for place in places:
         try:
             is_folder, exists = place.is_dir(), place.exists()
-            inside = sorted(p for p in place.rglob("*") if p.suffix.lower() in SUFFIXES) if is_folder else [place]
-            inside = [p for p in inside if p.is_file()] if is_folder else inside
+            inside, left = _inside(place) if is_folder else ([place], "")
         except OSError as error:
             raise DataError(f"cannot read: {error.strerror}", str(place)[:200], "check the name") from None
         if not exists:
             raise DataError("no such file or folder", place, "check the name")
         if not inside:
             raise DataError("no image in this folder", place, f"expected files named {', '.join(SUFFIXES)}")
+        if left:
+            log.warning("%s (%s)", left, place)
         found.extend(inside)
     return found
+
+
+def _inside(folder: Path) -> tuple[list[Path], str]:
+    """The images in a folder, and in words what else lies there; what is hidden is not told of."""
+    found, unused = [], Counter[str]()
+    for path in sorted(folder.rglob("*")):
+        suffix = path.suffix.lower()
+        if not path.is_file():
+            continue
+        if suffix in SUFFIXES or (not suffix and begins_as_image(path)):
+            found.append(path)
+        elif not any(part.startswith(".") for part in path.relative_to(folder).parts):
+            unused[suffix] += 1
+    return found, not_read(unused)
 
 
 def decode(path: Path, channels: int) -> Tensor:

@@ -22,7 +22,7 @@ from residual.data.layout import Layout, some
 from residual.data.likeness import NEAR, groups, near_pairs
 from residual.data.places import scan
 from residual.data.stores import ArchiveStore, FolderStore, shown
-from residual.errors import DataError, UsageError
+from residual.errors import DataError, UsageError, log
 
 Weight = Literal["fault", "concern", "note"]
 TINY = 32  # pixels of the shorter side below which an image is mostly made up by enlarging
@@ -119,6 +119,8 @@ def inspect_place(
     began = time.monotonic()
     faults: list[DataError] = []
     layout = scan(place, follow_links, group=group, heed=heed, fault=faults.append)
+    for remark in layout.remarks:
+        log.warning(remark)
     store = layout.store
     if not isinstance(store, FolderStore | ArchiveStore):
         raise UsageError("a pack is checked when it is made", place, "check the photographs it was made from")

@@ -3,7 +3,8 @@
 Accepted are FOLDER/CLASS/IMAGES, and FOLDER/train/CLASS/IMAGES with val/ (valid/, validation/) and test/ beside
 train/ where they exist. Folders inside a class folder count to it. A class is named as its folder, in Unicode's
 composed form (NFC), so that the same folder has the same classes on every system. Hidden names are passed over.
-Nothing is opened here: only names, kinds, sizes and times are read. `places` knows the other layouts.
+Names, kinds, sizes and times are read, and of files without a suffix the first bytes: an image is one whose suffix or,
+where it has none, whose first bytes say so. `places` knows the other layouts.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from residual.data.encoded import SUFFIXES
-from residual.data.stores import File, Store, shown
+from residual.data.stores import ArchiveStore, File, FolderStore, Store, shown
 from residual.data.trees import Entry, Fault, Tree, composed, join, stop
 from residual.errors import DataError, log
 
@@ -29,8 +30,30 @@ PARTS: dict[str, Part] = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 EXPECTED = "expected is FOLDER/CLASS/IMAGES, or FOLDER/train/CLASS/IMAGES with val/ and test/ beside train/"
+_MARKS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 OTHER_IMAGES = (".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".psd", ".raw", ".dng", ".svg")
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".xz", ".7z", ".rar")
+
+
+def begins_as_image(path: Path, offset: int = 0) -> bool:
+    """Whether the first bytes are those of a JPEG, PNG or WebP; of a regular file only, which others may not be."""
+    try:
+        with open(path, "rb") as stream:
+            stream.seek(offset)
+            head = stream.read(12)
+    except OSError:
+        return False
+    return head.startswith(_MARKS) or (head[:4], head[8:]) == (b"RIFF", b"WEBP")
+
+
+def not_read(suffixes: Mapping[str, int]) -> str:
+    """How many files of which kinds are not taken, in words; nothing where there are none."""
+    images = [f"{count:,} {suffix}" for suffix, count in sorted(suffixes.items()) if suffix in OTHER_IMAGES]
+    others = {suffix or "without a suffix": count for suffix, count in suffixes.items() if suffix not in OTHER_IMAGES}
+    kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in sorted(others.items())[:5])
+    words = [f"images of kinds not read here, {', '.join(images)}"] * bool(images)
+    words += [f"{sum(others.values()):,} other files ({kinds}{', ...' if len(others) > 5 else ''})"] * bool(others)
+    return f"not used: {' and '.join(words)}" if words else ""
 
 
 class Bad(NamedTuple):
@@ -54,7 +77,7 @@ class Layout:
 
     `titles` says how a person calls a class, where that is not its name; `words` names the layout where it is none
     of class folders; then labels do not follow from paths. `groups` names the group of an image by its path: what
-    was photographed together stays on one side of a division.
+    was photographed together stays on one side of a division. `remarks` say what else lies there and is not used.
     """
 
     store: Store
@@ -62,6 +85,7 @@ class Layout:
     titles: Mapping[str, str] = field(default_factory=dict)
     words: str = ""
     groups: Mapping[str, str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     @property
     def root(self) -> Path:
@@ -80,6 +104,7 @@ class _Scanner:
         self.tree, self.fault = tree, fault
         self.root = tree.store.place
         self.unused: Counter[str] = Counter()
+        self.remarks: list[str] = []
 
     def entries(self, path: str, real: str, chain: tuple[str, ...]) -> list[Entry]:
         return [*self.tree.list(path, real, chain, self.fault)]
@@ -90,7 +115,7 @@ class _Scanner:
             place = join(path, entry.name)
             if entry.is_folder:
                 self.gather(place, entry.real, (*chain, entry.real), found)
-            elif not entry.is_image:
+            elif not entry.is_image and not self._is_nameless_image(entry, place):
                 self.unused[Path(entry.name).suffix.lower()] += 1
             elif stat.S_ISREG(entry.mode):
                 found.files.append(File(self.tree.top + place, entry.size, entry.changed))
@@ -99,6 +124,14 @@ class _Scanner:
                     Bad(self.tree.top + place, "not a regular file" if entry.mode else "a link that leads nowhere")
                 )
         return found
+
+    def _is_nameless_image(self, entry: Entry, place: str) -> bool:
+        if Path(entry.name).suffix or not stat.S_ISREG(entry.mode):
+            return False
+        store = self.tree.store
+        if not isinstance(store, FolderStore | ArchiveStore):
+            return False
+        return begins_as_image(*store.locate(File(self.tree.top + place, entry.size, entry.changed)))
 
     def classes(self, path: str, real: str, chain: tuple[str, ...]) -> dict[str, Class]:
         """The class folders in a folder."""
@@ -121,7 +154,7 @@ class _Scanner:
             kinds = f"of the kinds read here ({', '.join(SUFFIXES)})"
             self.fault(DataError(f"{what} {kinds}: {some(empty)}", self._say(path), "fill or remove it"))
         if loose and found:
-            log.warning("not used: %d images that lie in no class folder (%s)", loose, self._say(path))
+            self.remarks.append(f"not used: {loose:,} images that lie in no class folder ({self._say(path)})")
         _warn_of_case(list(found), self._say(path))
         return found
 
@@ -156,8 +189,10 @@ def scan_tree(tree: Tree, fault: Fault = stop) -> Layout:
         parts = {"all": scanner.classes("", tree.real, chain)}
     if not any(held.files or held.bad for classes in parts.values() for held in classes.values()):
         raise DataError(_what_is_there(scanner, top), scanner.root, _advice(scanner, top, chain))
-    _warn_of_unused(scanner)
-    return Layout(tree.store, parts)
+    if words := not_read(scanner.unused):
+        kinds = ": convert the images to PNG" if scanner.unused.keys() & set(OTHER_IMAGES) else ""
+        scanner.remarks.append(f"{words} ({scanner.root}){kinds}")
+    return Layout(tree.store, parts, remarks=tuple(scanner.remarks))
 
 
 def part_of(tree: Tree, name: str, fault: Fault = stop) -> dict[str, Class]:
@@ -191,7 +226,8 @@ def _parts(scanner: _Scanner, top: list[Entry], chain: tuple[str, ...]) -> dict[
             remedy = f"sort them into class folders, or move the folder away; {EXPECTED}"
             raise DataError(f"{flat[0]}/ holds images and no class folders", scanner.root, remedy)
         if rest:
-            log.warning("not used: the folders %s beside %s (%s)", some(rest), ", ".join(sorted(used)), scanner.root)
+            both = f"{some(rest)} beside {', '.join(sorted(used))}"
+            scanner.remarks.append(f"not used: the folders {both} ({scanner.root})")
     return found
 
 
@@ -221,13 +257,6 @@ def _advice(scanner: _Scanner, top: list[Entry], chain: tuple[str, ...]) -> str:
     if any(entry.name.lower().endswith(ARCHIVES) for entry in top):
         return f"unpack the archive; {EXPECTED}"
     return EXPECTED
-
-
-def _warn_of_unused(scanner: _Scanner) -> None:
-    images = {suffix: count for suffix, count in scanner.unused.items() if suffix in OTHER_IMAGES}
-    if images:
-        kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in sorted(images.items()))
-        log.warning("not used: images of kinds not read here, %s (%s): convert them to PNG", kinds, scanner.root)
 
 
 def _warn_of_case(names: list[str], where: str) -> None:

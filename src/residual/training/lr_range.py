@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import copy
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -32,6 +32,8 @@ DIVERGED = 4.0
 """The test ends where the smoothed loss is this many times its least value (fastai's choice)."""
 _SMOOTH = 0.98
 _FEWEST = 10
+_LEAST_HEAD = 3  # losses that stand for the beginning and the end of the fall: a tenth of all, these at least
+_CLEAR = 5.0  # a fall of fewer standard errors is taken for chance
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ def sweep(
 
 
 def judge(rates: Sequence[float], losses: Sequence[float], chance_level: float) -> RangeTest:
-    """What the curve says; suggestions only where the loss both fell and rose again.
+    """What the curve says; suggestions only where the loss clearly fell and rose again.
 
     Args:
         rates: all that were planned, at least as many as losses.
@@ -164,32 +166,53 @@ def judge(rates: Sequence[float], losses: Sequence[float], chance_level: float) 
     if len(finite) < _FEWEST:
         return RangeTest(*parts, f"the loss diverges at once, at {rates[0]:.1e}: begin lower with --start", ())
     lowest = min(range(len(averaged)), key=averaged.__getitem__)
-    fall = averaged[0] - averaged[lowest]
-    if fall < 0.02 * max(averaged[0], chance_level):
+    first = max(_LEAST_HEAD, len(finite) // 10)
+    head = sum(finite[:first]) / first
+    fall = head - averaged[lowest]
+    if lowest < first or fall < 0.02 * max(head, chance_level):
         return RangeTest(*parts, "the loss never falls: begin lower, or take more steps", ())
+    drop = head - sum(finite[lowest + 1 - first : lowest + 1]) / first
+    doubt = _noise(finite[: lowest + 1]) * math.sqrt(2 / first)
+    if drop < _CLEAR * doubt:
+        what = f"the loss falls by {drop:.2g} where chance alone gives {doubt:.1g}: that is no answer"
+        return RangeTest(*parts, f"{what}; take more steps, as in --steps {max(100, 2 * len(rates))}", ())
     if ended == "stop reached" and averaged[-1] < averaged[lowest] + 0.1 * fall:
         return RangeTest(*parts, f"the loss still falls at {tried[-1]:.1e}: end higher with --stop", ())
     verdict = f"the loss falls until {tried[lowest]:.1e} and rises after it"
-    return RangeTest(*parts, verdict, _suggestions(tried, averaged, lowest))
+    begin = max((i for i in range(lowest) if averaged[i] >= head - 0.1 * fall), default=0)
+    means = [sum(finite[i + 1 - first : i + 1]) / first for i in range(first - 1, lowest)]
+    # At first the smoothed loss follows single batches, and chance makes it fall faster than any rate does.
+    half = max((i for i, mean in enumerate(means, first - 1) if mean >= head - 0.5 * drop), default=begin)
+    return RangeTest(*parts, verdict, _suggestions(tried, averaged, begin, max(begin, half), lowest))
 
 
-def _suggestions(rates: Sequence[float], losses: Sequence[float], lowest: int) -> tuple[Suggestion, ...]:
-    steepest, valley = _steepest(rates, losses), _valley(losses)
-    return (
-        Suggestion("steepest", rates[steepest], "the smoothed loss falls fastest here: a safe constant rate"),
-        Suggestion("valley", rates[valley], "half-way down the longest fall: fastai's default peak for one cycle"),
-        Suggestion(
-            "before-divergence", rates[lowest] / 10, "a tenth of the rate of least loss: the boldest of the three"
-        ),
-    )
+def _noise(losses: Sequence[float]) -> float:
+    """Standard deviation of single losses around their course: from second differences, so that a slope is no noise."""
+    bends = [abs(losses[i - 1] - 2 * losses[i] + losses[i + 1]) for i in range(1, len(losses) - 1)]
+    return statistics.median(bends) / (0.6745 * math.sqrt(6)) if bends else 0.0
 
 
-def _steepest(rates: Sequence[float], losses: Sequence[float]) -> int:
-    slopes = [
-        (after - before) / math.log(high / low)
-        for (before, after), (low, high) in zip(pairwise(losses), pairwise(rates), strict=False)
+def _suggestions(
+    rates: Sequence[float], losses: Sequence[float], begin: int, half: int, lowest: int
+) -> tuple[Suggestion, ...]:
+    """Rates between the beginning of the fall and the least loss, the lowest first; at `half` it is half done."""
+    found = [
+        (rates[_steepest(rates, losses, half, lowest)], "steepest", "the smoothed loss falls fastest here"),
+        (rates[_valley(losses)], "valley", "half-way down the longest fall, fastai's default peak for one cycle"),
+        (rates[lowest] / 10, "before-divergence", "a tenth of the rate of least loss"),
     ]
-    return min(range(len(slopes)), key=slopes.__getitem__)
+    found = sorted((one for one in found if rates[begin] <= one[0] <= rates[lowest]), key=lambda one: one[0])
+    among = {2: " of the two", 3: " of the three"}.get(len(found), "")
+    near = ", near to where the loss rises" if found[-1][0] > rates[lowest] / 3 else ""
+    place = {0: f"; the safest{among}", len(found) - 1: f"; the boldest{among}{near}"} if among else {0: near}
+    return tuple(Suggestion(name, rate, words + place.get(i, "")) for i, (rate, name, words) in enumerate(found))
+
+
+def _steepest(rates: Sequence[float], losses: Sequence[float], begin: int, lowest: int) -> int:
+    def slope(place: int) -> float:
+        return (losses[place + 1] - losses[place]) / math.log(rates[place + 1] / rates[place])
+
+    return min(range(begin, lowest), key=slope)
 
 
 def _valley(losses: Sequence[float]) -> int:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from functools import cache
+from itertools import islice
 from pathlib import Path
 
 from residual.data.augment import AugmentSettings
 from residual.data.datasets import DataSettings
-from residual.data.places import names_photographs
-from residual.errors import UsageError, nearest
+from residual.data.encoded import SUFFIXES
+from residual.data.layout import EXPECTED, OTHER_IMAGES
+from residual.data.places import holds_photographs, names_photographs
+from residual.errors import UsageError, log, nearest
 from residual.models import NetworkSettings
 from residual.training.freezing import HEAD_ONLY, StartSettings
 from residual.training.optimiser import OptimiserSettings
@@ -308,11 +312,30 @@ def _photographs(name: str, started: bool) -> Recipe | None:
     return recipe.model_copy(update={"data": recipe.data.model_copy(update={"path": name})})
 
 
-def recipe_of(recipe: Recipe | str | None, started: bool = False) -> Recipe:
-    """The recipe meant: as it is, by its name, or the default; see `find_recipe`."""
+@cache
+def _tell_of_folder(name: str) -> None:
+    """Say once that a name is that of a recipe where a folder of photographs has it, too."""
+    if RECIPES[name].data.dataset != "folder" and holds_photographs(Path(name)):
+        log.info("%s is a recipe here; the folder of that name is meant with a slash, as %s/", name, name)
+
+
+def _folders_here() -> list[str]:
+    """The folders in the working folder, as a person may mean them."""
+    try:
+        with os.scandir() as entries:
+            return [f"{e.name}/" for e in islice(entries, 1000) if not e.name.startswith(".") and e.is_dir()]
+    except OSError:
+        return []
+
+
+def recipe_of(recipe: Recipe | str | os.PathLike[str] | None, started: bool = False) -> Recipe:
+    """The recipe meant: as it is, by its name or path, or the default; see `find_recipe`."""
     if recipe is None:
         return RECIPES[DEFAULT_FINETUNE if started else DEFAULT]
-    return find_recipe(recipe, started) if isinstance(recipe, str) else recipe
+    if isinstance(recipe, Recipe):
+        return recipe
+    plain = isinstance(recipe, str) or not os.path.isdir(recipe)
+    return find_recipe(os.fspath(recipe) if plain else os.path.join(recipe, ""), started)
 
 
 def find_recipe(name: str, started: bool = False) -> Recipe:
@@ -325,6 +348,7 @@ def find_recipe(name: str, started: bool = False) -> Recipe:
         UsageError: none of these; names the nearest known recipe.
     """
     if name in RECIPES:
+        _tell_of_folder(name)
         return RECIPES[name]
     if (photographs := _photographs(name, started)) is not None:
         return photographs
@@ -334,7 +358,10 @@ def find_recipe(name: str, started: bool = False) -> Recipe:
     if suffix in (".zip", ".tar", ".gz", ".tgz", ".csv", ".tsv"):
         what = "no photographs here: they are read from a folder, a .tar, .tar.gz, .csv or .tsv"
         raise UsageError(what, name[:200], "check the name, or unpack the archive and name the folder")
+    if suffix in (*SUFFIXES, *OTHER_IMAGES):
+        remedy = f"name a folder; {EXPECTED}; `residual predict RUN IMAGE` is for single images"
+        raise UsageError("a single image is nothing to train on", name[:200], remedy)
     if suffix == ".toml" or "/" in name or "\\" in name:
         return read_recipe(Path(os.path.expanduser(name)))
     what = f"no recipe is named {name[:80]!r}, and no folder"
-    raise UsageError(what, "recipe", nearest(name[:80], list(RECIPES)))
+    raise UsageError(what, "recipe", nearest(name[:80], list(RECIPES), _folders_here()))

@@ -6,15 +6,17 @@ They are written to run.json before step 0, each with its reason, and used again
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import cache
 from typing import Any
 
 from residual.data.batches import check_crops
 from residual.data.source import Dataset, FileSource
-from residual.errors import ModelError, UsageError
+from residual.errors import ModelError, UsageError, argument, log
 from residual.files import Facts
 from residual.models import NetworkSpec
 from residual.training.recipe import Recipe, override
 
+FEW_IMAGES, FEW_OF_A_CLASS = 1000, 100  # below which images to train on are few for a network that was drawn
 STEPS = 2  # steps an epoch has at least where the batch size is settled here
 
 
@@ -30,7 +32,23 @@ def settle(recipe: Recipe, dataset: Dataset, images: int, asked: Collection[str]
     if isinstance(dataset.train, FileSource) and images < recipe.batch_size and "batch_size" not in asked:
         chosen["batch_size"] = 1 << max(1, images // STEPS).bit_length() - 1
         reasons["batch_size"] = f"{images:,} training images are fewer than a batch of {recipe.batch_size:,}"
+    unfit = images < recipe.batch_size and "batch_size" in asked  # which is refused, and that alone is of interest
+    if isinstance(dataset.train, FileSource) and recipe.start.weights is None and not unfit:
+        _tell_of_few(images, len(dataset.class_names), dataset.origin)
     return chosen, reasons
+
+
+@cache
+def _tell_of_few(images: int, classes: int, place: str) -> None:
+    """Say, once of a place, that so few images are better learnt from by trained weights."""
+    if images < FEW_IMAGES or images < FEW_OF_A_CLASS * classes:
+        log.info(
+            "%s images of %s classes are few to train a network from scratch; published weights do far better: "
+            "`residual train %s --from torchvision:resnet18` (downloaded once, see docs/fine-tuning.md)",
+            f"{images:,}",
+            f"{classes:,}",
+            argument(place),
+        )
 
 
 def check_sizes(spec: NetworkSpec, dataset: Dataset) -> None:

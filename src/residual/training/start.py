@@ -22,6 +22,7 @@ from residual.files import Damaged, Facts, digest
 from residual.models import NetworkSpec, resolve
 from residual.models.catalogue import departures, settings_of
 from residual.models.interchange.adapting import adapt, refit
+from residual.models.interchange.published import TORCHVISION
 from residual.ranks import ALONE, Ranks
 from residual.runs.folder import RunFolder
 from residual.sealed import read_folder
@@ -98,7 +99,14 @@ def prepare(recipe: Recipe, asked: Collection[str], given: bool) -> Start | None
             what = "there are no trained weights to keep as they are"
             raise UsageError(what, "start", "name a run or a file of weights with --from, or set start.freeze to none")
         return None
-    origin = bring(settings.weights)
+    try:
+        origin = bring(settings.weights)
+    except UsageError as error:
+        bare = settings.weights.lower().replace("-", "")
+        if bare not in TORCHVISION:
+            raise
+        remedy = f"published weights are named with their library, --from torchvision:{bare}"
+        raise UsageError(error.what, error.where, remedy) from None
     spec = _agreed(recipe, origin, asked, given)
     frozen_parts(settings, len(spec.depths))
     sight = origin.classifier.preprocessing
