@@ -4,7 +4,7 @@
 
     run = residual.train("digits", set={"epochs": 4})
     print(residual.evaluate(run.path).as_dict()["top1"])
-    print(residual.predict(run.path, ["digit.png"])[0].best)
+    print(residual.predict(run.path, "digit.png")[0].best)
 
 Names are loaded when they are first used, so `import residual` costs nothing.
 """
@@ -18,27 +18,40 @@ from residual.errors import ResidualError
 from residual.version import VERSION as __version__
 
 if TYPE_CHECKING:
+    from residual.cli.explain import explain_images as explain
     from residual.cli.report import make_report as report
     from residual.evaluation.classifier import Classifier
+    from residual.evaluation.predicting import predict
     from residual.evaluation.use import evaluate_run as evaluate
-    from residual.evaluation.use import load, predict
+    from residual.evaluation.use import load_to_use as load
+    from residual.export.writing import export_model
+    from residual.models.catalogue import resolve
+    from residual.models.networks import build
+    from residual.models.spec import NetworkSettings
     from residual.runs.folder import RunFolder, list_runs
     from residual.training.extending import extend
+    from residual.training.find_rate import find_rate as find_lr
     from residual.training.recipe import Recipe
     from residual.training.recipes import RECIPES
     from residual.training.train import resume, train
 
 _PLACES = {
     "Classifier": ("residual.evaluation.classifier", "Classifier"),
+    "NetworkSettings": ("residual.models.spec", "NetworkSettings"),
     "RECIPES": ("residual.training.recipes", "RECIPES"),
     "Recipe": ("residual.training.recipe", "Recipe"),
     "RunFolder": ("residual.runs.folder", "RunFolder"),
-    "extend": ("residual.training.extending", "extend"),
+    "build": ("residual.models.networks", "build"),
     "evaluate": ("residual.evaluation.use", "evaluate_run"),
+    "explain": ("residual.cli.explain", "explain_images"),
+    "export_model": ("residual.export.writing", "export_model"),
+    "extend": ("residual.training.extending", "extend"),
+    "find_lr": ("residual.training.find_rate", "find_rate"),
     "list_runs": ("residual.runs.folder", "list_runs"),
-    "load": ("residual.evaluation.use", "load"),
-    "predict": ("residual.evaluation.use", "predict"),
+    "load": ("residual.evaluation.use", "load_to_use"),
+    "predict": ("residual.evaluation.predicting", "predict"),
     "report": ("residual.cli.report", "make_report"),
+    "resolve": ("residual.models.catalogue", "resolve"),
     "resume": ("residual.training.train", "resume"),
     "train": ("residual.training.train", "train"),
 }
@@ -46,16 +59,22 @@ _PLACES = {
 __all__ = [
     "RECIPES",
     "Classifier",
+    "NetworkSettings",
     "Recipe",
     "ResidualError",
     "RunFolder",
     "__version__",
+    "build",
     "evaluate",
+    "explain",
+    "export_model",
     "extend",
+    "find_lr",
     "list_runs",
     "load",
     "predict",
     "report",
+    "resolve",
     "resume",
     "train",
 ]
@@ -66,3 +85,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'residual' has no attribute {name!r}")
     module, attribute = _PLACES[name]
     return getattr(import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    return sorted({*(name for name in globals() if name.startswith("__")), *__all__})

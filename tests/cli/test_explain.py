@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 
+from PIL import Image
+
+import residual
 from tests.analysis.test_figures import picture_size
 from tests.cli.conftest import only_error
 from tests.data.photographs import encoded, picture
@@ -33,10 +36,34 @@ def test_what_cannot_be_read_is_told_after_the_others(say, finished, here):
     assert [path.name for path in (here / "out").iterdir()] == ["002-good.png"]
 
 
+def test_without_out_the_pictures_stand_in_a_folder_named_after_the_run(say, finished, here):
+    (here / "a.png").write_bytes(encoded(picture(0)))
+    assert say("explain", "last", "a.png").code == 2  # there is no last run: nothing is in runs/
+    assert say("explain", "run", "a.png").code == 0
+    (drawn,) = (here / "run-explained").iterdir()
+    again = say("explain", "run", "a.png")
+    assert (again.code, again.err.count("\n")) == (0, 1)
+    assert "001-a.png of an earlier call will be replaced" in again.err
+    drawn.write_bytes(encoded(picture(1)))
+    other = say("explain", "run", "a.png")
+    assert other.code == 2
+    assert "something else stands there" in only_error(other)
+    assert drawn.read_bytes() == encoded(picture(1))
+
+
+def test_what_is_explained_is_had_from_python(finished, here):
+    (here / "a.png").write_bytes(encoded(picture(0)))
+    found = residual.explain("run", ["a.png", Image.open("a.png")], top_k=2)
+    assert [one.answers for one in found] == [found[0].answers] * 2
+    assert found[0].maps.shape == (2, *found[0].pixels.shape[1:])
+    (alone,) = residual.explain("run", "a.png", top_k=2)
+    assert [name for name, _ in alone.answers] == [name for name, _ in found[0].answers]
+
+
 def test_refusals(refused, finished, here):
     (here / "a.png").write_bytes(encoded(picture(0)))
     refused(2, ["explain", "run", "--out", "out"], "no image was named")
-    refused(2, ["explain", "run", "a.png"], "--out needs a value")
+    refused(2, ["explain", "a.png"], "the first word is the run", "residual explain last a.png")
     refused(2, ["explain", "run", "a.png", "--out", "a.png"], "not a folder")
     refused(2, ["explain", "run", "a.png", "--out", "out", "--top-k", "0"], "top-k is 0")
     refused(3, ["explain", "run", "gone.png", "--out", "out"], "gone.png")

@@ -14,6 +14,7 @@ import pytest
 import safetensors.torch
 import torch
 
+import residual
 from residual.data import weights
 from residual.data.images import decode, read_image
 from residual.evaluation.classifier import Classifier
@@ -176,6 +177,29 @@ def test_exports_are_refused_in_one_line(refused, finished, here):
     refused(2, ["export", finished, "--to", "onnx", "--out", "x.onnx", "--check", 0], "--check")
 
 
+def test_what_is_missing_is_told_with_its_remedy(say, refused, finished, here):
+    refused(2, ["export", finished], "--to is missing", "torchvision, timm, safetensors or onnx")
+    refused(2, ["import", "a/b.pth"], "--to is missing", "--to b")
+    assert say("export", "run", "--to", "safetensors").code == 0
+    assert (here / "run.safetensors").is_file()
+    refused(2, ["export", "run", "--to", "safetensors"], "something stands there already (run.safetensors)")
+    refused(4, ["predict", "run.safetensors", "x.png"], "residual import run.safetensors --to run")
+    refused(4, ["predict", "run.safetensors"], "residual import run.safetensors")
+    (here / "m.onnx").touch()
+    refused(4, ["evaluate", "m.onnx"], "an ONNX file, which is for other programs")
+    with pytest.raises(residual.ResidualError, match="residual import"):
+        residual.load("run.safetensors")
+    with pytest.raises(residual.ResidualError, match="did you mean onnx"):
+        residual.export_model("run", to="onx")  # type: ignore[arg-type]
+
+
+def test_onnx_in_words(say, finished):
+    pytest.importorskip("onnxruntime", reason="needs residual[onnx]")
+    said = say("export", "run", "--to", "onnx", "--check", 5)
+    assert said.code == 0, said.err
+    assert said.out.startswith("run.onnx: resnet-8, opset 18, float32 images, already normalised, in, logits out")
+
+
 def test_onnx_through_the_command_line(say, refused, finished, here, monkeypatch):
     runtime: Any = pytest.importorskip("onnxruntime", reason="needs residual[onnx]")
     from residual.export import onnx_file
@@ -183,7 +207,7 @@ def test_onnx_through_the_command_line(say, refused, finished, here, monkeypatch
     said = say("export", finished, "--to", "onnx", "--out", "x.onnx", "--prepared", "--check", 50)
     assert said.code == 0, said.err
     assert "agrees on 50 images (test images of digits): the same best class for all" in said.out
-    assert "opset 18" in said.out
+    assert "opset 18, uint8 images in, probabilities out" in said.out
     names = {"images", "probabilities"}
     session = runtime.InferenceSession(str(here / "x.onnx"), providers=["CPUExecutionProvider"])
     assert {v.name for v in (*session.get_inputs(), *session.get_outputs())} == names

@@ -92,7 +92,7 @@ def test_every_defect_is_named_and_nothing_changed(tmp_path):
     assert "HTML page" in rows["a/page.jpg"]["fault"]
     assert (rows["a/long.png"]["width"], rows["a/long.png"]["class"]) == ("900", "a")
     assert found.sizes["smallest"]["path"] == "a/dot.png"
-    assert found.classes == {"all": {"a": 22, "b": 15}}
+    assert found.classes == {"all": {"a": 23, "b": 15}}
 
 
 def test_leakage_between_parts_and_classes_of_one_size(tmp_path):

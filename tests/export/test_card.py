@@ -13,7 +13,7 @@ from residual.export.card import MARK, card
 from residual.models import NetworkSettings, build, resolve
 
 RESULT: dict[str, Any] = {
-    "data": {"name": "cifar-10"},
+    "data": {"name": "cifar-10", "test": 10_000},
     "final": {"test": {"images": 10_000, "top1": 0.9125, "top3": 0.98, "top5": 0.995, "loss": 0.3, "extra": 1}},
     "protocol": {"training": "final", "view": "single", "selection": "none", "watched_test": False},
     "device": {"device": "cpu"},
@@ -42,7 +42,7 @@ def head(text: str) -> Any:
 
 
 def test_the_head_holds_the_figures():
-    text = card(classifier("cat", "dog"), "my run", RESULT)
+    text = card(classifier(*"abcdefghij"), "my run", RESULT)
     found = head(text)
     assert found["library_name"] == "residual"
     assert found["pipeline_tag"] == "image-classification"
@@ -56,6 +56,26 @@ def test_the_head_holds_the_figures():
     assert "the test images were not looked at during training" in text
     assert "the centre keeps 0.875" in text
     assert MARK in text
+
+
+@pytest.mark.parametrize(
+    ("classes", "tops"), [(3, ["top-1"]), (4, ["top-1", "top-3"]), (6, ["top-1", "top-3", "top-5"])]
+)
+def test_shares_that_are_always_the_whole_are_left_out(classes, tops):
+    text = card(classifier(*"abcdef"[:classes]), "run", RESULT)
+    metrics = head(text)["model-index"][0]["results"][0]["metrics"]
+    assert [m["name"] for m in metrics] == tops
+    (row,) = [line for line in text.splitlines() if line.startswith("| split")]
+    assert [cell.strip() for cell in row.split("|")][3:-2] == tops
+    rule, figures = text.splitlines()[text.splitlines().index(row) + 1 :][:2]
+    assert rule.count("|") == row.count("|") == figures.count("|")
+
+
+def test_where_there_are_no_test_images_nothing_is_said_of_looking_at_them():
+    final = {"validation": RESULT["final"]["test"]}
+    text = card(classifier("cat", "dog"), "run", {**RESULT, "data": {"name": "folder", "test": 0}, "final": final})
+    assert "- there are no test images" in text
+    assert "looked at" not in text
 
 
 def test_names_break_out_of_nothing():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from residual.evaluation.together import Together
 
 Progress = Callable[[str, int, int], None]
+_PICTURE = re.compile(r"(confusion|reliability)(-\d+)?\.(png|svg)")
 _WORST = 8  # mistakes named in the terminal; --json has more
 
 
@@ -61,11 +63,12 @@ def evaluate(
     calibrate
         Also fit a temperature on the held-out validation images, and say how it changes the figures.
     predictions
-        Write every answer into this .npz or .safetensors file.
+        Write every answer into this .npz or .safetensors file; one of an earlier call is replaced.
     from_predictions
         Judge the answers in such files instead of runs; neither model nor images are needed.
     figures
-        Also draw the reliability diagram and the confusion as PNG and SVG into this folder.
+        Also draw the reliability diagram and the confusion as PNG and SVG into this folder; those of an earlier call
+        are replaced.
     device
         auto (the default), cpu, mps, cuda or cuda:N.
     json
@@ -87,15 +90,20 @@ def evaluate(
             what = f"{' and '.join(idle)} cannot change answers that are read from a file"
             raise UsageError(what, "--from-predictions", "leave it out, or name the runs instead of the file")
     check_versions()
+    from residual.evaluation.destination import PREDICTIONS, holds, mind_places, pictured, told_of
     from residual.evaluation.sheets import check_name
     from residual.evaluation.together import evaluate_together, from_files
 
     path = Path(predictions).expanduser() if predictions is not None else None
     if path is not None:
         check_name(path)
+        mind_places([path], "--predictions", holds(PREDICTIONS))
     album = Path(figures).expanduser() if figures is not None else None
     if album is not None and album.exists() and not album.is_dir():
         raise UsageError("this is not a folder", album, "name a folder with --figures")
+    if album is not None:
+        there = sorted(one for one in album.glob("*") if _PICTURE.fullmatch(one.name))
+        mind_places(there or [album / "confusion.png"], "--figures", pictured("evaluate"))
     if from_predictions:
         found = from_files(from_predictions, average)
     else:
@@ -112,7 +120,8 @@ def evaluate(
                 progress=progress,
             )
     if path is not None:
-        found.save(path)
+        with told_of("--predictions"):
+            found.save(path)
     drawn = _draw(found, album) if album is not None else []
     if json:
         print(json_.dumps(found.as_dict()))
@@ -152,8 +161,9 @@ def _progress() -> Iterator[Progress]:
 
 def _draw(found: Together, album: Path) -> list[Path]:
     from residual.analysis.reliability import draw_reports
+    from residual.evaluation.destination import put_pictures
 
-    return draw_reports(found.reports, album)
+    return put_pictures(album, "--figures", "evaluate", lambda folder: draw_reports(found.reports, folder))
 
 
 def _name(report: Report) -> str:
@@ -178,6 +188,8 @@ def _say(found: Together, split: str | None) -> None:
     out.print(_others(found))
     if found.pairs:
         out.print(_pairs(found))
+    if found.ensemble is None and found.members[0].calibrated is not None and facts["protocol"] == "1-crop":
+        print("next      `residual predict RUN IMAGE --temperature calibrated` divides the logits by this temperature")
     if split is None and facts["split"] != "test":
         print(f"there are no test images: these are the {facts['split']} images")
     shown = found.reports[-1]

@@ -1,21 +1,27 @@
-"""`residual explain`."""
+"""`residual explain`, and `residual.explain`."""
 
 from __future__ import annotations
 
 import json as json_
+import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from residual.cli.text import Whole
+
+if TYPE_CHECKING:
+    from residual.analysis.explain import Explanation
+    from residual.evaluation.given import Given
 
 
 def explain(
     run: str,
     /,
     *images: str,
-    out: str,
+    out: str | None = None,
     top_k: Whole = 3,
     device: str = "auto",
     json: Annotated[bool, Parameter(negative=())] = False,
@@ -29,7 +35,8 @@ def explain(
     images
         PNG, JPEG or WebP files, or folders of them.
     out
-        The folder for the pictures, one for each image: the image, and a map for each class.
+        The folder for the pictures, one for each image: the image, and a map for each class. Without it,
+        RUN-explained in the working folder, after the run's name. Pictures of an earlier call are replaced.
     top_k
         How many classes to explain for each image.
     device
@@ -37,18 +44,14 @@ def explain(
     json
         One JSON value instead of lines.
     """
+    from residual.cli.predict import mind_first_word
     from residual.environment import check_versions
     from residual.errors import DataError, ResidualError, UsageError, log
 
-    if not images:
-        raise UsageError(
-            "no image was named", "explain", "as in `residual explain RUN IMAGE_OR_FOLDER ... --out FOLDER`"
-        )
-    if top_k < 1:
-        raise UsageError(f"top-k is {top_k}", "--top-k", "it must be at least 1")
-    album = Path(out).expanduser()
-    if album.exists() and not album.is_dir():
-        raise UsageError("this is not a folder", album, "name a folder with --out")
+    mind_first_word(run, "explain", images)
+    _check(top_k)
+    if out is not None and Path(out).expanduser().exists() and not Path(out).expanduser().is_dir():
+        raise UsageError("this is not a folder", out, "name a folder with --out")
     check_versions()
     import torch
 
@@ -57,24 +60,32 @@ def explain(
     from residual.cli.text import printable
     from residual.data.images import find_images, read_image
     from residual.device import choose_device, mind_fork
-    from residual.evaluation.use import load
+    from residual.evaluation.destination import mind_places, pictured, put_picture
+    from residual.evaluation.use import load_to_use, named
 
     mind_fork()
-    classifier = load(run)
+    run = named(run)
+    album = Path(out).expanduser() if out is not None else Path(f"{Path(os.path.abspath(run)).name}-explained")
     files = find_images([Path(name).expanduser() for name in images])
-    classifier.network.to(torch.device(choose_device(device)))
     digits = max(3, len(str(len(files))))
+    pictures = [album / f"{number:0{digits}}-{_safe(file.stem)}.png" for number, file in enumerate(files, 1)]
+    classifier = load_to_use(run)
+    mind_places(pictures, "--out", pictured("explain"))
+    classifier.network.to(torch.device(choose_device(device)))
     bad: list[ResidualError] = []
     rows = []
-    for number, file in enumerate(files, 1):
+    for file, picture in zip(files, pictures, strict=True):
         try:
             pixels = read_image(file, classifier.preprocessing)
         except DataError as error:
             bad.append(error)
             continue
         (found,) = look(classifier, [pixels], top_k)
-        picture = album / f"{number:0{digits}}-{_safe(file.stem)}.png"
-        draw_explanation(found, picture, file.name)
+
+        def draw(place: Path, found: Explanation = found, title: str = file.name) -> None:
+            draw_explanation(found, place, title)
+
+        put_picture(picture, "--out", "explain", draw)
         answers = [{"class": name, "probability": share} for name, share in found.answers]
         rows.append({"file": str(file), "picture": str(picture), "predictions": answers})
         if not json:
@@ -88,6 +99,48 @@ def explain(
         what = f"{len(bad)} of {len(files)} images could not be read"
         raise DataError(what, bad[0].where, "replace or remove them")
     return 0
+
+
+def explain_images(
+    place: str | os.PathLike[str] | None,
+    images: Given | Iterable[Given],
+    *,
+    top_k: int = 3,
+    device: str = "auto",
+) -> list[Explanation]:
+    """Where in images a network finds what speaks for its first classes (Grad-CAM): `residual.explain`.
+
+    Args:
+        place: a run, model folder or checkpoint; None for the last run.
+        images: whatever `residual.predict` takes.
+        top_k: how many classes to explain.
+
+    Returns:
+        For each image, in their order: `pixels` (uint8 CHW, as the network sees it), `answers` (class, probability)
+        and `maps` (0..1, one HW for each answer). `residual.analysis.explaining.draw_explanation` draws one.
+
+    Raises:
+        DataError: an image cannot be read.  UsageError: what is given is no image.
+    """
+    _check(top_k)
+    import torch
+
+    from residual.analysis.explain import explain as look
+    from residual.device import choose_device, mind_fork
+    from residual.evaluation.given import gather
+    from residual.evaluation.use import load_to_use
+
+    mind_fork()
+    classifier = load_to_use(place)
+    classifier.network.to(torch.device(choose_device(device)))
+    return look(classifier, [image.read(classifier.preprocessing) for image in gather(images)], top_k)
+
+
+def _check(top_k: int) -> None:
+    from residual.errors import UsageError
+
+    if top_k < 1:
+        raise UsageError(f"top-k is {top_k}", "--top-k", "it must be at least 1")
 
 
 def _safe(stem: str) -> str:

@@ -23,7 +23,7 @@ def import_(
     weights: str,
     /,
     *,
-    to: str,
+    to: str | None = None,
     from_: Annotated[
         Literal["auto", "torchvision", "timm", "keras", "cifar", "safetensors"], Parameter(name="--from")
     ] = "auto",
@@ -63,6 +63,11 @@ def import_(
     from residual.environment import check_versions
     from residual.errors import UsageError, argument
 
+    if to is None:
+        folder = argument(
+            Path(weights).name.partition(".")[0].partition(":")[2] or Path(weights).name.partition(".")[0]
+        )
+        raise UsageError("--to is missing", "import", f"name the model folder to make, as in --to {folder}")
     check_versions()
     target = Path(os.path.expanduser(to))
     if os.path.lexists(target) and (not target.is_dir() or any(target.iterdir())):

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import csv
-import json
+import json as json_
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
 
 from residual.cli.text import Whole
 
 if TYPE_CHECKING:
     from residual.evaluation.classifier import Classifier
-    from residual.evaluation.use import Prediction
+    from residual.evaluation.predicting import Prediction, Temperature
 
 
 def predict(
@@ -21,9 +23,11 @@ def predict(
     /,
     *images: str,
     top_k: Whole = 3,
-    format: Literal["table", "json", "csv"] = "table",
+    format: Literal["table", "json", "csv"] | None = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
     picture: str | None = None,
     embeddings: str | None = None,
+    temperature: str | None = None,
     device: str = "auto",
 ) -> int:
     """Name the classes of image files, or of all images in folders.
@@ -37,41 +41,100 @@ def predict(
     top_k
         How many classes to name for each image.
     format
-        A table, JSON or CSV.
+        A table (unless given), JSON or CSV.
+    json
+        The same as --format json.
     picture
-        Also draw the images with their classes into this .png or .svg file.
+        Also draw the images with their classes into this .png or .svg file; one of an earlier call is replaced.
     embeddings
-        Also write the vector the classes are read from, a row for each image, into this .safetensors or .npz file.
+        Also write the vector the classes are read from, a row for each image, into this .safetensors or .npz file;
+        one of an earlier call is replaced.
+    temperature
+        Divide the logits by this number; calibrated fits it on the held-out validation images of the run.
     device
         auto, cpu, mps, cuda or cuda:N.
     """
     from residual.environment import check_versions
     from residual.errors import DataError, ResidualError, UsageError, log
 
-    if not images:
-        raise UsageError("no image was named", "predict", "as in `residual predict RUN IMAGE_OR_FOLDER ...`")
+    if json and format not in (None, "json"):
+        raise UsageError(f"--json and --format {format} cannot both be", "predict", "leave one of the two out")
+    mind_first_word(run, "predict", images)
     check_versions()
+    from residual.analysis.style import picture_format
+    from residual.evaluation.destination import EMBEDDINGS, holds, mind_places, pictured, told_of
     from residual.evaluation.embeddings import Collector, check_name, save
-    from residual.evaluation.use import predict as look
+    from residual.evaluation.predicting import predict as look
 
+    drawn = Path(picture).expanduser() if picture is not None else None
+    if drawn is not None:
+        picture_format(drawn)
+        mind_places([drawn], "--picture", pictured("predict"))
     vectors = Path(embeddings).expanduser() if embeddings is not None else None
     if vectors is not None:
         check_name(vectors)
+        mind_places([vectors], "--embeddings", holds(EMBEDDINGS))
     collector = Collector()
     prepared: Callable[[Classifier], None] = collector.listen if vectors is not None else lambda _: None
     bad: list[ResidualError] = []
-    found = look(run, images, top_k=top_k, device=device, unreadable=bad.append, prepared=prepared)
-    _WRITERS[format](found)
+    found = look(
+        run,
+        images,
+        top_k=top_k,
+        device=device,
+        temperature=_temperature(temperature),
+        unreadable=bad.append,
+        prepared=prepared,
+    )
+    _WRITERS["json" if json else format or "table"](found)
     if vectors is not None and found:
-        save(vectors, collector.features(), [p.file for p in found], collector.facts)
-    if picture is not None and found:
-        _draw(found, Path(picture), run)
+        with told_of("--embeddings"):
+            save(vectors, collector.features(), [p.file for p in found], collector.facts)
+    if drawn is not None and found:
+        _draw(found, drawn, run)
     for error in bad:
         log.warning("left out: %s", error)
     if bad:
         total = len(bad) + len(found)
         raise DataError(f"{len(bad)} of {total} images could not be read", bad[0].where, "replace or remove them")
     return 0
+
+
+def _temperature(text: str | None) -> Temperature | None:
+    from residual.errors import UsageError
+
+    if text is None or text == "calibrated":
+        return text  # type: ignore[return-value]
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"{text!r} is no temperature", "--temperature", "a number above 0, or calibrated") from None
+
+
+def mind_first_word(run: str, verb: str, images: Sequence[str] = ("",)) -> None:
+    """The run is named first: say so where an image stands in its place, or where nothing follows it.
+
+    Raises:
+        UsageError: there is an image instead, or no image at all.  ModelError: it is a file of another program.
+    """
+    from residual.data.encoded import SUFFIXES
+    from residual.errors import UsageError, argument
+
+    path = Path(run).expanduser()
+    try:
+        stands, folder = path.is_file(), path.is_dir()
+    except (OSError, ValueError, RuntimeError):
+        stands, folder = False, False
+    if stands:
+        from residual.evaluation.use import refuse_file
+
+        refuse_file(str(path))
+    like = path.suffix.lower() in SUFFIXES and not folder
+    if like and (stands or not images):
+        what = "the first word is the run, and this is an image"
+        raise UsageError(what, run, f"as in `residual {verb} last {argument(run)}`")
+    if not images:
+        raise UsageError("no image was named", verb, f"as in `residual {verb} RUN IMAGE_OR_FOLDER ...`")
 
 
 def _table(found: Sequence[Prediction]) -> None:
@@ -81,6 +144,8 @@ def _table(found: Sequence[Prediction]) -> None:
     from residual.cli.text import printable
     from residual.cli.words import console, percent
 
+    if not found:
+        return
     table = Table()
     table.add_column("image", overflow="fold")
     for place in range(max((len(p.best) for p in found), default=0)):
@@ -96,7 +161,7 @@ def _json(found: Sequence[Prediction]) -> None:
         {"file": p.file, "predictions": [{"class": name, "probability": share} for name, share in p.best]}
         for p in found
     ]
-    print(json.dumps(rows))
+    print(json_.dumps(rows))
 
 
 def _csv(found: Sequence[Prediction]) -> None:
@@ -112,9 +177,11 @@ _WRITERS = {"table": _table, "json": _json, "csv": _csv}
 def _draw(found: Sequence[Prediction], path: Path, run: str) -> None:
     from residual.analysis.figures import draw_predictions
     from residual.data.images import read_image
+    from residual.evaluation.destination import put_picture
     from residual.evaluation.use import load
 
     preprocessing = load(run).preprocessing
     shown = [read_image(Path(p.file), preprocessing).permute(1, 2, 0).squeeze(2).numpy() for p in found[:36]]
     blank = [shown[0]] * (len(found) - len(shown))
-    draw_predictions([*shown, *blank], [Path(p.file).name for p in found], [p.best for p in found], path)
+    images, names, answers = [*shown, *blank], [Path(p.file).name for p in found], [p.best for p in found]
+    put_picture(path, "--picture", "predict", lambda place: draw_predictions(images, names, answers, place))

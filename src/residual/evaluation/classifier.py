@@ -7,10 +7,10 @@ The files of a model folder (and of every checkpoint) are `model.json`, `model.s
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import safetensors
 import safetensors.torch
@@ -22,6 +22,10 @@ from residual.errors import ModelError
 from residual.files import Damaged, canonical
 from residual.models import NetworkSpec, ResidualNetwork, build, load_weights, pack_weights
 from residual.sealed import read_folder
+
+if TYPE_CHECKING:
+    from residual.evaluation.given import Given
+    from residual.evaluation.predicting import OnError, Prediction
 
 DESCRIPTION, WEIGHTS, CONSTANTS = "model.json", "model.safetensors", "preprocessing.safetensors"
 
@@ -106,11 +110,38 @@ class Classifier:
             raise ModelError(error.what, error.where, error.remedy) from None
         return Classifier.unpack(contents, folder)
 
+    def predict(
+        self,
+        images: Given | Iterable[Given],
+        *,
+        top_k: int = 3,
+        device: str = "auto",
+        temperature: float | None = None,
+        on_error: OnError = "raise",
+    ) -> list[Prediction]:
+        """The most probable classes of images, as `residual.predict` gives them, without loading anything again.
+
+        Args:
+            images: files, folders, Pillow images, uint8 arrays (HW, HWC or NHWC) or uint8 tensors (HW, CHW or NCHW);
+                one of them, or several of any kind, each in its own size.
+            top_k: how many classes to name.
+            temperature: what the logits are divided by.
+            on_error: "skip" leaves an image out that cannot be read, with a warning.
+
+        Raises:
+            DataError: an image cannot be read.  UsageError: what is given is no image.
+        """
+        from residual.evaluation.predicting import predict_images
+
+        return predict_images(self, images, top_k=top_k, device=device, temperature=temperature, on_error=on_error)
+
     @torch.inference_mode()
-    def probabilities(self, images: Sequence[Tensor] | Tensor, device: torch.device | None = None) -> Tensor:
+    def probabilities(
+        self, images: Sequence[Tensor] | Tensor, device: torch.device | None = None, temperature: float = 1.0
+    ) -> Tensor:
         """float32 NK class probabilities, on the CPU, of uint8 images CHW in the model's geometry."""
         device = device or torch.device("cpu")
         batch = images if isinstance(images, Tensor) else torch.stack(list(images))
         self.network.to(device).eval()
         logits: Tensor = self.network(self.preprocessing.normalise(batch.to(device)))
-        return logits.float().softmax(1).cpu()
+        return (logits.float() / temperature).softmax(1).cpu()

@@ -19,6 +19,7 @@ from residual.data.source import Source, everything
 from residual.device import choose_device, mind_fork
 from residual.errors import DataError, ResidualError, StorageError, log
 from residual.evaluation.answering import answer, counted, plan_for
+from residual.evaluation.choices import check_choices
 from residual.evaluation.classifier import Classifier
 from residual.evaluation.evaluate import BATCH
 from residual.evaluation.judged import Split, open_data
@@ -76,8 +77,10 @@ def answers(
         progress: told how many images of how many are done; not called where the stored ones are used.
 
     Raises:
-        ModelError: the run has no model yet.  DataError: nothing is stored and the images are not there.
+        UsageError: there is no such split.  ModelError: the run has no model yet.
+        DataError: nothing is stored and the images are not there.
     """
+    check_choices(split=split)
     mind_fork()
     classifier = load(run.path)
     identity = _identity(run, classifier, split)

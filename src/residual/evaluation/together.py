@@ -17,6 +17,7 @@ from residual.device import choose_device, mind_fork
 from residual.errors import ResidualError, UsageError, log
 from residual.evaluation.answering import answer_sheet, mind_mirrors
 from residual.evaluation.calibration import fit_temperature
+from residual.evaluation.choices import check_choices
 from residual.evaluation.classifier import DESCRIPTION, Classifier
 from residual.evaluation.figures import Report, report
 from residual.evaluation.intervals import Paired, compare
@@ -24,7 +25,7 @@ from residual.evaluation.judged import Judged, Split, select
 from residual.evaluation.protocols import Average, Protocol
 from residual.evaluation.scores import rank_of_truth
 from residual.evaluation.sheets import Sheet, align, ensemble, read, save
-from residual.evaluation.use import load
+from residual.evaluation.use import load_to_use, named
 from residual.files import Facts
 from residual.runs.folder import find_run
 
@@ -83,15 +84,18 @@ def evaluate_together(
         progress: told the place, and how many of its images of how many are done.
 
     Raises:
-        UsageError: a place is named twice, or the members do not tell the same classes of the same images apart.
+        UsageError: a place is named twice, or the members do not tell the same classes of the same images apart; or
+            there is no such protocol, average or split.
     """
+    check_choices(protocol, average, split)
     mind_fork()
+    places = [named(place) for place in places]
     _refuse_twice(places)
     chosen = choose_device(device)
     sheets: list[Sheet] = []
     held: list[Sheet] = []
     for place in places:
-        classifier = load(place)
+        classifier = load_to_use(place)
         judged = select(classifier, place, split, data, follow_links)
         mind_mirrors(classifier, place, protocol)
         other = _held_out(classifier, place, judged, data, follow_links) if calibrate else None
@@ -119,6 +123,7 @@ def from_files(paths: Sequence[Place], average: Average | None = None) -> Togeth
     Raises:
         DataError: not such a file.  UsageError: the files are not of the same images, classes and protocol.
     """
+    check_choices(average=average)
     sheets: list[Sheet] = []
     known: list[Facts] = []
     for path in paths:

@@ -1,4 +1,4 @@
-"""Using what was trained: load a classifier, evaluate it on its data, predict anyone's images.
+"""Using what was trained: load a classifier, evaluate it on its data. Anyone's images: `predicting`.
 
 A *place* is a run (path, name under `runs/`, or `last`), a model folder, or one checkpoint.
 """
@@ -6,32 +6,21 @@ A *place* is a run (path, name under `runs/`, or `last`), a model folder, or one
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
-import torch
-
-from residual.data.images import find_images, read_image
 from residual.device import choose_device, mind_fork
-from residual.errors import DataError, ModelError, ResidualError, UsageError, argument, log
+from residual.errors import ModelError, ResidualError, argument, log
 from residual.evaluation.answering import answer_sheet, mind_mirrors
+from residual.evaluation.choices import check_choices
 from residual.evaluation.classifier import DESCRIPTION, Classifier
 from residual.evaluation.figures import Report, report
 from residual.evaluation.judged import Split, select
 from residual.evaluation.protocols import Average, Protocol
+from residual.models.interchange.foreign import is_named_like_weights
 from residual.runs.folder import find_run
-
-_BATCH = 64
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The most probable classes of one image, best first."""
-
-    file: str
-    best: tuple[tuple[str, float], ...]
 
 
 def load(place: str | os.PathLike[str] | None = None) -> Classifier:
@@ -44,6 +33,8 @@ def load(place: str | os.PathLike[str] | None = None) -> Classifier:
         ModelError: nothing there can be used.  UsageError: there is no such run.
     """
     text = os.path.expanduser(place) if place is not None else None
+    if text is not None:
+        refuse_file(text)
     if text is not None and os.path.exists(os.path.join(text, DESCRIPTION)):
         return Classifier.load(Path(text))
     run = find_run(text)
@@ -58,6 +49,69 @@ def load(place: str | os.PathLike[str] | None = None) -> Classifier:
     return Classifier.load(candidates[-1])
 
 
+def load_to_use(place: str | os.PathLike[str] | None = None) -> Classifier:
+    """The same, with a warning where the training of these weights has not ended, or not begun: `residual.load`.
+
+    Raises:
+        ModelError: nothing there can be used.  UsageError: there is no such run.
+    """
+    classifier = load(place)
+    mind_step(classifier, place)
+    return classifier
+
+
+def mind_step(classifier: Classifier, place: str | os.PathLike[str] | None) -> None:
+    """Say which step's weights are used where they are not those of a finished run; imported ones know no step."""
+    text = os.path.expanduser(place) if place is not None else None
+    step, provenance = classifier.provenance.get("step"), classifier.provenance
+    if not isinstance(step, int) or "imported" in provenance:
+        return
+    what = "the weights it began from" if provenance.get("start") else "the random start"
+    untrained = f"{what}: nothing was learned yet"
+    if text is not None and os.path.exists(os.path.join(text, DESCRIPTION)):
+        if step == 0:
+            log.warning("%s holds the weights of step 0, %s", text, untrained)
+        return
+    with suppress(ResidualError, KeyError, TypeError):  # a damaged run.json or result.json is no reason not to go on
+        run = find_run(text)
+        steps = int(run.facts()["chosen"]["steps"])
+        if run.result() is None and step < steps:
+            told = untrained if step == 0 else "the run is not finished"
+            resume = f"residual train --resume {argument(run.path)}"
+            log.warning(
+                "%s: step %s of %s is used, %s; go on with `%s`", run.path, f"{step:,}", f"{steps:,}", told, resume
+            )
+
+
+def named(place: str | os.PathLike[str] | None) -> str:
+    """The place, and instead of the last run its path: `last` says nothing in a table, and is another run tomorrow."""
+    text = os.fspath(place) if place is not None else "last"
+    if text != "last" or os.path.exists(os.path.join(text, DESCRIPTION)):
+        return text
+    return str(find_run(None).path)
+
+
+def refuse_file(place: str) -> None:
+    """Say what to do with a file of weights, which is no run and no model folder.
+
+    Raises:
+        ModelError: it is one.
+    """
+    path = Path(place)
+    try:
+        if not path.is_file():
+            return
+    except (OSError, ValueError):
+        return  # no such name; whoever looks for it says so
+    if path.suffix.lower() == ".onnx":
+        remedy = "name the run or model folder it was exported from"
+        raise ModelError("this is an ONNX file, which is for other programs and is not read here", path, remedy)
+    if is_named_like_weights(path):
+        folder = argument(path.with_name(path.name.partition(".")[0] or "model"))
+        remedy = f"make a model folder of it with `residual import {argument(path)} --to {folder}`"
+        raise ModelError("this is a file of weights, not a run or a model folder", path, remedy)
+
+
 def evaluate_run(
     place: str | os.PathLike[str] | None = None,
     *,
@@ -69,7 +123,7 @@ def evaluate_run(
     average: Average = "probabilities",
     progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> Report:
-    """Top-1/3/5, loss, figures of the classes, calibration and confusion of a trained network.
+    """Top-1/3/5, loss, figures of the classes, calibration and confusion of a trained network: `residual.evaluate`.
 
     Args:
         place: a run, model folder or checkpoint; the last run unless given.
@@ -77,12 +131,17 @@ def evaluate_run(
             and where there are none, the held-out ones.
         data: where the images are, if not where they were at training; or another folder of photographs.
         follow_links: also read files that links in a folder of photographs lead out to.
-        protocol: which views of an image are looked at.
-        average: what of the views is averaged.
+        protocol: which views of an image are looked at: "1-crop", "10-crop" or "multi-scale".
+        average: what of the views is averaged: "probabilities" or "logits".
         progress: told how many images of how many are done.
+
+    Raises:
+        UsageError: there is no such run, split, protocol or average.  DataError: the images are not there.
     """
+    check_choices(protocol, average, split)
     mind_fork()
-    classifier = load(place)
+    place = named(place)
+    classifier = load_to_use(place)
     judged = select(classifier, place, split, data, follow_links)
     mind_mirrors(classifier, place, protocol)
     chosen = choose_device(device)
@@ -90,50 +149,3 @@ def evaluate_run(
         classifier, judged, place, protocol=protocol, average=average, device=chosen, progress=progress
     )
     return report(sheet)
-
-
-def predict(
-    place: str | os.PathLike[str] | None,
-    images: Iterable[str | os.PathLike[str]],
-    *,
-    top_k: int = 3,
-    device: str = "auto",
-    unreadable: Callable[[ResidualError], None] | None = None,
-    prepared: Callable[[Classifier], None] = lambda _: None,
-) -> list[Prediction]:
-    """The most probable classes of image files, and of the image files in folders.
-
-    Args:
-        place: a run, model folder or checkpoint; None for the last run.
-        images: PNG, JPEG or WebP files, or folders of them.
-        top_k: how many classes to name.
-        unreadable: told of every file that cannot be read, which is then left out.
-        prepared: given the classifier before it sees the first image.
-
-    Raises:
-        DataError: a file cannot be read, and `unreadable` is not given.
-    """
-    if top_k < 1:
-        raise UsageError(f"top-k is {top_k}", "--top-k", "it must be at least 1")
-    mind_fork()
-    classifier = load(place)
-    prepared(classifier)
-    files = find_images([Path(os.path.expanduser(p)) for p in images])
-    chosen = torch.device(choose_device(device))
-    found: list[Prediction] = []
-    for start in range(0, len(files), _BATCH):
-        names, pixels = [], []
-        for file in files[start : start + _BATCH]:
-            try:
-                pixels.append(read_image(file, classifier.preprocessing))
-                names.append(str(file))
-            except DataError as error:
-                if unreadable is None:
-                    raise
-                unreadable(error)
-        if pixels:
-            shares, classes = classifier.probabilities(pixels, chosen).sort(dim=1, descending=True, stable=True)
-            for name, share, order in zip(names, shares.tolist(), classes.tolist(), strict=True):
-                best = [(classifier.class_names[c], p) for c, p in zip(order, share, strict=True)][:top_k]
-                found.append(Prediction(name, tuple(best)))
-    return found

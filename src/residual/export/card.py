@@ -16,7 +16,7 @@ from residual.runs.summary import model_figures
 
 MARK: Final = "<!-- written by `residual card` -->"
 _DATASETS: Final = {"cifar-10": ("CIFAR-10", "cifar10"), "cifar-100": ("CIFAR-100", "cifar100")}
-_SHARES: Final = {"top1": "top-1", "top3": "top-3", "top5": "top-5"}
+_SHARES: Final = {1: "top-1", 3: "top-3", 5: "top-5"}
 
 
 def card(classifier: Classifier, name: str, result: Facts | None) -> str:
@@ -26,6 +26,11 @@ def card(classifier: Classifier, name: str, result: Facts | None) -> str:
         result: the figures of a finished run, as `result.json` has them; None where nothing was measured.
     """
     return "\n".join([*_head(classifier, name, result), "", MARK, "", *_body(classifier, name, result)]) + "\n"
+
+
+def _shares(classes: int) -> dict[str, str]:
+    """Names of the top-k shares that say something: among as many answers as there are classes is every class."""
+    return {f"top{k}": words for k, words in _SHARES.items() if k == 1 or k < classes}
 
 
 def _head(classifier: Classifier, name: str, result: Facts | None) -> Iterator[str]:
@@ -43,7 +48,8 @@ def _head(classifier: Classifier, name: str, result: Facts | None) -> Iterator[s
                 "task": {"type": "image-classification"},
                 "dataset": {"name": title, "type": kind, "split": split},
                 "metrics": [
-                    {"type": "accuracy", "name": words, "value": scores[key]} for key, words in _SHARES.items()
+                    {"type": "accuracy", "name": words, "value": scores[key]}
+                    for key, words in _shares(classifier.spec.classes).items()
                 ],
             }
             for split, scores in model_figures(result).items()
@@ -70,7 +76,7 @@ def _body(classifier: Classifier, name: str, result: Facts | None) -> Iterator[s
     if result is None:
         yield from _unmeasured(classifier)
     else:
-        yield from _measured(result)
+        yield from _measured(result, spec.classes)
     yield ""
     yield "## Images"
     yield ""
@@ -89,7 +95,7 @@ def _body(classifier: Classifier, name: str, result: Facts | None) -> Iterator[s
     yield ", ".join(names) + more + "."
 
 
-def _measured(result: Facts) -> Iterator[str]:
+def _measured(result: Facts, classes: int) -> Iterator[str]:
     protocol, device, machine = result["protocol"], result["device"], result["machine"]
     title, _ = _dataset(result["data"]["name"])
     yield "## Figures"
@@ -98,15 +104,17 @@ def _measured(result: Facts) -> Iterator[str]:
     place = f"with the weights of step {best['step']:,}" if best else "at its last step"
     yield f"Of one run, seed {result['seed']}, {place}, on {_plain(title)}; {protocol['view']} view."
     yield ""
-    yield "| split | images | top-1 | top-3 | top-5 | loss |"
-    yield "|---|---:|---:|---:|---:|---:|"
+    tops = _shares(classes)
+    yield f"| split | images | {' | '.join(tops.values())} | loss |"
+    yield f"|---|---:|{'---:|' * len(tops)}---:|"
     for split, scores in model_figures(result).items():
-        shares = " | ".join(f"{100 * scores[key]:.2f} %" for key in _SHARES)
+        shares = " | ".join(f"{100 * scores[key]:.2f} %" for key in tops)
         yield f"| {split} | {scores['images']:,} | {shares} | {scores['loss']:.4f} |"
     yield ""
     yield f"- training: {_plain(protocol['training'])}; selection: {_plain(protocol['selection'])}"
     watched = "were" if protocol["watched_test"] else "were not"
-    yield f"- the test images {watched} looked at during training"
+    there = result["data"].get("test", 1) > 0
+    yield f"- the test images {watched} looked at during training" if there else "- there are no test images"
     if start := result.get("start"):
         yield f"- began from weights of {_plain(start['network'])}, SHA-256 {_plain(start['sha256'])}"
     yield f"- recipe {_plain(result['recipe'])}, {result['steps']:,} steps, {result['images_seen']:,} images seen"

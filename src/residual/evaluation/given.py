@@ -1,0 +1,111 @@
+"""Images as people give them: files, folders, Pillow images, arrays, tensors; alone, or several of any kind.
+
+An array is HW, HWC or NHWC, a tensor HW, CHW or NCHW, both uint8, 0..255, C = 1 (grey), 3 (RGB) or 4 (RGBA). Every
+image is brought to the size of the model as a file is, so the pixels of a PNG are answered as the PNG itself. Of a
+large JPEG a file is decoded smaller, an image that was opened elsewhere is not: they may differ in the last digits.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
+from torch import Tensor
+
+from residual.data.encoded import PIXEL_LIMIT, Encoded
+from residual.data.images import find_images, fitted, read_image
+from residual.data.preprocessing import Preprocessing
+from residual.errors import DataError, UsageError
+
+Given = str | os.PathLike[str] | PIL.Image.Image | NDArray[Any] | Tensor
+_CHANNELS = (1, 3, 4)
+_UINT8 = "give uint8, 0 to 255; of floats from 0 to 1 that is (255 * x).round() as uint8"
+
+
+class Image(NamedTuple):
+    """One image and what it is called: the path of a file, or its place among those given, as `images[2]`."""
+
+    name: str
+    what: Path | PIL.Image.Image
+
+    def read(self, sight: Preprocessing) -> Tensor:
+        """uint8 CHW in the geometry of a model.
+
+        Raises:
+            DataError: the file cannot be read, or the image holds no sound pixels.
+        """
+        if isinstance(self.what, Path):
+            return read_image(self.what, sight)
+        width, height = self.what.size
+        if not 0 < width * height <= PIXEL_LIMIT:
+            raise DataError(f"{width} x {height} pixels", self.name, f"give 1 to {PIXEL_LIMIT:,} pixels")
+        try:
+            copy = self.what.copy()  # decodes it; the image of the caller stays as it is
+            return fitted(Encoded(copy), sight.channels, sight.image_size, self.name, sight.geometry)
+        except (OSError, ValueError, SyntaxError, MemoryError) as error:
+            raise DataError(f"not a readable image: {error}", self.name, "replace or remove it") from None
+
+
+def gather(given: Given | Iterable[Given]) -> list[Image]:
+    """The images in their order; of a folder all image files, of a batch every image.
+
+    Raises:
+        DataError: no such file or folder.  UsageError: something that is no image, or of another type or shape.
+    """
+    if isinstance(given, str | os.PathLike):
+        return _files(given)
+    if isinstance(given, PIL.Image.Image | np.ndarray | Tensor):
+        return _held(given, "image", "images")
+    try:
+        several = list(given)
+    except TypeError:
+        raise _unknown(given, "images") from None
+    if isinstance(given, bytes | bytearray):
+        raise _unknown(given, "images")
+    found: list[Image] = []
+    for place, one in enumerate(several):
+        name = f"images[{place}]"
+        found += _files(one) if isinstance(one, str | os.PathLike) else _held(one, name, name)
+    return found
+
+
+def _files(place: str | os.PathLike[str]) -> list[Image]:
+    return [Image(str(path), path) for path in find_images([Path(os.path.expanduser(place))])]
+
+
+def _held(given: PIL.Image.Image | NDArray[Any] | Tensor, alone: str, batch: str) -> list[Image]:
+    """An image that is held in memory, called `alone`, or those of a batch, called by their places in `batch`."""
+    if isinstance(given, PIL.Image.Image):
+        return [Image(alone, given)]
+    if isinstance(given, Tensor):
+        kind, order = "tensor", "HW, CHW or NCHW"
+        if given.ndim in (3, 4):
+            given = given.movedim(-3, -1)
+        pixels: NDArray[Any] = given.detach().cpu().numpy()
+    elif isinstance(given, np.ndarray):
+        kind, order, pixels = "array", "HW, HWC or NHWC", given
+    else:
+        raise _unknown(given, alone)
+    if pixels.dtype != np.uint8:
+        raise UsageError(f"this {kind} is of {pixels.dtype}", alone, _UINT8)
+    if pixels.ndim not in (2, 3, 4) or (pixels.ndim > 2 and pixels.shape[-1] not in _CHANNELS):
+        channels = f", {pixels.shape[-1]} of them channels" if pixels.ndim in (3, 4) else ""
+        what = f"this {kind} has {pixels.ndim} axes{channels}"
+        raise UsageError(what, alone, f"give {order}, with 1, 3 or 4 channels")
+    if pixels.ndim < 4:
+        return [Image(alone, _picture(pixels))]
+    return [Image(f"{batch}[{place}]", _picture(one)) for place, one in enumerate(pixels)]
+
+
+def _picture(pixels: NDArray[Any]) -> PIL.Image.Image:
+    return PIL.Image.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels))
+
+
+def _unknown(given: object, name: str) -> UsageError:
+    remedy = "give paths, Pillow images, uint8 arrays or tensors; of bytes PIL.Image.open(io.BytesIO(...))"
+    return UsageError(f"{type(given).__name__} is no image", name, remedy)

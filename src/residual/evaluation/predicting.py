@@ -1,0 +1,156 @@
+"""Predictions: the most probable classes of anyone's images, of a run or of a classifier that is loaded already."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from residual.device import choose_device, mind_fork
+from residual.errors import DataError, ResidualError, UsageError, log, nearest
+from residual.evaluation.calibration import fit_temperature
+from residual.evaluation.classifier import DESCRIPTION, Classifier
+from residual.evaluation.given import Given, gather
+from residual.evaluation.predictions import answers
+from residual.evaluation.use import load_to_use
+from residual.runs.folder import find_run
+
+_BATCH = 64
+
+OnError = Literal["raise", "skip"]
+Temperature = float | Literal["calibrated"]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The most probable classes of one image, best first.
+
+    `file` is its path; of an image that was given itself `image`, or its place among several, as `images[2]`.
+    """
+
+    file: str
+    best: tuple[tuple[str, float], ...]
+
+
+def predict(
+    place: str | os.PathLike[str] | None,
+    images: Given | Iterable[Given],
+    *,
+    top_k: int = 3,
+    device: str = "auto",
+    temperature: Temperature | None = None,
+    on_error: OnError = "raise",
+    unreadable: Callable[[ResidualError], None] | None = None,
+    prepared: Callable[[Classifier], None] = lambda _: None,
+) -> list[Prediction]:
+    """The most probable classes of images, in their order.
+
+    Args:
+        place: a run, model folder or checkpoint; None for the last run.
+        images: PNG, JPEG or WebP files, folders of them, Pillow images, uint8 arrays (HW, HWC or NHWC) or uint8
+            tensors (HW, CHW or NCHW); one of them, or several of any kind.
+        top_k: how many classes to name.
+        temperature: what the logits are divided by; "calibrated" fits it on the validation images of the run.
+        on_error: "skip" leaves an image out that cannot be read, with a warning.
+        unreadable: told of every image that cannot be read, which is then left out.
+        prepared: given the classifier before it sees the first image.
+
+    Raises:
+        DataError: an image cannot be read, and neither `on_error` nor `unreadable` says to leave it out; or there is
+            no such file.
+        UsageError: what is given is no image.
+    """
+    _check(top_k, temperature, on_error)
+    mind_fork()
+    classifier = load_to_use(place)
+    if isinstance(temperature, str):
+        temperature = calibrated(place, device)
+    prepared(classifier)
+    return predict_images(
+        classifier,
+        images,
+        top_k=top_k,
+        device=device,
+        temperature=temperature,
+        on_error=on_error,
+        unreadable=unreadable,
+    )
+
+
+def predict_images(
+    classifier: Classifier,
+    images: Given | Iterable[Given],
+    *,
+    top_k: int = 3,
+    device: str = "auto",
+    temperature: float | None = None,
+    on_error: OnError = "raise",
+    unreadable: Callable[[ResidualError], None] | None = None,
+) -> list[Prediction]:
+    """The same of a classifier that is loaded: `Classifier.predict`."""
+    _check(top_k, temperature, on_error)
+    if isinstance(temperature, str):
+        raise UsageError("only a run can be calibrated", "temperature", "give its number, or use residual.predict")
+    if unreadable is None and on_error == "skip":
+        unreadable = _tell
+    given, chosen = gather(images), torch.device(choose_device(device))
+    found: list[Prediction] = []
+    for start in range(0, len(given), _BATCH):
+        names, pixels = [], []
+        for image in given[start : start + _BATCH]:
+            try:
+                pixels.append(image.read(classifier.preprocessing))
+                names.append(image.name)
+            except DataError as error:
+                if unreadable is None:
+                    raise
+                unreadable(error)
+        if pixels:
+            probabilities = classifier.probabilities(pixels, chosen, temperature or 1.0)
+            shares, classes = probabilities.sort(dim=1, descending=True, stable=True)
+            for name, share, order in zip(names, shares.tolist(), classes.tolist(), strict=True):
+                best = [(classifier.class_names[c], p) for c, p in zip(order, share, strict=True)][:top_k]
+                found.append(Prediction(name, tuple(best)))
+    return found
+
+
+def calibrated(place: str | os.PathLike[str] | None, device: str = "auto") -> float:
+    """The temperature of least loss on the validation images of a run, for the single view that a prediction has.
+
+    The answers to these images are kept in the run folder, as those of a report are.
+
+    Raises:
+        UsageError: no run, no validation images, or no temperature is best.
+    """
+    text = os.path.expanduser(place) if place is not None else None
+    if text is not None and os.path.exists(os.path.join(text, DESCRIPTION)):
+        raise UsageError("only a run knows its validation images", text, "name the run, or give a number")
+    run = find_run(text)
+    held = answers(run, "validation", device=device).predictions
+    if not len(held.labels):
+        raise UsageError("this run has no validation images", run.path, "give a number, or leave the temperature out")
+    found = fit_temperature(held.logits, held.labels)
+    if found is None:
+        what = "no temperature is best: its validation images are all answered rightly, or no better than by chance"
+        raise UsageError(what, run.path, "leave the temperature out")
+    log.info("temperature %.4g, fitted on %s validation images", found.value, f"{found.images:,}")
+    return found.value
+
+
+def _tell(error: ResidualError) -> None:
+    log.warning("left out: %s", error)
+
+
+def _check(top_k: int, temperature: Temperature | None, on_error: str) -> None:
+    if top_k < 1:
+        raise UsageError(f"top-k is {top_k}", "--top-k", "it must be at least 1")
+    if on_error not in ("raise", "skip"):
+        raise UsageError(f"on_error is {on_error!r}", "predict", nearest(on_error, ("raise", "skip")))
+    number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
+    sound = number and math.isfinite(temperature) and temperature > 0  # type: ignore[arg-type, operator]
+    if temperature is not None and temperature != "calibrated" and not sound:
+        raise UsageError(f"the temperature is {temperature}", "--temperature", "a number above 0, or calibrated")
