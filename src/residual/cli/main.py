@@ -123,8 +123,8 @@ def run(arguments: Sequence[str]) -> int:
     log = logging.getLogger("residual")
     if not log.handlers:
         log.addHandler(_Warnings())
-        log.setLevel(logging.INFO)  # a note that something takes long
         log.propagate = False
+    log.setLevel(logging.INFO)  # a note that something takes long
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it speaks of its own cache folder
     try:
         _refuse_many(tokens)
