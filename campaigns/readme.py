@@ -47,6 +47,20 @@ def _cifar(result: Facts) -> tuple[str, str, str]:
     return what, figure, f"seeds {', '.join(str(seed) for seed in result['seeds'])}"
 
 
+_PAPER = {"resnet-20": 0.9125, "resnet-32": 0.9249, "resnet-44": 0.9283, "resnet-56": 0.9303}
+"""Top-1 of He et al. 2015, table 6."""
+
+
+def _paper(result: Facts) -> tuple[str, str, str]:
+    final, network = result["final"]["test"], result["network"]["name"]
+    what = (
+        f"`cifar10-paper`: {network}, option A, {result['steps']:,} iterations on {result['data']['training']:,} images, "
+        f"single view, last step (the paper: {_percent(_PAPER[network])})"
+    )
+    figure = f"{_percent(final['top1'])} test top-1, {_percent(final['top5'])} top-5; {result['seconds'] / 60:.0f} min"
+    return what, figure, f"seed {result['seed']}, one run"
+
+
 def _fine_tuning(result: Facts) -> tuple[str, str, str]:
     figures, titles = [], []
     for found in result["problems"].values():
@@ -335,6 +349,7 @@ ROWS: dict[str, Callable[[Facts], tuple[str, str, str]]] = {
     "fresh": _fresh,
     "digits": _digits,
     "cifar10-fast": _cifar,
+    "cifar10-paper-resnet-20-seed0": _paper,
     "fine-tuning": _fine_tuning,
     "protocols": _protocols,
     "kill": _kill,
