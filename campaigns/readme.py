@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from campaigns.readme_trainings import cifar, digits, fine_tuning, paper, percent, protocols
 from campaigns.running import RESULTS, ROOT
 from residual.files import Facts, replace_file
 
@@ -17,79 +18,10 @@ def _read(name: str) -> Facts | None:
     return json.loads(path.read_bytes()) if path.is_file() else None
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.2f} %"
-
-
 def _where(result: Facts) -> str:
     cores, versions = result["machine"]["cores"], result["versions"]
     counted = f"{cores} core{'s' if cores != 1 else ''}"
     return f"{result['machine']['processor']}, {counted}, torch {versions['torch']}, {result['date']}"
-
-
-def _digits(result: Facts) -> tuple[str, str, str]:
-    top1, seconds = result["test_top1"], result["command_seconds"]
-    figure = f"{_percent(top1['mean'])} ± {100 * top1['std']:.2f} test top-1, {seconds['mean']:.0f} s a run"
-    seeds = ", ".join(str(seed) for seed in result["seeds"])
-    return "`residual train`: ResNet-20 on the embedded digits, last step", figure, f"seeds {seeds}"
-
-
-def _cifar(result: Facts) -> tuple[str, str, str]:
-    top1, minutes = result["test_top1"], [seconds / 60 for seconds in result["run_seconds"]["values"]]
-    what = (
-        f"`cifar10-fast`: {result['network']}, option A, {result['epochs']:.0f} epochs of "
-        f"{result['training_images']:,}, single view, last step (the paper after 164 epochs: "
-        f"{_percent(result['paper_top1'])})"
-    )
-    figure = (
-        f"{_percent(top1['mean'])} ± {100 * top1['std']:.2f} test top-1; {', '.join(f'{m:.1f}' for m in minutes)} min"
-    )
-    return what, figure, f"seeds {', '.join(str(seed) for seed in result['seeds'])}"
-
-
-_PAPER = {"resnet-20": 0.9125, "resnet-32": 0.9249, "resnet-44": 0.9283, "resnet-56": 0.9303}
-"""Top-1 of He et al. 2015, table 6."""
-
-
-def _paper(result: Facts) -> tuple[str, str, str]:
-    final, network = result["final"]["test"], result["network"]["name"]
-    what = (
-        f"`cifar10-paper`: {network}, option A, {result['steps']:,} iterations on {result['data']['training']:,} images, "
-        f"single view, last step (the paper: {_percent(_PAPER[network])})"
-    )
-    figure = f"{_percent(final['top1'])} test top-1, {_percent(final['top5'])} top-5; {result['seconds'] / 60:.0f} min"
-    return what, figure, f"seed {result['seed']}, one run"
-
-
-def _fine_tuning(result: Facts) -> tuple[str, str, str]:
-    figures, titles = [], []
-    for found in result["problems"].values():
-        tuned, scratch = found["test_top1"]["fine-tuned"], found["test_top1"]["from scratch"]
-        difference = found["paired_differences"]["fine-tuned"]
-        low, high = difference["interval"]
-        titles.append(f"{found['title']} from {found['images_of_each']} images each, {found['steps']} steps")
-        figures.append(
-            f"{_percent(tuned['mean'])} ± {100 * tuned['std']:.2f} against {_percent(scratch['mean'])} ± "
-            f"{100 * scratch['std']:.2f} test top-1, paired difference {100 * difference['mean']:+.1f} points "
-            f"({100 * low:+.1f} to {100 * high:+.1f}); frozen tensors unchanged: "
-            f"{found['frozen_tensors']['unchanged']} of {found['frozen_tensors']['all']}"
-        )
-    seeds = ", ".join(str(seed) for seed in next(iter(result["problems"].values()))["seeds"])
-    return f"fine-tuning against training from scratch: {'; '.join(titles)}", "; ".join(figures), f"seeds {seeds}"
-
-
-def _protocols(result: Facts) -> tuple[str, str, str]:
-    figures, titles = [], []
-    for part in result["parts"].values():
-        titles.append(f"{part['title']} ({part['images']:,}), {len(part['runs'])} runs")
-        for protocol, found in part["protocols"].items():
-            members, whole = found["members_top1"], found["ensemble"]
-            low, high = whole["intervals"]["top1"]
-            figures.append(
-                f"{protocol} {_percent(members['mean'])} ± {100 * members['std']:.2f}, ensemble "
-                f"{_percent(whole['top1'])} ({100 * low:.2f} to {100 * high:.2f})"
-            )
-    return f"protocols and ensembles, top-1: {'; '.join(titles)}", "; ".join(figures), "seeds of the runs"
 
 
 def _kill(result: Facts) -> tuple[str, str, str]:
@@ -158,7 +90,7 @@ def _precision(result: Facts) -> tuple[str, str, str]:
     for name, found in result["precisions"].items():
         top1, seconds = found["top1"], found["seconds"]
         figures.append(
-            f"{name} {_percent(top1['mean'])} ± {100 * top1['std']:.2f} validation top-1, {seconds['mean']:.0f} s"
+            f"{name} {percent(top1['mean'])} ± {100 * top1['std']:.2f} validation top-1, {seconds['mean']:.0f} s"
         )
     what = f"bfloat16 beside float32: {result['network']}, {result['epochs']:g} epochs of `cifar10-fast`, last step"
     figures.append(result["verdict"])
@@ -202,7 +134,7 @@ def _ga001(result: Facts) -> tuple[str, str, str]:
     )
     figure = (
         f"{counts['trained']} trained, {counts['failed']} failed (momentum of 1 and more); best validation top-1 "
-        f"{_percent(best['fitness'])} (individual {best['number']}), {study['seconds'] / 60:.0f} min of training"
+        f"{percent(best['fitness'])} (individual {best['number']}), {study['seconds'] / 60:.0f} min of training"
     )
     return what, figure, f"search seed {study['seed']}"
 
@@ -214,8 +146,8 @@ def _tuning_parts(result: Facts) -> tuple[str, str, str]:
     best = ", ".join(f"{v:.3g}" if isinstance(v, float) else str(v) for v in study["best"]["genes"].values())
     first = study["populations"][0]["best"]
     figure = (
-        f"{len(study['individuals'])} trainings; best validation top-1 {_percent(study['best']['fitness'])} ({best}), "
-        f"of the first generation {_percent(first)}"
+        f"{len(study['individuals'])} trainings; best validation top-1 {percent(study['best']['fitness'])} ({best}), "
+        f"of the first generation {percent(first)}"
     )
     return what, figure, f"search seed {study['seed']}"
 
@@ -310,7 +242,7 @@ def _tiny(result: Facts) -> tuple[str, str, str]:
         f"{grey['validation']:,} of the others"
     )
     figure = (
-        f"{_percent(scores['top1'])} top-1, {_percent(scores['top5'])} top-5 of the {scores['images']:,} validation "
+        f"{percent(scores['top1'])} top-1, {percent(scores['top5'])} top-5 of the {scores['images']:,} validation "
         f"images; {result['seconds'] / 60:.0f} min"
     )
     return what, figure, f"seed {result['seed']}"
@@ -347,11 +279,11 @@ def _scaling(result: Facts) -> tuple[str, str, str]:
 
 ROWS: dict[str, Callable[[Facts], tuple[str, str, str]]] = {
     "fresh": _fresh,
-    "digits": _digits,
-    "cifar10-fast": _cifar,
-    "cifar10-paper-resnet-20-seed0": _paper,
-    "fine-tuning": _fine_tuning,
-    "protocols": _protocols,
+    "digits": digits,
+    "cifar10-fast": cifar,
+    "cifar10-paper-resnet-20-seed0": paper,
+    "fine-tuning": fine_tuning,
+    "protocols": protocols,
     "kill": _kill,
     "every-step": _every_step,
     "faults": _faults,
