@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from residual.files import Facts
+from residual.studies.papers import printed
 
 
 def percent(share: float) -> str:
@@ -29,15 +30,12 @@ def cifar(result: Facts) -> tuple[str, str, str]:
     return what, figure, f"seeds {', '.join(str(seed) for seed in result['seeds'])}"
 
 
-_PAPER = {"resnet-20": 0.9125, "resnet-32": 0.9249, "resnet-44": 0.9283, "resnet-56": 0.9303}
-"""Top-1 of He et al. 2015, table 6."""
-
-
 def paper(result: Facts) -> tuple[str, str, str]:
     final, network = result["final"]["test"], result["network"]["name"]
+    error = next(one for one in printed() if one.study == "degradation").errors[network]
     what = (
         f"`cifar10-paper`: {network}, option A, {result['steps']:,} iterations on {result['data']['training']:,} "
-        f"images, single view, last step (the paper: {percent(_PAPER[network])})"
+        f"images, single view, last step (the paper: {100 - float(error):.2f} %)"
     )
     figure = f"{percent(final['top1'])} test top-1, {percent(final['top5'])} top-5; {result['seconds'] / 60:.0f} min"
     return what, figure, f"seed {result['seed']}, one run"

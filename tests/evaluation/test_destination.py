@@ -1,4 +1,4 @@
-"""Nothing is overwritten but what the same command wrote, and a place that cannot be written to is told at once."""
+"""Nothing is overwritten but what this program wrote, and a place that cannot be written to is told at once."""
 
 import io
 import os
@@ -9,8 +9,10 @@ import safetensors.torch
 import torch
 from PIL import Image
 
+from residual.analysis.figures import draw_predictions
+from residual.analysis.style import MAKER, is_ours
 from residual.errors import StorageError, UsageError
-from residual.evaluation.destination import EMBEDDINGS, PREDICTIONS, holds, marked, mind_places, pictured, told_of
+from residual.evaluation.destination import EMBEDDINGS, PREDICTIONS, holds, mind_places, told_of
 from residual.files import replace_file
 
 
@@ -20,16 +22,20 @@ def png():
     return data.getvalue()
 
 
-def test_a_marked_picture_is_the_same_picture_and_known(tmp_path):
-    found = marked(png(), "predict")
-    picture = Image.open(io.BytesIO(found))
-    picture.load()
-    assert picture.info["Software"] == "written by `residual predict`"
-    assert picture.getpixel((0, 0)) == (1, 2, 3)
-    for name, data in (("a.png", found), ("a.svg", marked(b"<svg></svg>\n" + b" " * 9999, "predict"))):
-        (tmp_path / name).write_bytes(data)
-        assert pictured("predict")(tmp_path / name)
-        assert not pictured("explain")(tmp_path / name)
+def drawn(path):
+    draw_predictions([np.zeros((4, 4, 3), np.uint8)], ["a.png"], [[("cat", 0.9)]], path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.svg"])
+def test_a_picture_says_who_made_it(tmp_path, name):
+    assert is_ours(drawn(tmp_path / name))
+    if name == "a.png":
+        with Image.open(tmp_path / name) as picture:
+            assert picture.info["Software"] == MAKER
+    (tmp_path / f"other-{name}").write_bytes(png())
+    assert not is_ours(tmp_path / f"other-{name}")
+    assert not is_ours(tmp_path / "absent")
 
 
 def test_files_are_known_by_their_tensors(tmp_path):
@@ -47,21 +53,21 @@ def test_files_are_known_by_their_tensors(tmp_path):
 
 def test_what_is_not_ours_is_refused(tmp_path):
     (tmp_path / "photo.png").write_bytes(png())
-    (tmp_path / "ours.png").write_bytes(marked(png(), "predict"))
+    drawn(tmp_path / "ours.png")
     (tmp_path / "folder.png").mkdir()
-    mind_places([tmp_path / "ours.png", tmp_path / "new" / "a.png"], "--picture", pictured("predict"))
+    mind_places([tmp_path / "ours.png", tmp_path / "new" / "a.png"], "--picture", is_ours)
     for name in ("photo.png", "folder.png"):
         with pytest.raises(UsageError, match=rf"stands there already .*{name}.*--picture"):
-            mind_places([tmp_path / name], "--picture", pictured("predict"))
+            mind_places([tmp_path / name], "--picture", is_ours)
     with pytest.raises(StorageError, match=r"a file stands where a folder is needed .*photo\.png.*--picture"):
-        mind_places([tmp_path / "photo.png" / "a.png"], "--picture", pictured("predict"))
+        mind_places([tmp_path / "photo.png" / "a.png"], "--picture", is_ours)
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_may_not_be_written_to_is_told_at_once(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(StorageError, match="you may not write there"):
-        mind_places([tmp_path / "a.png"], "--picture", pictured("predict"))
+        mind_places([tmp_path / "a.png"], "--picture", is_ours)
 
 
 def test_what_the_disk_refuses_names_the_option(tmp_path):

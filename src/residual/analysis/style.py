@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 Kind = Literal["png", "svg", "inline"]
 """A picture's format; `inline` is an SVG for a page, whose letters remain letters."""
 
+MAKER = "residual: deep residual networks"
+"""What a picture says of who made it."""
 LONGEST_NAME = 28
 BLUE, ORANGE, GREEN, PINK, SKY, RED = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"
 PALETTE = (BLUE, RED, GREEN, PINK, ORANGE, SKY)
@@ -133,10 +135,19 @@ def plain_ticks(axes: Axes) -> None:
         axes.yaxis.set_minor_formatter(NullFormatter())
 
 
+def is_ours(path: Path) -> bool:
+    """Whether a picture says that this program drew it."""
+    try:
+        with open(path, "rb") as stream:
+            return MAKER.encode() in stream.read(4096)
+    except OSError:
+        return False
+
+
 def rendered(figure: Figure, kind: Kind) -> bytes:
     """The bytes of the picture; the same figure gives the same bytes."""
     buffer = io.BytesIO()
-    metadata = {"Software": None} if kind == "png" else {"Date": None}
+    metadata = {"Software": MAKER} if kind == "png" else {"Creator": MAKER, "Date": None}
     form = "png" if kind == "png" else "svg"
     figure.savefig(buffer, format=form, dpi=150, metadata=metadata, transparent=kind == "inline")
     return buffer.getvalue()

@@ -90,7 +90,8 @@ def evaluate(
             what = f"{' and '.join(idle)} cannot change answers that are read from a file"
             raise UsageError(what, "--from-predictions", "leave it out, or name the runs instead of the file")
     check_versions()
-    from residual.evaluation.destination import PREDICTIONS, holds, mind_places, pictured, told_of
+    from residual.analysis.style import is_ours
+    from residual.evaluation.destination import PREDICTIONS, holds, mind_places, told_of
     from residual.evaluation.sheets import check_name
     from residual.evaluation.together import evaluate_together, from_files
 
@@ -103,7 +104,7 @@ def evaluate(
         raise UsageError("this is not a folder", album, "name a folder with --figures")
     if album is not None:
         there = sorted(one for one in album.glob("*") if _PICTURE.fullmatch(one.name))
-        mind_places(there or [album / "confusion.png"], "--figures", pictured("evaluate"))
+        mind_places(there or [album / "confusion.png"], "--figures", is_ours)
     if from_predictions:
         found = from_files(from_predictions, average)
     else:
@@ -122,7 +123,12 @@ def evaluate(
     if path is not None:
         with told_of("--predictions"):
             found.save(path)
-    drawn = _draw(found, album) if album is not None else []
+    drawn: list[Path] = []
+    if album is not None:
+        from residual.analysis.reliability import draw_reports
+
+        with told_of("--figures"):
+            drawn = draw_reports(found.reports, album)
     if json:
         print(json_.dumps(found.as_dict()))
         return 0
@@ -159,16 +165,8 @@ def _progress() -> Iterator[Progress]:
         yield show
 
 
-def _draw(found: Together, album: Path) -> list[Path]:
-    from residual.analysis.reliability import draw_reports
-    from residual.evaluation.destination import put_pictures
-
-    return put_pictures(album, "--figures", "evaluate", lambda folder: draw_reports(found.reports, folder))
-
-
 def _name(report: Report) -> str:
-    place = report.place
-    return "the last run" if place == "last" else Path(place).name or place
+    return Path(report.place).name or report.place
 
 
 def _say(found: Together, split: str | None) -> None:

@@ -57,10 +57,11 @@ def explain(
 
     from residual.analysis.explain import explain as look
     from residual.analysis.explaining import draw_explanation
+    from residual.analysis.style import is_ours
     from residual.cli.text import printable
     from residual.data.images import find_images, read_image
     from residual.device import choose_device, mind_fork
-    from residual.evaluation.destination import mind_places, pictured, put_picture
+    from residual.evaluation.destination import mind_places
     from residual.evaluation.use import load_to_use, named
 
     mind_fork()
@@ -70,7 +71,7 @@ def explain(
     digits = max(3, len(str(len(files))))
     pictures = [album / f"{number:0{digits}}-{_safe(file.stem)}.png" for number, file in enumerate(files, 1)]
     classifier = load_to_use(run)
-    mind_places(pictures, "--out", pictured("explain"))
+    mind_places(pictures, "--out", is_ours)
     classifier.network.to(torch.device(choose_device(device)))
     bad: list[ResidualError] = []
     rows = []
@@ -81,11 +82,7 @@ def explain(
             bad.append(error)
             continue
         (found,) = look(classifier, [pixels], top_k)
-
-        def draw(place: Path, found: Explanation = found, title: str = file.name) -> None:
-            draw_explanation(found, place, title)
-
-        put_picture(picture, "--out", "explain", draw)
+        draw_explanation(found, picture, file.name)
         answers = [{"class": name, "probability": share} for name, share in found.answers]
         rows.append({"file": str(file), "picture": str(picture), "predictions": answers})
         if not json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json as json_
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,6 +14,7 @@ from cyclopts import Parameter
 from residual.cli.text import Whole
 
 if TYPE_CHECKING:
+    from residual.data.preprocessing import Preprocessing
     from residual.evaluation.classifier import Classifier
     from residual.evaluation.predicting import Prediction, Temperature
 
@@ -61,21 +62,27 @@ def predict(
         raise UsageError(f"--json and --format {format} cannot both be", "predict", "leave one of the two out")
     mind_first_word(run, "predict", images)
     check_versions()
-    from residual.analysis.style import picture_format
-    from residual.evaluation.destination import EMBEDDINGS, holds, mind_places, pictured, told_of
+    from residual.analysis.style import is_ours, picture_format
+    from residual.evaluation.destination import EMBEDDINGS, holds, mind_places, told_of
     from residual.evaluation.embeddings import Collector, check_name, save
     from residual.evaluation.predicting import predict as look
 
     drawn = Path(picture).expanduser() if picture is not None else None
     if drawn is not None:
         picture_format(drawn)
-        mind_places([drawn], "--picture", pictured("predict"))
+        mind_places([drawn], "--picture", is_ours)
     vectors = Path(embeddings).expanduser() if embeddings is not None else None
     if vectors is not None:
         check_name(vectors)
         mind_places([vectors], "--embeddings", holds(EMBEDDINGS))
     collector = Collector()
-    prepared: Callable[[Classifier], None] = collector.listen if vectors is not None else lambda _: None
+    loaded: list[Classifier] = []
+
+    def prepared(classifier: Classifier) -> None:
+        loaded.append(classifier)
+        if vectors is not None:
+            collector.listen(classifier)
+
     bad: list[ResidualError] = []
     found = look(
         run,
@@ -91,7 +98,8 @@ def predict(
         with told_of("--embeddings"):
             save(vectors, collector.features(), [p.file for p in found], collector.facts)
     if drawn is not None and found:
-        _draw(found, drawn, run)
+        with told_of("--picture"):
+            _draw(found, drawn, loaded[0].preprocessing)
     for error in bad:
         log.warning("left out: %s", error)
     if bad:
@@ -103,8 +111,10 @@ def predict(
 def _temperature(text: str | None) -> Temperature | None:
     from residual.errors import UsageError
 
-    if text is None or text == "calibrated":
-        return text  # type: ignore[return-value]
+    if text is None:
+        return None
+    if text == "calibrated":
+        return "calibrated"
     try:
         return float(text)
     except ValueError:
@@ -174,14 +184,11 @@ def _csv(found: Sequence[Prediction]) -> None:
 _WRITERS = {"table": _table, "json": _json, "csv": _csv}
 
 
-def _draw(found: Sequence[Prediction], path: Path, run: str) -> None:
+def _draw(found: Sequence[Prediction], path: Path, preprocessing: Preprocessing) -> None:
     from residual.analysis.figures import draw_predictions
     from residual.data.images import read_image
-    from residual.evaluation.destination import put_picture
-    from residual.evaluation.use import load
 
-    preprocessing = load(run).preprocessing
     shown = [read_image(Path(p.file), preprocessing).permute(1, 2, 0).squeeze(2).numpy() for p in found[:36]]
     blank = [shown[0]] * (len(found) - len(shown))
     images, names, answers = [*shown, *blank], [Path(p.file).name for p in found], [p.best for p in found]
-    put_picture(path, "--picture", "predict", lambda place: draw_predictions(images, names, answers, place))
+    draw_predictions(images, names, answers, path)

@@ -150,7 +150,8 @@ def _check(top_k: int, temperature: Temperature | None, on_error: str) -> None:
         raise UsageError(f"top-k is {top_k}", "--top-k", "it must be at least 1")
     if on_error not in ("raise", "skip"):
         raise UsageError(f"on_error is {on_error!r}", "predict", nearest(on_error, ("raise", "skip")))
+    if temperature is None or temperature == "calibrated":
+        return
     number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
-    sound = number and math.isfinite(temperature) and temperature > 0  # type: ignore[arg-type, operator]
-    if temperature is not None and temperature != "calibrated" and not sound:
+    if not number or not math.isfinite(temperature) or temperature <= 0:
         raise UsageError(f"the temperature is {temperature}", "--temperature", "a number above 0, or calibrated")

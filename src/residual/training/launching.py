@@ -27,6 +27,7 @@ from residual.errors import (
     DataError,
     EnvironmentFault,
     Interrupted,
+    InUse,
     ModelError,
     NonFiniteError,
     OutOfMemory,
@@ -265,14 +266,14 @@ def _await_free(out: Path, ended: Ended) -> None:
     """Wait until no process holds the run: those of a dead worker save it and end.
 
     Raises:
-        StorageError: it is still held.
+        InUse: it is still held.
     """
     until = time.monotonic() + PATIENCE
     while True:
         try:
             with lock(out / LOCK, f"the run {out.name}"):
                 return
-        except StorageError:
+        except InUse:
             if time.monotonic() > until:
                 raise
             ended()

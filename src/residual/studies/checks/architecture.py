@@ -12,6 +12,7 @@ from typing import Any, Final
 import torch
 from torch import nn
 
+from residual.chance import stream
 from residual.files import Facts
 from residual.models import NETWORKS, NetworkSpec, count, find
 from residual.models.counting import LayerCount
@@ -129,32 +130,24 @@ def walk(spec: NetworkSpec) -> Facts:
         "doublings_at_halvings": sum(spec.widths[place] == 2 * spec.widths[place - 1] for place in shrinks),
         "channel_halvings": sum(b < a for a, b in pairwise(widths)),
         **{f"map_{number}": size for number, size in enumerate(maps, 1)},
-        **_strided_unit(units),
+        **_strided_unit(spec),
     }
 
 
-def _strided_unit(units: list[Unit]) -> Facts:
-    """The first bottleneck that halves its maps: where it strides, its epsilon, and whether a ReLU ends it."""
-    for unit in units:
-        parts = dict(unit.named_children())
-        convs = [part for part in parts.values() if isinstance(part, nn.Conv2d)]
-        if len(convs) == 3 and any(conv.stride == (2, 2) for conv in convs):
-            norm = next(part for part in parts.values() if isinstance(part, nn.BatchNorm2d))
-            real = unit.to_empty(device="cpu")
-            for tensor in (*real.parameters(), *real.buffers()):
-                tensor.data.copy_(torch.ones_like(tensor) if tensor.is_floating_point() else tensor * 0)
-            for name, tensor in real.named_parameters():
-                if name.endswith("bias"):
-                    tensor.data.fill_(-1e3)  # all that is added is negative: a ReLU at the end alone makes it 0
-            with torch.no_grad():
-                least = float(real(torch.zeros(1, convs[0].in_channels, 4, 4)).min())
-            return {
-                "stride_of_first_1x1": convs[0].stride[0],
-                "stride_of_3x3": convs[1].stride[0],
-                "epsilon": norm.eps,
-                "relu_after_addition": least == 0.0,
-            }
-    return {}
+def _strided_unit(spec: NetworkSpec) -> Facts:
+    """Of a bottleneck that halves its maps: where it strides, its epsilon, and whether a ReLU ends it."""
+    if spec.unit != "bottleneck":
+        return {}
+    unit = Unit(spec.outputs[0], spec.widths[1], 2, spec).eval()
+    convs = [part for part in unit.children() if isinstance(part, nn.Conv2d)]
+    with torch.no_grad():
+        maps = unit(torch.randn(2, spec.outputs[0], 8, 8, generator=stream(0, "walks", "unit")))
+    return {
+        "stride_of_first_1x1": convs[0].stride[0],
+        "stride_of_3x3": convs[1].stride[0],
+        "epsilon": next(part.eps for part in unit.children() if isinstance(part, nn.BatchNorm2d)),
+        "relu_after_addition": float(maps.min()) == 0.0,
+    }
 
 
 def _maps(network: ResidualNetwork, side: int) -> list[int]:
