@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from residual.evaluation.use import evaluate_run as evaluate
     from residual.evaluation.use import load_to_use as load
     from residual.export.writing import export_model
+    from residual.models.asked import build
     from residual.models.catalogue import resolve
-    from residual.models.networks import build
     from residual.models.spec import NetworkSettings
     from residual.runs.folder import RunFolder, list_runs
     from residual.training.extending import extend
@@ -41,7 +41,7 @@ _PLACES = {
     "RECIPES": ("residual.training.recipes", "RECIPES"),
     "Recipe": ("residual.training.recipe", "Recipe"),
     "RunFolder": ("residual.runs.folder", "RunFolder"),
-    "build": ("residual.models.networks", "build"),
+    "build": ("residual.models.asked", "build"),
     "evaluate": ("residual.evaluation.use", "evaluate_run"),
     "explain": ("residual.cli.explain", "explain_images"),
     "export_model": ("residual.export.writing", "export_model"),

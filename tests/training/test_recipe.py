@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from residual.errors import UsageError
 from residual.training.recipe import (
     Recipe,
+    as_overrides,
     differences,
     override,
     parse_override,
@@ -362,3 +363,13 @@ def test_differences():
     old, new = {"a": 1, "b": {"c": 2, "d": 3}, "e": 5}, {"a": 1, "b": {"c": 4, "d": 3}, "f": 6}
     assert differences(old, new) == {"b.c": (2, 4), "e": (5, None), "f": (None, 6)}
     assert differences(old, old) == {}
+
+
+@pytest.mark.parametrize("changes", [{"network": "resnet-56"}, [("network", "resnet-56")]])
+def test_a_word_chooses_a_group(changes):
+    assert as_overrides(changes) == [("network.name", "resnet-56")]
+    assert as_overrides({"schedule": "cosine", "optimiser": "adam", "seed": 1}) == [
+        ("schedule.kind", "cosine"),
+        ("optimiser.kind", "adam"),
+        ("seed", 1),
+    ]

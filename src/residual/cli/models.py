@@ -83,62 +83,18 @@ def models(
 
 def _spec(name: str, texts: list[str], classes: int, channels: int, image_size: int | None) -> NetworkSpec:
     """The network with the parts named with --set; every fault of them is told at once."""
-    from pydantic import ValidationError
-
-    from residual.errors import ResidualError, UsageError
-    from residual.models import NetworkSettings, resolve
+    from residual.errors import ResidualError
+    from residual.models.asked import named
     from residual.training.recipe import parse_override
 
-    known = [part for part in NetworkSettings.model_fields if part != "name"]
     faults: list[str] = []
-    found: dict[str, Any] = {}
+    found: list[tuple[str, Any]] = []
     for text in texts:
         try:
-            part, value = parse_override(text)
+            found.append(parse_override(text))
         except ResidualError:
             faults.append(f"{text[:80]!r} has no form part=value")
-            continue
-        if part not in known:
-            faults.append(f"no such part: {part[:80]}; {_nearest(part, known)}")
-        elif found.get(part, value) != value:
-            faults.append(f"{part} is given twice; give it once")
-        else:
-            found[part] = value
-    try:
-        NetworkSettings.model_validate({"name": name, **found})
-    except ValidationError as error:
-        faults += [_fault(fault) for fault in error.errors()]
-        found = {part: value for part, value in found.items() if part not in {f["loc"][0] for f in error.errors()}}
-    try:
-        spec = resolve(NetworkSettings.model_validate({"name": name, **found}), classes, channels, image_size)
-    except UsageError as error:
-        faults.append(error.remedy)
-    if faults:
-        raise UsageError("this network cannot be built", "--set", ". ".join(faults))
-    return spec
-
-
-def _fault(fault: Any) -> str:
-    """One of pydantic's faults in a line, with the nearest value where there is a list of them."""
-    import re
-
-    part, given, rule = ".".join(str(p) for p in fault["loc"]), fault["input"], str(fault["msg"])
-    if fault["type"] == "literal_error":
-        words = re.findall(r"'([^']*)'|\b(True|False)\b", fault["ctx"]["expected"])
-        kinds = [text or switch.lower() for text, switch in words]
-        return f"{part} is {given!r:.80}: no such kind; {_nearest(str(given), kinds)}"
-    return f"{part} is {given!r:.80}: " + rule.replace("Input should", "must", 1)
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    import difflib
-
-    from residual.errors import nearest
-
-    text = name[:80].lower()
-    alike = [one for one in known if one.lower() == text] or difflib.get_close_matches(text, known, n=1, cutoff=0.85)
-    begun = alike or [one for one in known if text and one.lower().startswith(text)]
-    return f"did you mean {begun[0]}?" if len(begun) == 1 else nearest(text, known)
+    return named(name, found, classes, channels, image_size, faults, "--set")
 
 
 def _count(spec: NetworkSpec, size: int) -> Counts:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 from torch import Tensor
@@ -90,6 +90,19 @@ def share_of(batch_size: int, world: int) -> int:
     return batch_size // world
 
 
+def _order(images: int, seed: int, epoch: int) -> Tensor:
+    return torch.randperm(images, generator=stream(seed, "order", epoch))
+
+
+def _shown(indices: Tensor, even: EvenOrder | None, epoch: int) -> Tensor:
+    """The number in the source of the image in each row of an epoch.
+
+    A row is an image; where classes are balanced, it is a place that an image is given for this epoch, so an image
+    that comes several times is augmented anew each time.
+    """
+    return indices if even is None else indices.index_select(0, even.rows(epoch))
+
+
 class Batches:
     """The training batches of one run."""
 
@@ -130,10 +143,11 @@ class Batches:
         # What every batch needs lies on the device: a copy in each step would have the host wait for the step before.
         self.constants = preprocessing.on(self.device)
         self.colours = principal_colours(source, indices).to(self.device) if settings.colour_noise else None
-        # Two epochs, since a batch may span the border between them.
-        self.order = lru_cache(maxsize=2)(self._order)
-        self.draws = lru_cache(maxsize=2)(self._draws)
-        self.shown = lru_cache(maxsize=2)(self._shown)
+        # Two epochs, since a batch may span the border between them. These functions know nothing of this object: it
+        # and its images are to go when the last who uses them goes, not when cycles are collected.
+        self.order = lru_cache(maxsize=2)(partial(_order, len(indices), seed))
+        self.draws = lru_cache(maxsize=2)(partial(choose, len(indices), settings, seed))
+        self.shown = lru_cache(maxsize=2)(partial(_shown, indices, self.even))
 
     def __len__(self) -> int:
         """Images in one epoch."""
@@ -143,23 +157,9 @@ class Batches:
         """How many epochs have been seen before `step`."""
         return step * self.batch_size / len(self)
 
-    def _order(self, epoch: int) -> Tensor:
-        return torch.randperm(len(self), generator=stream(self.seed, "order", epoch))
-
-    def _shown(self, epoch: int) -> Tensor:
-        """The number in the source of the image in each row of an epoch.
-
-        A row is an image; where classes are balanced, it is a place that an image is given for this epoch, so an
-        image that comes several times is augmented anew each time.
-        """
-        return self.indices if self.even is None else self.indices.index_select(0, self.even.rows(epoch))
-
     def sequence(self, epoch: int) -> Tensor:
         """The numbers in the source of an epoch's images, int64 N, in the order in which they are seen."""
         return self.shown(epoch).index_select(0, self.order(epoch))
-
-    def _draws(self, epoch: int) -> Draws:
-        return choose(len(self), self.settings, self.seed, epoch)
 
     def places(self, step: int, rank: int = 0, world: int = 1) -> list[tuple[int, Tensor]]:
         """(epoch, rows) of the samples of one rank at one step; rows are numbers in [0, len(self))."""

@@ -13,7 +13,6 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from residual.errors import UsageError
 from residual.files import Facts, readable, replace_file
@@ -22,7 +21,7 @@ from residual.runs.folder import RunFolder, runs_root
 from residual.runs.summary import model_figures
 from residual.studies.side_by_side import Job, train_all
 from residual.training.progress import Listener, Silent
-from residual.training.recipe import Override, Recipe
+from residual.training.recipe import Changes, Override, Recipe, as_overrides
 from residual.training.recipes import find_recipe
 from residual.training.train import resume, train
 
@@ -76,7 +75,7 @@ def study_seeds(
     recipe: Recipe | str | os.PathLike[str],
     seeds: Sequence[int],
     *,
-    set: Mapping[str, Any] | Iterable[Override] = (),
+    set: Changes = (),
     out: str | os.PathLike[str] | None = None,
     listener: Callable[[int], Listener] = lambda seed: Silent(),
 ) -> SeedStudy:
@@ -94,7 +93,7 @@ def study_seeds(
         Interrupted: the run at work is saved; the same call goes on.
     """
     check_seeds(seeds)
-    changes = list(set.items() if isinstance(set, Mapping) else set)
+    changes = as_overrides(set)
     if any(path == "seed" for path, _ in changes):
         raise UsageError("the study sets the seed itself", "seed", "leave it out and name the seeds")
     plain = recipe if isinstance(recipe, Recipe) else find_recipe(os.fspath(recipe))

@@ -13,10 +13,8 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from residual.data.batches import steps_of
 from residual.environment import check_versions, machine, versions
@@ -31,7 +29,7 @@ from residual.training.compute import choose
 from residual.training.freezing import at_the_end
 from residual.training.places import refuse_inside
 from residual.training.progress import Listener
-from residual.training.recipe import Override, Recipe, override
+from residual.training.recipe import Changes, Override, Recipe, as_overrides, override
 from residual.training.schedules import AnySchedule, Cosine, OneCycle
 from residual.training.settling import settled
 from residual.training.start import start_files
@@ -107,7 +105,7 @@ def extend(
     run: str | os.PathLike[str] | None,
     to: str,
     *,
-    set: Mapping[str, Any] | Iterable[Override] = (),
+    set: Changes = (),
     out: str | os.PathLike[str] | None = None,
     listener: Listener | None = None,
     command: str | None = None,
@@ -130,7 +128,7 @@ def extend(
         what = "a run is extended by one process"
         raise UsageError(what, "--extend-to", "begin it without the launcher; several may then --resume it")
     parent = find_run(os.fspath(run) if run is not None else None)
-    until, asked = Until.of(to), list(set.items() if isinstance(set, Mapping) else set)
+    until, asked = Until.of(to), as_overrides(set)
     facts, result = parent.facts(), parent.result()
     if result is None:
         raise UsageError("the run is not finished", parent.path, "finish it with --resume, then extend it")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from residual.runs.folder import RunFolder, find_run
 from residual.training.compute import choose
 from residual.training.lr_range import RangeTest, Shape, judge, rates_of, sweep
 from residual.training.opening import check_data, run_data, stored_recipe
-from residual.training.recipe import Override, Recipe, override
+from residual.training.recipe import Changes, Override, Recipe, as_overrides, override
 from residual.training.recipes import DEFAULT, DEFAULT_FINETUNE, RECIPES, find_recipe, network_is_given
 from residual.training.settling import settle, settled
 from residual.training.signals import Signals
@@ -58,7 +58,7 @@ class Found:
 def find_rate(
     what: Recipe | str | os.PathLike[str] | None = None,
     *,
-    set: Mapping[str, Any] | Iterable[Override] = (),
+    set: Changes = (),
     start_from: str | os.PathLike[str] | None = None,
     start: float = 1e-5,
     stop: float = 10.0,
@@ -81,7 +81,7 @@ def find_rate(
     check_versions()
     mind_fork()
     rates = rates_of(start, stop, steps, shape)
-    asked = list(set.items() if isinstance(set, Mapping) else set)
+    asked = as_overrides(set)
     if start_from is not None:
         asked.append(("start.weights", os.fspath(start_from)))
     paths = [path for path, _ in asked]

@@ -36,6 +36,10 @@ from residual.training.schedules import SCHEDULES, Schedule, Steps
 from residual.training.selection import Metric
 
 Override = tuple[str, Any]
+Changes = Mapping[str, Any] | Iterable[Override]
+"""What may be changed of a recipe, by path: {"seed": 1, "optimiser.weight_decay": 5e-4}."""
+KINDS = {"network": "network.name", "optimiser": "optimiser.kind", "schedule": "schedule.kind"}
+"""Groups that a single word chooses: {"network": "resnet-56"}."""
 
 
 def _weighing(value: Any) -> Any:
@@ -289,6 +293,12 @@ def parse_override(text: str) -> Override:
     except (ValueError, RecursionError):  # ValueError: not TOML, or a number of thousands of digits
         return path.strip(), value
     return path.strip(), table["value"] if len(table) == 1 else value
+
+
+def as_overrides(changes: Changes) -> list[Override]:
+    """The changes in their order, with the full path of every setting."""
+    pairs = changes.items() if isinstance(changes, Mapping) else changes
+    return [(KINDS.get(path, path) if isinstance(value, str) else path, value) for path, value in pairs]
 
 
 def override(recipe: Recipe, overrides: Iterable[Override], where: object = "settings") -> Recipe:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakMethod
 
 import torch
 from torch import Tensor
@@ -80,7 +81,13 @@ class Session:
 
     def __post_init__(self) -> None:
         network, size, parts = self.state.classifier.network, self.batches.batch_size, self.recipe.optimiser.accumulate
-        self.room = Room(network, self.events.happened, size, parts, self._halved, self.ranks.world == 1)
+        halved = WeakMethod(self._halved)  # a cycle would keep the images of a finished run until one is collected
+
+        def told(name: str, parts: int) -> None:
+            if (heard := halved()) is not None:
+                heard(name, parts)
+
+        self.room = Room(network, self.events.happened, size, parts, told, self.ranks.world == 1)
 
     @property
     def seconds(self) -> float:

@@ -9,7 +9,7 @@ import datetime
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -36,7 +36,7 @@ from residual.training.loop import run_loop
 from residual.training.places import lasting, refuse_inside, refuse_unmakeable
 from residual.training.processes import TIMEOUT, joined
 from residual.training.progress import Listener, Silent
-from residual.training.recipe import Override, Recipe, differences, override, to_recipe
+from residual.training.recipe import Changes, Override, Recipe, as_overrides, differences, override, to_recipe
 from residual.training.recipes import network_is_given, recipe_of
 from residual.training.result import make_result
 from residual.training.selection import refuse_without_validation
@@ -73,7 +73,7 @@ def _utf8(text: str) -> str:
 def train(
     recipe: Recipe | str | os.PathLike[str] | None = None,
     *,
-    set: Mapping[str, Any] | Iterable[Override] = (),
+    set: Changes = (),
     start_from: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
     listener: Listener | None = None,
@@ -102,7 +102,7 @@ def train(
     """
     check_versions()
     mind_fork()
-    changes = list(set.items() if isinstance(set, Mapping) else set)
+    changes = as_overrides(set)
     if start_from is not None:
         changes.append(("start.weights", os.fspath(start_from)))
     wishes = Wishes.of(budget, batch_size, changes, since)
@@ -212,7 +212,7 @@ def resume(
     run: str | os.PathLike[str] | None = None,
     *,
     recipe: Recipe | str | os.PathLike[str] | None = None,
-    set: Mapping[str, Any] | Iterable[Override] = (),
+    set: Changes = (),
     override_safe: bool = False,
     listener: Listener | None = None,
 ) -> RunFolder:
@@ -229,7 +229,7 @@ def resume(
     """
     check_versions()
     mind_fork()
-    changes = list(set.items() if isinstance(set, Mapping) else set)
+    changes = as_overrides(set)
     with joined(_patience(changes)) as ranks:
         name = os.fspath(run) if run is not None else None
         folder = RunFolder(Path(ranks.first(lambda: str(find_run(name).path))))

@@ -1,0 +1,110 @@
+"""A network asked for by name, as a person or a program would: `build("resnet-50", classes=5, shortcut="A")`."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import ValidationError
+
+from residual.errors import UsageError, nearest
+from residual.models.catalogue import find, resolve
+from residual.models.networks import ResidualNetwork
+from residual.models.networks import build as build_spec
+from residual.models.spec import NONE_IS_A_CHOICE, NetworkSettings, NetworkSpec
+
+
+def build(
+    network: str | NetworkSettings | NetworkSpec,
+    classes: int | None = None,
+    *,
+    channels: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    seed: int = 0,
+    **parts: Any,
+) -> ResidualNetwork:
+    """A network with its initial weights: on the CPU, float32, in training mode; N x channels x H x W -> N x classes.
+
+    Args:
+        network: a name of the catalogue (`residual models`), settings, or a whole specification.
+        classes, channels: those of the network's paper unless given; a specification has its own.
+        image_size: the side of the images, or height and width: a network for ImageNet then gets the stem that suits
+            them. Without it, the stem of its paper.
+        seed: of the weights: same network, same seed, same weights, whatever was drawn before.
+        parts: any part of the network, as in `shortcut="B"`, `dropout=0.1` or `depths=(2, 2, 2)`.
+
+    Raises:
+        UsageError: no such network or part, or parts that do not fit together, every fault at once.
+    """
+    if isinstance(network, NetworkSpec):
+        if parts or image_size is not None or not (classes is None is channels):
+            what = "a specification names every part, and others were given beside it"
+            raise UsageError(what, "build", "leave them out, or name the network")
+        return build_spec(network, seed)
+    if isinstance(network, NetworkSettings):
+        name, parts = network.name, network.model_dump(exclude={"name"}, exclude_none=True) | parts
+    else:
+        name = network
+    entry = find(name)
+    classes = entry.classes if classes is None else classes
+    channels = entry.channels if channels is None else channels
+    return build_spec(named(entry.name, parts.items(), classes, channels, image_size), seed)
+
+
+def named(
+    name: str,
+    parts: Iterable[tuple[str, Any]],
+    classes: int,
+    channels: int,
+    image_size: int | tuple[int, int] | None,
+    faults: Iterable[str] = (),
+    where: str = "parts",
+) -> NetworkSpec:
+    """The network of that name with some parts put on it.
+
+    Args:
+        faults: what is known to be wrong with the parts already.
+
+    Raises:
+        UsageError: with every fault at once.
+    """
+    known = [part for part in NetworkSettings.model_fields if part != "name"]
+    wrong, found = list(faults), dict[str, Any]()
+    for part, value in parts:
+        if part not in known:
+            wrong.append(f"no such part: {part[:80]}; {_nearest(part, known)}")
+        elif found.get(part, value) != value:
+            wrong.append(f"{part} is given twice; give it once")
+        else:
+            found[part] = "none" if value is None and part in NONE_IS_A_CHOICE else value
+    try:
+        NetworkSettings.model_validate({"name": name, **found})
+    except ValidationError as error:
+        wrong += [_fault(fault) for fault in error.errors()]
+        found = {part: value for part, value in found.items() if part not in {f["loc"][0] for f in error.errors()}}
+    try:
+        spec = resolve(NetworkSettings.model_validate({"name": name, **found}), classes, channels, image_size)
+    except UsageError as error:
+        wrong.append(error.remedy)
+    if wrong:
+        raise UsageError("this network cannot be built", where, ". ".join(wrong))
+    return spec
+
+
+def _fault(fault: Any) -> str:
+    """One of pydantic's faults in a line, with the nearest value where there is a list of them."""
+    part, given, rule = ".".join(str(p) for p in fault["loc"]), fault["input"], str(fault["msg"])
+    if fault["type"] == "literal_error":
+        words = re.findall(r"'([^']*)'|\b(True|False)\b", fault["ctx"]["expected"])
+        kinds = [text or switch.lower() for text, switch in words]
+        return f"{part} is {given!r:.80}: no such kind; {_nearest(str(given), kinds)}"
+    return f"{part} is {given!r:.80}: " + rule.replace("Input should", "must", 1)
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    text = name[:80].lower()
+    alike = [one for one in known if one.lower() == text] or difflib.get_close_matches(text, known, n=1, cutoff=0.85)
+    begun = alike or [one for one in known if text and one.lower().startswith(text)]
+    return f"did you mean {begun[0]}?" if len(begun) == 1 else nearest(text, known)

@@ -1,0 +1,64 @@
+"""`residual.build("resnet-20", classes=10)`: a network by its name, with parts, or one line that says what is wrong."""
+
+import pytest
+import torch
+
+import residual
+from residual.errors import UsageError
+from residual.models import NETWORKS, NetworkSettings, build, count, resolve
+
+
+def same(one, other):
+    first, second = one.state_dict(), other.state_dict()
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_name_gives_the_network_of_the_paper():
+    network = residual.build("resnet-20")
+    assert same(network, build(NETWORKS["resnet-20"].spec(), seed=0))
+    assert network.train()(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("name", ["ResNet-18", "resnet18", "resnet_18"])
+def test_names_are_read_as_people_spell_them(name):
+    assert residual.build(name, classes=7).spec.name == "resnet-18"
+
+
+def test_classes_channels_size_seed_and_parts_are_heeded():
+    network = residual.build("resnet-18", 7, channels=1, image_size=32, seed=3, shortcut="A", depths=(1, 1, 1, 1))
+    spec = resolve(NetworkSettings(name="resnet-18", shortcut="A", depths=(1, 1, 1, 1)), 7, 1, 32)
+    assert spec.stem == "3x3"
+    assert same(network, build(spec, seed=3))
+    assert not same(network, build(spec, seed=4))
+
+
+def test_none_is_a_part_where_it_is_a_kind():
+    assert residual.build("resnet-8", norm=None, shortcut=None).spec == residual.build(
+        NetworkSettings(name="resnet-8", norm="none"), shortcut="none"
+    ).spec  # fmt: skip
+
+
+def test_settings_and_specifications_are_taken():
+    settings = NetworkSettings(name="resnet-20", shortcut="B", dropout=0.0)
+    spec = resolve(settings, 10)
+    assert same(residual.build(settings), residual.build(spec))
+    assert residual.build(settings, shortcut="A").spec.shortcut == "A"
+    assert count(spec, 32).parameters == sum(p.numel() for p in residual.build(settings).parameters())
+
+
+@pytest.mark.parametrize(
+    ("given", "parts", "words"),
+    [
+        ("resnet-21", {}, "did you mean"),
+        ("resnet-20", {"shortcutt": "A"}, "did you mean shortcut?"),
+        ("resnet-20", {"shortcut": "Q", "unit": "bottel"}, "unit is 'bottel': no such kind.*shortcut is 'Q'"),
+        ("resnet-20", {"classes": 0}, "classes"),
+        ("resnet-20", {"dropout": 2.0}, "dropout is 2.0"),
+        (NETWORKS["resnet-20"].spec(), {"classes": 3}, "specification"),
+        (NETWORKS["resnet-20"].spec(), {"shortcut": "B"}, "specification"),
+    ],
+)
+def test_what_cannot_be_built_is_one_line(given, parts, words):
+    with pytest.raises(UsageError, match=words) as caught:
+        residual.build(given, **parts)
+    assert "\n" not in str(caught.value)
