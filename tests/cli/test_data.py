@@ -236,4 +236,4 @@ def test_what_cannot_be_shown_is_one_line(refused):
     refused(2, ["data", "show", "digits", "--set", "data.augment.shft=1"], "did you mean shift")
     refused(3, ["data", "show", "cifar-100"], "cifar-100 was not found")
     refused(3, ["data", "show", "folder"], "no folder of photographs was named")
-    refused(3, ["data", "show", "digits", "--set", "batch_size=5000"], "fewer than one batch")
+    refused(2, ["data", "show", "digits", "--set", "batch_size=5000"], "fewer than one batch")

@@ -10,7 +10,7 @@ from residual.data.batches import Batches, steps_of
 from residual.data.preprocessing import measure
 from residual.data.sending import sent
 from residual.data.source import MemorySource, ResidentSource, resident
-from residual.errors import DataError, UsageError
+from residual.errors import UsageError
 
 SETTINGS = AugmentSettings(pad_crop=2, shift=1, mirror=True)
 
@@ -156,7 +156,9 @@ def test_so_many_steps_and_no_fewer_see_the_epochs(count, tenths, size):
 
 
 def test_fewer_images_than_a_batch_are_refused():
-    with pytest.raises(DataError, match=r"50 training images are fewer than one batch of 51 .*batch_size to 50"):
+    with pytest.raises(
+        UsageError, match=r"50 training images are fewer than one batch of 51 .*batch_size.*set it to 50"
+    ):
         batches(batch_size=51)
     assert len(batches(batch_size=50)) == 50
 

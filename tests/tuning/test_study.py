@@ -102,6 +102,18 @@ def test_what_cannot_be_trained_fails_with_its_reason_and_the_study_goes_on() ->
     assert any("schedule.momentum_low is 1." in reason and "less than 1" in reason for reason in reasons)
 
 
+def test_a_batch_above_the_number_of_images_fails_that_individual() -> None:
+    settings = tuple(one for one in TINY if one[0] != "batch_size")
+    wish = Wish("digits", settings, "ga-001", genes=("batch_size=choice:64,100000",), generations=0, population=6)
+    study = tune("large", wish)
+    found = study.read().individuals
+    large = [one for one in found if one.genes == (100_000,)]
+    assert 0 < len(large) < len(found)
+    assert all(one.state == TrialState.FAIL for one in large)
+    assert all("fewer than one batch of 100000" in one.outcome["reason"] for one in large)
+    assert all(one.state == TrialState.COMPLETE for one in found if one not in large)
+
+
 @pytest.mark.parametrize(
     ("error", "words"),
     [

@@ -112,6 +112,7 @@ def say(studied: Studied, json: bool) -> int:
     """Write and draw the evidence of trained arms; a table of their errors."""
     from rich.table import Table
 
+    from residual.analysis.elements import plural
     from residual.cli.drawing import draw_run
     from residual.cli.words import console
 
@@ -121,7 +122,8 @@ def say(studied: Studied, json: bool) -> int:
     for runs in compared.runs.values():
         for run in runs:
             draw_run(run)
-    table = Table(title=printable(f"{studied.evidence.study}: {len(compared.seeds)} seeds, last step"))
+    counted = plural(len(compared.seeds), "seed", "seeds")
+    table = Table(title=printable(f"{studied.evidence.study}: {counted}, last step"))
     table.title_justify = "left"
     splits = ("training_error", "validation_error", "test_error")
     for name in ("arm", *(split.replace("_", " ") for split in splits), "training loss", "a run"):

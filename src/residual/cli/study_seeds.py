@@ -61,6 +61,7 @@ def seeds(
     log
         As in `residual train`.
     """
+    from residual.analysis.elements import plural
     from residual.cli.drawing import draw_run
     from residual.cli.words import console
     from residual.studies.seeds import study_seeds
@@ -81,13 +82,12 @@ def seeds(
         return 0
     for run in found.runs:
         draw_run(run)
-    picture = _draw(found.folder, [run.records() for run in found.runs], f"{found.recipe}, {len(found.seeds)} seeds")
+    counted = plural(len(found.seeds), "seed", "seeds")
+    picture = _draw(found.folder, [run.records() for run in found.runs], f"{found.recipe}, {counted}")
     if json:
         print(json_.dumps(found.as_dict() | {"picture": str(picture) if picture else None}))
         return 0
-    table = Table(
-        title=printable(f"{found.recipe}: {len(found.seeds)} seeds, last step, single view"), title_justify="left"
-    )
+    table = Table(title=printable(f"{found.recipe}: {counted}, last step, single view"), title_justify="left")
     for name in ("split", "top-1", "top-3", "top-5", "loss"):
         table.add_column(name, justify="left" if name == "split" else "right")
     for split, figures in found.final.items():

@@ -25,7 +25,7 @@ from residual.data.preprocessing import Preprocessing
 from residual.data.resizing import shrink, side_at
 from residual.data.sending import sent
 from residual.data.source import CroppingSource, FileSource, Source, resident
-from residual.errors import DataError, UsageError
+from residual.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,11 @@ def check_batch_size(images: int, batch_size: int) -> None:
     """Refuse a batch that is larger than the training set.
 
     Raises:
-        DataError: with both numbers.
+        UsageError: with both numbers.
     """
     if images < batch_size:
-        raise DataError(
-            f"{images} training images are fewer than one batch of {batch_size}",
-            "data",
-            f"set batch_size to {images} or less, or give more images",
-        )
+        what = f"{images} training images are fewer than one batch of {batch_size}"
+        raise UsageError(what, "batch_size", f"set it to {images} or less, or give more images")
 
 
 def check_crops(source: Source, image_size: tuple[int, int], settings: AugmentSettings) -> None:
@@ -129,8 +126,7 @@ class Batches:
             class_weights: K, handed on with every batch.
 
         Raises:
-            DataError: fewer images than one batch.
-            UsageError: crops that these images cannot give.
+            UsageError: fewer images than one batch, or crops that these images cannot give.
         """
         check_batch_size(len(indices), batch_size)
         check_crops(source, preprocessing.image_size, settings)
