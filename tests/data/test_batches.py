@@ -156,9 +156,8 @@ def test_so_many_steps_and_no_fewer_see_the_epochs(count, tenths, size):
 
 
 def test_fewer_images_than_a_batch_are_refused():
-    with pytest.raises(UsageError, match="50 training images are fewer than one batch of 51 .*batch_size.*set it to 50"):
-        UsageError, match=r"50 training images are fewer than one batch of 51 .*batch_size.*set it to 50"
-    ):
+    message = "50 training images are fewer than one batch of 51 .*batch_size.*set it to 50"
+    with pytest.raises(UsageError, match=message):
         batches(batch_size=51)
     assert len(batches(batch_size=50)) == 50
 
