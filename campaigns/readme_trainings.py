@@ -61,12 +61,15 @@ def fine_tuning(result: Facts) -> tuple[str, str, str]:
 def protocols(result: Facts) -> tuple[str, str, str]:
     figures, titles = [], []
     for part in result["parts"].values():
-        titles.append(f"{part['title']} ({part['images']:,}), {len(part['runs'])} runs")
+        few = len(part["runs"]) < 3
+        runs = f"{len(part['runs'])} runs{', which tell nothing of a deviation' if few else ''}"
+        titles.append(f"{part['title']} ({part['images']:,}), {runs}")
         for protocol, found in part["protocols"].items():
             members, whole = found["members_top1"], found["ensemble"]
             low, high = whole["intervals"]["top1"]
+            deviation = "" if few else f" ± {100 * members['std']:.2f}"
             figures.append(
-                f"{protocol} {percent(members['mean'])} ± {100 * members['std']:.2f}, ensemble "
+                f"{protocol} {percent(members['mean'])}{deviation}, ensemble "
                 f"{percent(whole['top1'])} ({100 * low:.2f} to {100 * high:.2f})"
             )
     return f"protocols and ensembles, top-1: {'; '.join(titles)}", "; ".join(figures), "seeds of the runs"

@@ -28,6 +28,7 @@ from residual.errors import InUse, ResidualError, StorageError, UsageError
 
 TEMPORARY = ".tmp-"
 _CHUNK = 1 << 24
+_FORGOTTEN = 600.0  # seconds after which a temporary file that no longer grows belongs to nobody
 
 Facts = dict[str, Any]
 
@@ -39,13 +40,17 @@ class Damaged(ResidualError):
 
 
 @contextlib.contextmanager
-def storage(where: Path) -> Iterator[None]:
-    """Turn what the operating system refuses into one line."""
+def storage(where: Path, remedy: str = "") -> Iterator[None]:
+    """Turn what the operating system refuses into one line.
+
+    Args:
+        remedy: what to do about it, where that is not what a run advises.
+    """
     try:
         yield
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        raise StorageError(f"cannot write: {reason}", where, _advice(error)) from error
+        raise StorageError(f"cannot write: {reason}", where, remedy or _advice(error)) from error
 
 
 def _advice(error: OSError) -> str:
@@ -124,27 +129,31 @@ def replace_file(path: Path, data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def growing_file(path: Path) -> Iterator[Callable[[bytes], None]]:
-    """Write a file in parts; it has its name only where the block ends without an error, else nothing stays."""
+def growing_file(path: Path, remedy: str = "") -> Iterator[Callable[[bytes], None]]:
+    """Write a file in parts; it has its name only where the block ends without an error, else nothing stays.
+
+    Args:
+        remedy: as for `storage`.
+    """
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}"[:200])
-    with storage(path):
+    with storage(path, remedy):
         path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
 
     def write(part: bytes) -> None:
-        with storage(path):
+        with storage(path, remedy):
             _write_all(descriptor, part)
 
     try:
         try:
             yield write
-            with storage(path):
+            with storage(path, remedy):
                 os.fsync(descriptor)
         finally:
             os.close(descriptor)
-        with storage(path):
+        with storage(path, remedy):
             _persistent(os.replace, temporary, path)
             sync_folder(path.parent)
     finally:
@@ -238,6 +247,18 @@ def remove_temporaries(folder: Path) -> None:
                     shutil.rmtree(entry, ignore_errors=True)
                 else:
                     entry.unlink(missing_ok=True)
+
+
+def remove_forgotten(folder: Path, form: str) -> None:
+    """Remove what killed writers left of files with names of this form; one that is at work writes every few seconds.
+
+    Args:
+        form: a pattern of names, as `archive-*`.
+    """
+    with contextlib.suppress(OSError):
+        for path in folder.glob(f"{TEMPORARY}*-{form}"):
+            if time.time() - path.stat().st_mtime > _FORGOTTEN:
+                path.unlink()
 
 
 class Appender:

@@ -11,10 +11,20 @@ import numpy
 import pytest
 from PIL import Image
 
-from residual.analysis.curves import Curves, Series, axis_scale, curves
-from residual.analysis.figures import MOST_IMAGES, draw_curves, draw_predictions
-from residual.analysis.style import shortened
+from residual.analysis.curves import Curves, Series, axis_scale, bends, curves
+from residual.analysis.figures import (
+    MOST_IMAGES,
+    MOST_NAMES,
+    SHADES,
+    confusion_picture,
+    draw_curves,
+    draw_predictions,
+    panel_picture,
+)
+from residual.analysis.reliability import reliability_picture
+from residual.analysis.style import PALETTE, look, shortened
 from residual.errors import StorageError, UsageError
+from residual.evaluation.calibration import Bin, Calibration
 from tests.conftest import subprocess_environment
 
 NASTY = [
@@ -81,6 +91,86 @@ def test_curves_leave_out_what_is_absent_or_not_finite():
     assert len(found["training error"].values) == len(found["momentum"].values) == 3
     assert curves([]).series == {}
     assert curves([train(1, measure="exact"), evaluation(1, "other")]).series == {}
+
+
+def dropped(step):
+    """A rate that falls with the step of number 700 and then lies still."""
+    return (0.1 if step < 700 else 0.01), 0.9
+
+
+def test_between_the_records_the_rate_is_that_of_the_schedule():
+    found = curves([train(500), train(1000, rate=0.01)], dropped)
+    assert found.retraced
+    rate = found.series["learning rate"]
+    place = rate.steps.index(701)  # steps are counted when they are done
+    assert rate.values[place - 1 : place + 1] == (0.1, 0.01)
+    assert rate.steps[place - 1] == 700
+    assert (rate.steps[0], rate.steps[-1], rate.epochs[-1]) == (1, 1000, 250.0)
+    assert found.series["training loss"].steps == (500, 1000)
+    later = curves([train(1000, rate=0.01)], dropped, first=600)
+    assert later.series["learning rate"].steps[0] == 601
+
+
+@pytest.mark.parametrize("records", [[], [train(500, rate=0.2)], [train(500, momentum=0.8)], [evaluation(500)]])
+def test_rates_that_are_not_those_recorded_are_not_believed(records):
+    assert curves(records, dropped) == curves(records)
+    assert not curves(records).retraced
+
+
+def test_a_smooth_rate_needs_few_points():
+    def cosine(step):
+        return 0.1 * (1 + math.cos(math.pi * step / 64_000)) / 2, 0.9
+
+    taken = bends(cosine, 0, 63_999)
+    assert (taken[0], taken[-1]) == (0, 63_999)
+    assert taken == sorted(set(taken))
+    assert len(taken) < 200
+    lines = numpy.interp(range(64_000), taken, [cosine(step)[0] for step in taken])
+    assert numpy.allclose(lines, [cosine(step)[0] for step in range(64_000)], rtol=0.01, atol=0)
+    assert bends(cosine, 5, 5) == [5]
+
+
+def test_recorded_rates_are_marks_without_lines_between():
+    records = [train(500), train(1000, rate=0.01)]
+    known, recorded = (
+        panel_picture({"run": run}, "rate", "step", "inline").decode()
+        for run in (curves(records, dropped), curves(records))
+    )
+    assert "Learning rate; momentum (dashed, right)" in known
+    assert "Recorded learning rate; momentum (x, right)" in recorded
+    assert ["stroke-dasharray" in text for text in (known, recorded)] == [True, False]
+    assert ["stroke-width: 1.6" in text for text in (known, recorded)] == [True, False]
+
+
+def test_no_two_lines_look_alike():
+    for by in ("dashes", "marks"):
+        looks = [look(number, by) for number in range(36)]
+        assert len({str(one) for one in looks}) == 36
+        assert [one["color"] for one in looks[:6]] == list(PALETTE)
+        first = [str({name: value for name, value in one.items() if name != "color"}) for one in looks[:6]]
+        assert len(set(first)) == 6, "told apart without their colours too"
+
+
+@pytest.mark.parametrize("classes", [3, MOST_NAMES + 1])
+def test_a_confusion_in_a_file_says_what_its_shades_are(classes):
+    counts, names = numpy.eye(classes, dtype=numpy.int64), [str(k) for k in range(classes)]
+    assert f"<!-- {SHADES} -->" in confusion_picture(counts, names, "svg").decode()
+    assert SHADES not in confusion_picture(counts, names, "inline").decode()
+
+
+def test_shares_over_bars_are_never_rounded_to_nothing_or_all(tmp_path):
+    path = tmp_path / "grid.svg"
+    draw_predictions([numpy.zeros((8, 8), numpy.uint8)], ["a"], [[("cat", 0.99999), ("dog", 0.00001)]], path)
+    text = path.read_text().replace("\u00a0", " ")
+    assert "<!-- &gt; 99.9 % -->" in text
+    assert "<!-- &lt; 0.1 % -->" in text
+
+
+def test_bins_of_few_answers_are_hollow():
+    few, many = Bin(0.0, 0.5, 19, 0.4, 0.3), Bin(0.5, 1.0, 20, 0.9, 0.8)
+    drawn = [reliability_picture(Calibration(bins, 0.02), "inline").decode() for bins in ((few, many), (many, many))]
+    assert ["hollow: below 20 answers" in text for text in drawn] == [True, False]
+    assert "2.00\u00a0points" in drawn[0]
 
 
 @pytest.mark.parametrize(

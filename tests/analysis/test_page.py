@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from importlib.resources import files
-from itertools import pairwise
+from itertools import combinations, pairwise
 from urllib.parse import urlparse
 
 import pytest
@@ -14,9 +14,11 @@ import torch
 from residual.analysis.elements import number, percent, visible
 from residual.analysis.page import page
 from residual.analysis.report import judge, read_report
+from residual.analysis.style import PALETTE
 from residual.data.source import MemorySource
 from residual.evaluation.predictions import Predictions
 from tests.analysis.reading import Page
+from tests.analysis.seeing import EYES, distance, lab
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -114,8 +116,11 @@ def test_the_page_says_what_the_report_says(data):
     assert sums == list(*run.data["checksums"].items())
     assert run.command in "".join(found.texts)
     assert len(found.every("img")) == 2 * (len(judged.mistakes) + len(judged.examples))  # each with its map
-    error = percent(judged.calibration.error).replace("\u00a0", " ")
-    assert f"lie {error} on average" in found.text().replace("\u00a0", " ")
+    text = found.text().replace("\u00a0", " ")
+    assert f"lie {100 * judged.calibration.error:.2f} points on average" in text
+    assert "Bins of fewer than 20 answers are hollow" in text
+    ends = [run.curves.series[f"{part} error"].values[-1] for part in ("training", "validation", "test")]
+    assert "At the end: training {:.4g} %, validation {:.4g} %, test {:.4g} %".format(*ends) in text
     assert found.text().count("answered rightly and most surely") == 1
 
 
@@ -202,11 +207,39 @@ def contrast(one, other):
     return (high + 0.05) / (low + 0.05)
 
 
-@pytest.mark.parametrize("theme", ["light", "dark", "print"])
-def test_everything_can_be_told_from_its_ground(theme):
+def theme_colours(theme):
     css = files("residual.analysis").joinpath("page.css").read_text(encoding="utf-8")
     blocks = re.findall(r":root \{(.*?)\}", css, re.DOTALL)
-    found = {name: channels(value) for name, value in colours(blocks[["light", "dark", "print"].index(theme)]).items()}
+    return {name: channels(value) for name, value in colours(blocks[["light", "dark", "print"].index(theme)]).items()}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "apart"),  # of the table of Sharma, Wu and Dalal 2005
+    [
+        ((50, 2.6772, -79.7751), (50, 0, -82.7485), 2.0425),
+        ((50, 2.5, 0), (58, 24, 15), 19.4535),
+        ((60.2574, -34.0099, 36.2677), (60.4626, -34.1751, 39.4387), 1.2644),
+    ],
+)
+def test_distances_are_those_of_ciede2000(one, other, apart):
+    assert distance(one, other) == pytest.approx(apart, abs=1e-4)
+
+
+@pytest.mark.parametrize("eye", EYES)
+@pytest.mark.parametrize("theme", ["light", "dark", "print", "files"])
+def test_no_two_lines_have_colours_that_look_alike(theme, eye):
+    """As far apart as 9, where 1 can just be seen."""
+    if theme == "files":
+        found = {colour: channels(colour) for colour in PALETTE}
+    else:
+        found = {name: theme_colours(theme)[name] for name in ("blue", "red", "green", "pink", "orange", "sky")}
+    for one, other in combinations(found, 2):
+        assert distance(lab(found[one], eye), lab(found[other], eye)) >= 9, (one, other)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark", "print"])
+def test_everything_can_be_told_from_its_ground(theme):
+    found = theme_colours(theme)
     paper = found["paper"]
     for words in ("ink", "muted", "accent", "warn"):
         for ground in ("paper", "raised"):

@@ -3,6 +3,7 @@
 import inspect
 import json
 import os
+import tarfile
 
 import pytest
 import torch
@@ -13,8 +14,9 @@ from residual.cli.main import app
 from residual.data import datasets
 from residual.data.batches import Batches
 from residual.data.preprocessing import measure
+from tests.cli.conftest import only_error
 from tests.data.lying_server import ARCHIVES, SMALL, offline, page, serving, whole
-from tests.data.photographs import photographs
+from tests.data.photographs import encoded, photographs, picture
 
 TINY = "network.name=resnet-8 network.widths=[4,4,4] batch_size=30 steps=2 compute.threads=1 compute.precision=float32"
 SETTINGS = [text for change in TINY.split() for text in ("--set", change)]
@@ -159,12 +161,70 @@ def test_verify_reads_the_files_and_not_a_copy(say, refused, here):
     refused(3, ["data", "verify", "cifar-10"], "data_batch_4.bin", "does not match", "`residual data fetch cifar-10`")
 
 
+def altered(path, place=-20):
+    """One byte of a file changed, its size and time kept."""
+    times, data = path.stat(), bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def test_verify_looks_at_photographs_anew_and_remembers_what_it_finds(say, refused, here):
+    root = photographs(here / "PHOTOS", ["cat", "dog"], 20)
+    train = ("train", "PHOTOS/", *SETTINGS, "--log", "plain")
+    assert say("data", "verify", "PHOTOS/").code == 0
+    (root / "dog" / "003.png").write_bytes(encoded(picture(99, 1)))
+    os.utime(root / "dog" / "003.png", ns=(5, 5))
+    assert say(*train, "--out", "run").code == 0
+    altered(root / "dog" / "003.png", 60)  # in the pixels, which the checksums of a PNG cover
+    said = say(*train, "--out", "half")
+    line = only_error(said)
+    assert (said.code, "dog/003.png" in line, "though size and time of change are" in line) == (3, True, True)
+    assert f"`residual data verify {root}`" in line
+    said = say("data", "verify", "PHOTOS/")
+    assert (said.code, "more than the share" in only_error(said)) == (3, True)
+    refused(3, [*train, "--out", "other"], "dog/003.png", "more than the share")  # it is remembered
+    (root / "dog" / "003.png").write_bytes(encoded(picture(98, 1)))
+    os.utime(root / "dog" / "003.png", ns=(5, 5))
+    said = say("data", "verify", "PHOTOS/", "--json")
+    assert said.code == 0
+    assert json.loads(said.out)["training"] == 40
+    assert say(*train, "--out", "other").code == 0
+
+
+def test_verify_does_not_call_right_what_cannot_be_used(say, here):
+    root = photographs(here / "PHOTOS", ["cat", "dog"], 60)
+    assert "every file is right" in say("data", "verify", "PHOTOS/").out
+    altered(root / "dog" / "003.png", 60)
+    said = say("data", "verify", "PHOTOS/")
+    assert said.code == 3
+    assert "1 files are not what was found of them before" in said.err
+    assert "1 files cannot be used" in said.out
+    assert "every file is right" not in said.out
+    said = say("data", "verify", "PHOTOS/", "--json")
+    assert (said.code, [*json.loads(said.out)["left_out"]]) == (3, ["dog/003.png"])
+
+
+def test_verify_reads_the_pixels_of_a_pack_and_a_compressed_archive(say, refused, here):
+    photographs(here / "PHOTOS", ["cat", "dog"], 4)
+    assert say("data", "pack", "PHOTOS", "p.pack").code == 0
+    assert say("data", "verify", "p.pack").code == 0
+    altered(here / "p.pack", 5000)
+    refused(3, ["data", "verify", "p.pack"], "p.pack: cat/", "not those that were packed", "`residual data pack`")
+    with tarfile.open(here / "p.tar.gz", "w:gz") as tar:
+        tar.add(here / "PHOTOS", "PHOTOS")
+    assert say("data", "verify", "p.tar.gz").code == 0
+    altered(here / "p.tar.gz", 5000)
+    refused(3, ["data", "verify", "p.tar.gz"], "p.tar.gz", "take it again from its source")
+
+
 def test_verify_of_what_is_not_there(refused, here):
     refused(3, ["data", "verify", "cifar-100"], "cifar-100 was not found")
     refused(2, ["data", "verify", "cifar100"], "did you mean cifar-10")
     refused(3, ["data", "verify", "./nowhere"], "no such folder or file")
     (here / "file.zip").write_bytes(b"PK")
-    refused(3, ["data", "verify", "file.zip"], "no data set is recognised here")
+    refused(3, ["data", "verify", "file.zip"], "no data set is recognised here", "unpack the archive")
+    refused(3, ["data", "check", "file.zip"], "not an archive that is read here", "unpack it")
 
 
 def test_verify_the_embedded_digits(say):
@@ -226,6 +286,25 @@ def test_what_is_shown_is_what_the_network_gets(say, here, monkeypatch):
     assert torch.allclose(again, batch.images, atol=1e-2)
     assert labels == [str(label) for label in batch.labels.tolist()]
     assert title == "digits, recipe digits, seed 3, step 5"
+
+
+def test_early_steps_are_shown_at_the_size_that_they_have_in_a_run(say, here, monkeypatch):
+    sides = []
+    monkeypatch.setattr("residual.analysis.pictures.draw_sheet", lambda images, *_: sides.append(images.shape[1]))
+    SMALL["cifar-10"].write(here / "data", "binary", archive=False)
+    changes = ["--set", "data.augment.sizes=[[0.5, 16]]", "--set", "batch_size=8"]
+    for length in (["--set", "steps=1000"], ["--recipe", "cifar10-fast", "--set", "epochs=2000"]):
+        for step in (1, 499, 10**8):
+            assert say("data", "show", "cifar-10", *length, *changes, "--step", step).code == 0
+    assert sides == [16, 16, 32] * 2
+
+
+def test_a_folder_that_a_run_takes_is_shown_with_its_batch_size(say, here):
+    photographs(here / "photographs", ["a", "b"], 12)
+    said = say("data", "show", "photographs/", "--out", "batch.png")
+    assert (said.code, said.out) == (0, "batch.png\n"), said.err
+    recipe = verbs._recipe(verbs._meant("photographs"), None, [], None)
+    assert verbs._batches(recipe, [])[1].batch_size == 8
 
 
 def test_what_cannot_be_shown_is_one_line(refused):

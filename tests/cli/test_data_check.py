@@ -54,6 +54,16 @@ def test_check_prints_tables_and_writes_a_row_for_each_file(say, here, photos):
     assert found["classes"] == {"all": {"cat": 14, "dog": 14}}
 
 
+def test_what_cannot_be_written_is_said_before_anything_is_decoded(say, here, photos, monkeypatch):
+    monkeypatch.setattr("residual.data.inspection.examine_all", lambda *_: pytest.fail("the images were decoded"))
+    (here / "file").touch()
+    for arguments in (("check", "PHOTOS", "--csv", "file/x.csv"), ("pack", "PHOTOS", "file/x.pack")):
+        said = say("data", *arguments)
+        line = only_error(said)
+        assert (said.code, "--out" in line, "name a file elsewhere" in line) == (5, False, True), line
+    assert (here / "file").read_bytes() == b""
+
+
 def test_check_writes_nothing_among_the_images(say, here, photos):
     before = photograph(here)
     for options in (["--csv", "PHOTOS/files.csv"], ["--csv", "."], ["--processes", "-1"]):

@@ -298,7 +298,7 @@ def test_copies_are_told(say, photos):
 
 
 def test_a_batch_that_was_asked_for_is_not_made_smaller(refused, photos):
-    refused(3, ["train", "PHOTOS/", "--batch-size", 64, *PLAIN], "38 training images", "64")
+    refused(2, ["train", "PHOTOS/", "--batch-size", 64, *PLAIN], "38 training images", "64")
 
 
 def test_places_that_are_no_photographs(refused, say, here, photos):

@@ -103,6 +103,29 @@ def test_a_compressed_archive_is_decompressed_once(tmp_path, monkeypatch, caplog
     assert bytes(copy.read_bytes()) != bytes(data)
 
 
+def test_an_archive_that_changes_has_one_copy_and_nothing_of_killed_writers_stays(tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    monkeypatch.setenv("RESIDUAL_CACHE", str(cache))
+    path = written(tmp_path / "a.tar.gz", sound(), "w:gz")
+    other = written(tmp_path / "b.tar.gz", sound(), "w:gz")
+    for name in ("old", "new"):
+        (cache / f".tmp-77-archive-{name}.tar").write_bytes(b"half")
+    os.utime(cache / ".tmp-77-archive-old.tar", (0, 0))
+    open_folder(other, WISHES)
+    open_folder(path, WISHES)
+    (note,) = (note for note in cache.glob("archive-*.json") if b"a.tar.gz" in note.read_bytes())
+    for kind in (".json", ".tar"):  # an earlier release had the time in the name
+        (cache / f"archive-0{kind}").write_bytes(note.with_suffix(kind).read_bytes())
+    for count in (4, 5):
+        written(path, sound(count), "w:gz")
+        os.utime(path, ns=(count, count))
+        assert len(open_folder(path, WISHES).train) == 2 * count
+        assert len(list(cache.glob("archive-*.tar"))) == len(list(cache.glob("archive-*.json"))) == 2
+    assert [path.name for path in cache.glob(".tmp-*")] == [".tmp-77-archive-new.tar"]
+    assert len(open_folder(other, WISHES).train) == 6
+
+
 def test_without_room_for_the_copy_it_says_so(tmp_path, monkeypatch):
     archive = packed(photographs(tmp_path / "photos", count=3), tmp_path / "x.tar.gz", "w:gz")
     (tmp_path / "file").touch()

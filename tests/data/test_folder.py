@@ -132,6 +132,13 @@ def test_parts_must_have_the_same_classes(tmp_path, part):
     assert "lacks 'cat', 'dog', 'owl' and has 'images' as well" in refusal(tmp_path)
 
 
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_a_class_that_is_not_judged_on_is_told(tmp_path, part):
+    shutil.rmtree(divided(tmp_path) / part / "dog")
+    said = f"1 of 3 classes have no {'validation' if part == 'val' else part} images: 'dog'"
+    assert told(tmp_path) == [said]
+
+
 def test_there_must_be_something_to_train_on(tmp_path):
     divided(tmp_path, ["val", "test"])
     assert "there is validation/ and test/ and no train/" in refusal(tmp_path)
@@ -196,6 +203,14 @@ def test_a_share_of_bad_training_files_is_left_out_and_listed(tmp_path, caplog):
     assert "data.quarantine=0.02" in line
     assert len(open_folder(root, Wishes(quarantine=0.02)).train) == 98
     assert "1 of 99" not in refusal(root, quarantine=0.0)
+
+
+def test_the_share_that_is_advised_suffices(tmp_path):
+    """29 of 100 are more than a product of floats has."""
+    root = photographs(tmp_path, ["a", "b"], 50)
+    spoil(root, 29, "b")
+    assert "data.quarantine=0.29" in refusal(root)
+    assert len(open_folder(root, Wishes(quarantine=0.29)).train) == 71
 
 
 @pytest.mark.parametrize("part", ["val", "test"])

@@ -290,7 +290,8 @@ def test_a_file_of_128_gib_is_not_read(tmp_path):
 
 def test_what_a_folder_holds_besides_is_counted(tmp_path, caplog):
     stored(tmp_path, encoded(RGB, "PNG"), "nameless")
-    for name in ("a.jpg", "b.gif", "c.GIF", "d.txt", "notes", ".hidden"):
+    for name in ("a.jpg", "b.gif", "c.GIF", "d.txt", "notes", ".hidden", "._a.jpg", ".thumbs/a.jpg", "@eaDir/a.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         stored(tmp_path, b"x", name)
     assert find_images([tmp_path]) == [tmp_path / "a.jpg", tmp_path / "nameless"]
     (said,) = caplog.messages

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from residual.data import likeness
 from residual.data.examination import examine_all
 from residual.data.inspection import csv_rows, inspect_place
 from residual.data.likeness import groups, near_pairs
 from residual.errors import UsageError
-from tests.data.photographs import encoded, fill, photographs, picture
+from tests.data.photographs import divided, encoded, fill, photographs, picture
 
 SMOOTH = picture(5, 3, (8, 6)).resize((320, 240), Image.Resampling.BICUBIC)
 
@@ -105,6 +107,13 @@ def test_leakage_between_parts_and_classes_of_one_size(tmp_path):
     assert set(leak.files) == {"val/a/x.png", "train/a/001.png"}
     assert leak.weight == "concern"
     assert found.sound
+
+
+def test_a_class_that_is_not_judged_on_is_told(tmp_path):
+    shutil.rmtree(divided(tmp_path) / "test" / "dog")
+    found = inspect_place(tmp_path, processes=1)
+    assert found.sound
+    assert [finding.files for finding in found.findings if finding.what == "classes without test images"] == [("dog",)]
 
 
 def test_small_and_uneven_classes_are_told(tmp_path):
@@ -220,6 +229,23 @@ def test_near_pairs_are_all_pairs_within_the_distance():
     assert near_pairs(hashes) == right
     assert near_pairs(["0" * 32] * 5) == [(a, b) for a in range(5) for b in range(a + 1, 5)]
     assert near_pairs([]) == near_pairs(hashes[:1]) == []
+
+
+def test_photographs_on_a_plain_background_are_not_all_compared(monkeypatch):
+    """Along their borders they are alike: rows and columns of cells that say nothing."""
+    compared, within = [], likeness._within
+
+    def counted(words, members, most):
+        compared.append(len(members) ** 2)
+        return within(words, members, most)
+
+    monkeypatch.setattr(likeness, "_within", counted)
+    bits = np.random.default_rng(0).integers(0, 2, (600, 2, 8, 8), dtype=np.uint8)
+    for edge in (0, 1, 6, 7):
+        bits[:, :, edge] = bits[..., edge] = 0
+    hashes = [np.packbits(one).tobytes().hex() for one in bits]
+    near_pairs(hashes)
+    assert sum(compared) < 600**2 * 0.6
 
 
 def test_groups_hang_together():

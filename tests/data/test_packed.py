@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 import struct
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from residual.data import checking
 from residual.data.augment import AugmentSettings
 from residual.data.batches import Batches
 from residual.data.datasets import DataSettings, divide, open_dataset
@@ -118,7 +121,7 @@ def test_parts_titles_and_groups_are_kept(tmp_path):
 
 def test_bad_images_are_left_out_and_listed_or_stop(photos, tmp_path):
     (photos / "cat" / "000.jpg").write_bytes(b"<html>")
-    with pytest.raises(DataError, match="more than the share"):
+    with pytest.raises(DataError, match=r"more than the share .* allow it with --quarantine 0\.0"):
         pack(photos, tmp_path / "p.pack")
     assert not (tmp_path / "p.pack").exists()
     made = pack(photos, tmp_path / "p.pack", wishes=Wishes(quarantine=0.1))
@@ -141,6 +144,32 @@ def test_nothing_is_overwritten_and_nothing_half_done_stays(photos, tmp_path, mo
     made = pack(photos, tmp_path / "r.pack")
     with pytest.raises(UsageError, match="a pack already"):
         pack(made.path, tmp_path / "s.pack")
+
+
+def test_what_cannot_be_written_is_refused_before_the_images_are_read(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(checking, "look", lambda store, file: pytest.fail("the images were read"))
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError) as caught:
+        pack(photos, tmp_path / "file" / "q.pack")
+    assert caught.value.remedy == "make room, or name a file elsewhere"
+
+
+@pytest.mark.parametrize("short_side", [24, 0])
+def test_a_pack_that_has_no_room_is_not_begun(photos, tmp_path, monkeypatch, short_side):
+    made = pack(photos, tmp_path / "p.pack", short_side)
+    store = open_pack(made.path)
+    pixels = sum(
+        math.prod(store.picture(f).pixels.shape) for c in store.layout().parts["all"].values() for f in c.files
+    )
+    for free, fits in ((pixels, True), (pixels - 1, False)):
+        monkeypatch.setattr("shutil.disk_usage", lambda place, free=free: SimpleNamespace(free=free))
+        if fits:
+            (tmp_path / "q.pack").unlink(missing_ok=True)
+            pack(photos, tmp_path / "q.pack", short_side)
+            continue
+        with pytest.raises(StorageError, match=f"needs about {pixels:,} bytes, and {free:,} are free"):
+            pack(photos, tmp_path / "r.pack", short_side)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["p.pack", "photos", "q.pack"]
 
 
 def test_a_damaged_pack_is_refused_wherever_it_is_damaged(tmp_path):

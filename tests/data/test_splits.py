@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from residual.chance import stream
 from residual.data.datasets import DataSettings, divide
 from residual.data.digits import read_digits
 from residual.data.source import Dataset, MemorySource, Subset
@@ -103,6 +104,39 @@ def test_no_group_is_on_both_sides(pairs, share):
     target = share * labels.bincount().double()
     off = (labels[held].bincount(minlength=len(target)) - target).abs().sum()
     assert off <= target.sum() + 1e-9  # at least as near as holding none
+
+
+def dense(labels, groups, share, name):
+    """As `grouped`, with a table of all groups and classes."""
+    names, member = groups.unique(return_inverse=True)
+    classes, label = labels.unique(return_inverse=True)
+    table = torch.zeros(len(names), len(classes), dtype=torch.int64)
+    table.index_put_((member, label), torch.ones(len(labels), dtype=torch.int64), accumulate=True)
+    target, room = share * table.sum(0).double(), table.sum(0) - 1
+    order = torch.randperm(len(names), generator=stream(0, "split", name, "groups"))
+    order = order[table[order].sum(1).argsort(descending=True, stable=True)]
+    taken, held = torch.zeros(len(classes), dtype=torch.int64), torch.zeros(len(names), dtype=torch.bool)
+    for group in order.tolist():
+        more = taken + table[group]
+        if (more <= room).all() and (more - target).abs().sum() < (taken - target).abs().sum():
+            taken, held[group] = more, True
+    return torch.nonzero(held[member]).flatten()
+
+
+@given(GROUPED, st.floats(0, 0.5))
+def test_a_division_by_groups_is_the_one_of_the_whole_table(pairs, share):
+    labels, groups = torch.tensor(pairs).unbind(1)
+    assert torch.equal(grouped(labels, groups, share, "some")[1], dense(labels, groups, share, "some"))
+
+
+def test_many_groups_of_many_classes_take_no_memory():
+    """20,000 groups of 4,000 classes: a table of them would have 640 MB."""
+    resource = pytest.importorskip("resource")
+    labels, groups = torch.arange(20_000) % 4_000, torch.arange(20_000)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert len(grouped(labels, groups, 0.0, "x")[1]) == 0
+    unit = 1 if sys.platform == "darwin" else 1024  # of what the system tells
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit < 200_000_000
 
 
 def test_small_groups_give_the_share_asked_for():

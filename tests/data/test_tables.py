@@ -10,9 +10,10 @@ import torch
 from residual.data import tables
 from residual.data.datasets import DataSettings, divide, open_dataset
 from residual.data.folder import Wishes, open_folder
+from residual.data.places import scan
 from residual.data.source import everything, names
 from residual.errors import DataError, UsageError
-from tests.data.photographs import photographs
+from tests.data.photographs import encoded, photographs, picture
 
 WISHES = Wishes(image_size=32)
 
@@ -132,6 +133,27 @@ def test_lines_are_bounded(root, monkeypatch):
     assert "more than 5 lines" in refusal(table(root, rows(root)))
 
 
+def test_the_real_place_of_a_folder_is_found_out_once(root, monkeypatch):
+    asked, realpath = [], os.path.realpath
+
+    def counted(path):
+        asked.append(str(path))
+        return realpath(path)
+
+    monkeypatch.setattr(os.path, "realpath", counted)
+    scan(table(root, rows(root)))
+    assert len([path for path in asked if str(root) in path]) <= 4 < len(rows(root))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_a_link_to_an_image_outside_is_none_of_the_folder(root, tmp_path):
+    (tmp_path / "elsewhere.png").write_bytes(encoded(picture(5)))
+    for name, leads in (("out.png", tmp_path / "elsewhere.png"), ("way", tmp_path)):
+        (root / name).symlink_to(leads)
+    for path in ("out.png", "way/elsewhere.png"):
+        assert "lies outside of the table's folder" in refusal(table(root, [*rows(root), (path, "cat")], "u.csv"))
+
+
 @pytest.mark.skipif(os.name == "nt", reason="links need rights there")
 def test_a_path_that_leads_out_needs_a_flag(root, tmp_path):
     outside = photographs(tmp_path / "outside", ["x"], 2)
@@ -140,6 +162,16 @@ def test_a_path_that_leads_out_needs_a_flag(root, tmp_path):
     dataset = open_folder(path, Wishes(image_size=32, follow_links=True))
     assert len(dataset.train) == 14
     assert dataset.train.read(everything(dataset.train)).shape[0] == 14
+
+
+def test_parts_with_other_labels_are_told_in_words_of_tables(root):
+    lines = [(path, label, "train") for path, label in rows(root)]
+    path = table(root, ["path,label,split", *lines[:-1], (*lines[-1][:2], "test")])
+    assert len(open_folder(path, WISHES).test) == 1
+    path = table(root, ["path,label,split", *lines[:-1], (lines[-1][0], "emu", "test")])
+    line = refusal(path)
+    assert "has 'emu' as well" in line
+    assert "give every part the same labels" in line
 
 
 # Groups

@@ -31,18 +31,20 @@ def by_pillow(image, kind, strength, sign):
     width, height = picture.size
     middle = ((width - 1) / 2, (height - 1) / 2)
 
+    def plainly(*coefficients):
+        return picture.transform(picture.size, Image.Transform.AFFINE, coefficients, Image.Resampling.NEAREST)
+
     def affine(a, b, c, d, e, f):
         # Pillow counts from the corner of pixel 0, and takes its middle.
         x, y = middle[0] + 0.5, middle[1] + 0.5
-        coefficients = (a, b, c + x - a * x - b * y, d, e, f + y - d * x - e * y)
-        return picture.transform(picture.size, Image.Transform.AFFINE, coefficients, Image.Resampling.NEAREST)
+        return plainly(a, b, c + x - a * x - b * y, d, e, f + y - d * x - e * y)
 
     angle = np.deg2rad(sign * 135 * share)
     shear, pixels = sign * 0.99 * share, sign * int(32 * share)
     result = {
         "identity": lambda: picture,
-        "shear-x": lambda: affine(1, shear, 0, 0, 1, 0),
-        "shear-y": lambda: affine(1, 0, 0, shear, 1, 0),
+        "shear-x": lambda: plainly(1, shear, 0, 0, 1, 0),
+        "shear-y": lambda: plainly(1, 0, 0, shear, 1, 0),
         "translate-x": lambda: affine(1, 0, pixels, 0, 1, 0),
         "translate-y": lambda: affine(1, 0, 0, 0, 1, pixels),
         "rotate": lambda: affine(np.cos(angle), np.sin(angle), 0, -np.sin(angle), np.cos(angle), 0),

@@ -44,7 +44,7 @@ def sample(**changes) -> Evidence:
         "make campaign degradation",
         MEASURED,
         recipes={"plain-20": recipe_facts("cifar10-paper", CHANGED)},
-        seeds=(0, 1),
+        seeds=(0, 1, 2),
         data={"name": "cifar-10", "checksums": CHECKSUMS},
     )
     return dataclasses.replace(found, **changes)
@@ -146,6 +146,7 @@ def test_verdicts_follow_from_claim_and_figures_alone():
     assert judge(caveat, [sample()], {}).caveats == ("but only on Sundays",)
     for changes, words in (
         ({"seeds": (0,)}, "one seed"),
+        ({"seeds": (0, 1)}, "two seeds: equal arms come out like this once in six"),
         ({"budget": "smoke"}, "smoke: far shorter"),
         ({"caveats": ("8,000 steps instead of 64,000",)}, "8,000 steps"),
     ):
@@ -153,6 +154,13 @@ def test_verdicts_follow_from_claim_and_figures_alone():
         assert found.verdict == "confirmed with a caveat"
         assert words in " ".join(found.caveats)
     assert judge(CLAIM, [sample()], {}).verdict == "confirmed"
+
+
+def test_two_seeds_ask_for_a_caveat_only_where_arms_are_compared_over_them():
+    for condition in ("plain-20.training_error.most < 7", "plain-56.layers > plain-20.layers"):
+        claim = Claim.model_validate(CLAIM.model_dump() | {"confirmed": condition})
+        measured = {arm: figures | {"layers": int(arm[-2:])} for arm, figures in MEASURED.items()}
+        assert judge(claim, [sample(seeds=(0, 1), measured=measured)], {}).verdict == "confirmed"
 
 
 def test_without_evidence_the_way_to_it_is_named():

@@ -16,10 +16,10 @@ from residual.studies.markdown import markdown
 from residual.studies.plans import trainer
 from residual.studies.reproduce import reproduce
 from residual.studies.table import CHECKS
-from residual.studies.verdicts import VERDICTS
-from residual.studies.wording import cells, value
+from residual.studies.verdicts import VERDICTS, judge
+from residual.studies.wording import cells, explained, facts, notes, origin, value
 from tests.conftest import ROOT
-from tests.studies.test_evidence import MEASURED, sample
+from tests.studies.test_evidence import CLAIM, MEASURED, sample
 
 CLAIMS = registry().claims
 NO_DATA = [claim.id for claim in CLAIMS if claim.study in CHECKS]
@@ -123,6 +123,20 @@ def test_figures_are_written_so_that_rounding_is_no_figure():
     ]
 
 
+def test_names_of_files_keep_their_letters_and_one_seed_is_one(tmp_path):
+    path = tmp_path / "mine.evidence.json"
+    write(sample(seeds=(0,), versions={"residual": "0.0.1"}), path)
+    made = reproduce(["B28", "A20-20"], evidence=[path], shipped=False)
+    (lacking,) = (one for one in made.judgements if one.claim.id == "A20-20")
+    assert explained(lacking)[0].startswith("mine.evidence.json has no at_64000")
+    assert any(note.startswith("mine.evidence.json was made by") for note in notes(made))
+    for numbers, words in (((0,), "seed 0"), ((0, 1), "seeds 0, 1")):
+        one = judge(CLAIM, [sample(seeds=numbers, source="x")], {})
+        assert one.evidence is not None
+        assert origin(one) == f"x (cpu, {words})"
+        assert words in [f"{name} {text}" for name, text in facts(one.evidence)]
+
+
 def test_the_command_judges_some_claims_with_a_file_of_ones_own(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "mine.evidence.json"
@@ -134,7 +148,7 @@ def test_the_command_judges_some_claims_with_a_file_of_ones_own(tmp_path, monkey
         ("H03", "confirmed"),
         ("H10", "confirmed with a caveat"),
     ]
-    assert said["claims"][0]["evidence"]["seeds"] == [0, 1]
+    assert said["claims"][0]["evidence"]["seeds"] == [0, 1, 2]
     assert (tmp_path / "c.html").read_bytes().startswith(b"<!doctype html>")
     assert "mine.evidence.json" in (tmp_path / "c.md").read_text()
     assert command(["reproduce", "--claims", "H10"]) == 0

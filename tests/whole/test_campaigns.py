@@ -150,7 +150,12 @@ def test_protocols_are_judged_beside_each_other_and_read_again_without_the_model
     against = found["paired_with_ensemble"][0]
     assert against["difference"] == pytest.approx(found["ensemble"]["top1"] - found["members"][0]["top1"])
     part = {"title": "x", "images": 100, "runs": ["first", "second"], "protocols": {"10-crop": found}}
-    assert f"{100 * found['ensemble']['top1']:.2f} %" in readme.ROWS["protocols"]({"parts": {"digits": part}})[1]
+    what, figure, _ = readme.ROWS["protocols"]({"parts": {"digits": part}})
+    assert f"{100 * found['ensemble']['top1']:.2f} %" in figure
+    assert "2 runs, which tell nothing of a deviation" in what
+    assert "±" not in figure
+    _, figure, _ = readme.ROWS["protocols"]({"parts": {"digits": part | {"runs": ["first", "second", "third"]}}})
+    assert "±" in figure
 
 
 @pytest.mark.parametrize("recipe", ["cifar10-fast", "cifar10-paper"])

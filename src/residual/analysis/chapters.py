@@ -19,6 +19,7 @@ from residual.analysis.elements import (
     number,
     percent,
     plural,
+    points,
     scrolling,
     table,
     tag,
@@ -28,7 +29,7 @@ from residual.analysis.elements import (
 )
 from residual.analysis.figures import MOST_NAMES, confusion_picture
 from residual.analysis.inline import inline_svg
-from residual.analysis.reliability import reliability_picture
+from residual.analysis.reliability import FEW, reliability_picture
 from residual.analysis.report import Figures, Judged, RunReport
 from residual.evaluation.statistics import Mistake
 from residual.files import Facts
@@ -199,7 +200,7 @@ def calibration(judged: Judged, prefix: str) -> Html:
     """Whether the probabilities mean what they say: the reliability diagram and its one number."""
     found = judged.calibration
     right, bins = percent(judged.figures.top1), len(found.bins)
-    error = percent(found.error)
+    error = points(found.error)
     words = f"Reliability diagram: expected calibration error {error}"
     svg = inline_svg(reliability_picture(found, "inline"), f"{prefix}-reliability", words)
     text = (
@@ -207,6 +208,8 @@ def calibration(judged: Judged, prefix: str) -> Html:
         f"the expected calibration error over {bins} bins of equal width; {judged.split} images, "
         f"{judged.figures.protocol}. Answers of good calibration stand on the dashed line."
     )
+    if any(0 < one.images < FEW for one in found.bins):
+        text += f" Bins of fewer than {FEW} answers are hollow: chance alone moves them far."
     return tag("div", tag("figure", svg), tag("p", text), class_="two")
 
 

@@ -6,12 +6,26 @@ Losses in nats, errors in percent, shares 0..1.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple
+
+from residual.files import Facts
+from residual.runs.folder import RunFolder
 
 Records = Iterable[Mapping[str, Any]]
 Against = Literal["epoch", "step"]
+Rates = Callable[[int], tuple[float, float]]
+"""Learning rate and momentum of a step, counted from 0."""
+Retraced = Callable[[Facts, Sequence[Facts]], Rates | None]
+"""Tells the rates of every step from `run.json` and the records; None where it cannot."""
+_GRID, _BEND = 64, 0.005
+
+
+def unknown(facts: Facts, records: Sequence[Facts]) -> Rates | None:
+    """Of no run more than what it recorded."""
+    return None
 
 
 class Series(NamedTuple):
@@ -28,19 +42,34 @@ class Series(NamedTuple):
 
 @dataclass(frozen=True)
 class Curves:
-    """The curves of one run by name; a name is absent where the run recorded nothing of it."""
+    """The curves of one run by name; a name is absent where the run recorded nothing of it.
+
+    `retraced` is whether learning rate and momentum are those of every step, rather than of the steps recorded.
+    """
 
     series: Mapping[str, Series]
+    retraced: bool = False
 
 
 def percent_wrong(top1: float) -> float:
     return 100 * (1 - top1)
 
 
-def curves(records: Records) -> Curves:
+def run_curves(run: RunFolder, retraced: Retraced = unknown) -> Curves:
+    """The curves of a run; an extension begins where its parent has ended."""
+    facts, records = run.facts(), run.records()
+    return curves(records, retraced(facts, records), facts.get("parent", {}).get("step", 0))
+
+
+def curves(records: Records, rates: Rates | None = None, first: int = 0) -> Curves:
     """Loss and top-1 error of training (the running measure), validation and test; rate and momentum.
 
     Of records of the same step the last one counts; a value that is absent or not finite leaves a gap.
+
+    Args:
+        rates: those of every step, where they are known. They count if the recorded ones are among them, which those
+            of an extension need not be: what happened before it is not in its records.
+        first: the step with which the run began.
     """
     points: dict[str, dict[int, tuple[float, float]]] = {}
     for record in records:
@@ -63,7 +92,39 @@ def curves(records: Records) -> Curves:
         steps = tuple(sorted(by_step))
         epochs, values = zip(*(by_step[step] for step in steps), strict=True)
         series[name] = Series(epochs, steps, values)
-    return Curves(series)
+    rate, momentum = series.get("learning rate"), series.get("momentum")
+    if rates is None or rate is None or momentum is None or not (_among(rates, rate, 0) and _among(rates, momentum, 1)):
+        return Curves(series)
+    last = rate.steps[-1]
+    taken = bends(rates, first, last - 1)
+    steps = tuple(step + 1 for step in taken)  # steps are counted when they are finished, as in the records
+    epochs = tuple(step * rate.epochs[-1] / last for step in steps)
+    every = zip(*(rates(step) for step in taken), strict=True)
+    names = ("learning rate", "momentum")
+    return Curves(series | {name: Series(epochs, steps, v) for name, v in zip(names, every, strict=True)}, True)
+
+
+def _among(rates: Rates, recorded: Series, which: int) -> bool:
+    """Whether the values recorded are those of the steps they were recorded after."""
+    pairs = zip(recorded.steps, recorded.values, strict=True)
+    return all(math.isclose(rates(step - 1)[which], value, rel_tol=1e-6) for step, value in pairs)
+
+
+def bends(rates: Rates, first: int, last: int) -> list[int]:
+    """Steps between which straight lines are the rates of all others, to half a percent; of a jump both its sides."""
+
+    def between(low: int, high: int) -> list[int]:
+        middle = (low + high) // 2
+        if middle == low:
+            return []
+        share = (middle - low) / (high - low)
+        ends = zip(rates(low), rates(middle), rates(high), strict=True)
+        if all(abs(a + (b - a) * share - m) <= _BEND * abs(m) for a, m, b in ends):
+            return []
+        return [*between(low, middle), middle, *between(middle, high)]
+
+    grid = sorted({first + round(number * (last - first) / _GRID) for number in range(_GRID + 1)})
+    return [grid[0], *(step for low, high in pairwise(grid) for step in (*between(low, high), high))]
 
 
 def axis_scale(values: Sequence[float]) -> Literal["log", "linear"]:

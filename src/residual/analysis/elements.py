@@ -73,6 +73,11 @@ def percent(share: float | None, digits: int = 2) -> str:
     return f"{100 * share:.{digits}f}\u00a0%"
 
 
+def points(share: float | None, digits: int = 2) -> str:
+    """A difference of shares: of percentages, which lie points apart and not percent."""
+    return percent(share, digits).replace("%", "points")
+
+
 def number(value: float | None, digits: int = 4) -> str:
     return "–" if value is None or not math.isfinite(value) else f"{value:,.{digits}f}"
 

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy
 
 from residual.analysis.curves import Against, Curves, axis_scale
+from residual.analysis.elements import percent
 from residual.analysis.style import (
     BLUE,
-    DASHES,
     GREEN,
     GREY,
-    PALETTE,
     PAPER,
     RED,
     RIGHT,
@@ -27,6 +26,7 @@ from residual.analysis.style import (
     WRONG,
     Kind,
     literal,
+    look,
     name_ticks,
     picture_format,
     rendered,
@@ -43,6 +43,13 @@ MOST_IMAGES = 36
 MOST_CLASSES = 5
 MOST_NAMES = 20
 """So many classes are named along a confusion matrix; more are numbered."""
+SHADES = "shade: root of the share of the row; blue right, orange wrong"
+
+_RETRACED: Mapping[str, Mapping[str, Any]] = {"learning rate": {}, "momentum": {"linestyle": "--", "linewidth": 1.1}}
+_RECORDED: Mapping[str, Mapping[str, Any]] = {
+    "learning rate": {"linestyle": "none", "marker": "o", "markersize": 3.2},
+    "momentum": {"linestyle": "none", "marker": "x", "markersize": 3.6},
+}
 
 Array = numpy.ndarray[Any, numpy.dtype[Any]]
 Panel = Literal["loss", "error", "rate"]
@@ -98,6 +105,8 @@ def confusion_picture(confusion_KK: Array, names: Sequence[str], kind: Kind) -> 
                 name_ticks(axis, names, longest=16, rotation=turn)
         axes.set_xlabel("predicted class" if classes <= MOST_NAMES else "predicted class, by number")
         axes.set_ylabel("true class" if classes <= MOST_NAMES else "true class, by number")
+        if kind != "inline":  # a page says it beside the picture
+            figure.supxlabel(SHADES, fontsize=min(7.5, 2 * side), color=GREY)
         return rendered(figure, kind)
 
 
@@ -146,7 +155,7 @@ def _draw_panel(axes: Axes, runs: Mapping[str, Curves], panel: Panel, against: A
     if panel == "rate":
         _draw_rate(axes, runs, against)
     else:
-        _draw_measure(axes, runs, panel, {"loss": "Loss", "error": "Top-1 error, %"}[panel], against)
+        _draw_measure(axes, runs, panel, {"loss": "Loss, nats", "error": "Top-1 error, %"}[panel], against)
 
 
 def _draw_measure(axes: Axes, runs: Mapping[str, Curves], measure: str, title: str, against: Against) -> None:
@@ -156,20 +165,20 @@ def _draw_measure(axes: Axes, runs: Mapping[str, Curves], measure: str, title: s
     parts: dict[str, Artist] = {}
     drawn: list[float] = []
     alone = len(runs) == 1
-    looks: dict[str, dict[str, Any]] = {
-        "training": {"linewidth": 1.0, "alpha": 0.75},
+    weights: dict[str, dict[str, Any]] = {
+        "training": {"linewidth": 0.7, "alpha": 0.75},
         "validation": {"linewidth": 1.9},
-        "test": {"linewidth": 0.9, "marker": "D", "markersize": 4.5, "markerfacecolor": PAPER},
+        "test": {"linewidth": 1.1, "marker": "D", "markersize": 4.5, "markerfacecolor": PAPER},
     }
     for number, (run, curve) in enumerate(runs.items()):
         lines = []
-        for (part, look), own in zip(looks.items(), (BLUE, RED, GREEN), strict=True):
+        for (part, weight), own in zip(weights.items(), (BLUE, RED, GREEN), strict=True):
             series = curve.series.get(f"{part} {measure}")
             if series is None:
                 continue
             sparse = {"marker": "o", "markersize": 3.2} if len(series.epochs) <= 30 else {}
-            colour = {"color": own} if alone else _run_look(number)
-            (line,) = axes.plot(*series.points(against), **{**sparse, **colour, **look})
+            colour = {"color": own} if alone else look(number)
+            (line,) = axes.plot(*series.points(against), **{**sparse, **colour, **weight})
             lines.append(line)
             parts.setdefault(part, line)
             drawn += series.values
@@ -187,29 +196,30 @@ def _draw_measure(axes: Axes, runs: Mapping[str, Curves], measure: str, title: s
 
 
 def _draw_rate(axes: Axes, runs: Mapping[str, Curves], against: Against) -> None:
-    """Several runs have the colours they have in the other panels, whose legends name them."""
-    axes.set_title("Learning rate; momentum (dashed, right)")
+    """Lines where every step is known, else marks at those recorded, between which no line may lead.
+
+    Several runs have the colours they have in the other panels, whose legends name them.
+    """
+    known = all(curve.retraced for curve in runs.values() if "learning rate" in curve.series)
+    axes.set_title(
+        "Learning rate; momentum (dashed, right)" if known else "Recorded learning rate; momentum (x, right)"
+    )
     alone = len(runs) == 1
     entries: list[tuple[Artist, str]] = []
-    rates: list[float] = []
-    momenta: list[float] = []
+    drawn: dict[str, list[float]] = {"learning rate": [], "momentum": []}
     right = axes.twinx()
     right.grid(False)
     right.spines["right"].set_visible(True)
     for number, curve in enumerate(runs.values()):
-        look: dict[str, Any] = {"color": BLUE} if alone else {"color": _run_look(number)["color"]}
-        if series := curve.series.get("learning rate"):
-            (line,) = axes.plot(*series.points(against), **look)
-            entries.append((line, "learning rate"))
-            rates += series.values
-        if series := curve.series.get("momentum"):
-            (line,) = right.plot(
-                *series.points(against),
-                **{**look, "linewidth": 1.1, **({"color": RED} if alone else {})},
-                linestyle="--",
-            )
-            momenta += series.values
-            entries.append((line, "momentum"))
+        for name, place, own in (("learning rate", axes, BLUE), ("momentum", right, RED)):
+            series = curve.series.get(name)
+            if series is None:
+                continue
+            how = _RETRACED[name] if curve.retraced else _RECORDED[name]
+            (line,) = place.plot(*series.points(against), color=own if alone else look(number)["color"], **how)
+            drawn[name] += series.values
+            entries.append((line, name))
+    rates, momenta = drawn.values()
     if not rates and not momenta:
         right.set_axis_off()
         _note_absence(axes)
@@ -239,15 +249,10 @@ def _draw_bars(axes: Axes, guesses: Sequence[tuple[str, float]], places: int) ->
         axes.barh(place, share, height=0.84, color=SKY if place == 0 else "#c9d6df")
         weight = "bold" if place == 0 else "normal"
         literal(axes.text(0.03, place, "", va="center", fontsize=7.5, fontweight=weight), name, longest=17)
-        axes.text(0.97, place, f"{share:.1%}", va="center", ha="right", fontsize=7.5)
+        axes.text(0.97, place, percent(share, 1), va="center", ha="right", fontsize=7.5)
     axes.set_xlim(0, 1)
     axes.set_ylim(places - 0.5, -0.5)
     axes.set_axis_off()
-
-
-def _run_look(number: int) -> dict[str, Any]:
-    turn, place = divmod(number, len(PALETTE))
-    return {"color": PALETTE[place], "linestyle": DASHES[turn % len(DASHES)]}
 
 
 def _rgb(colour: str) -> tuple[float, ...]:

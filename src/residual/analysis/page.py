@@ -215,10 +215,11 @@ def _last(lines: dict[str, Curves], panel: Panel) -> list[str]:
     """The last value of each curve of a panel, in words."""
     parts = [f"{part} {panel}" for part in ("training", "validation", "test")]
     wanted = ["learning rate", "momentum"] if panel == "rate" else parts
+    unit = {"loss": " nats", "error": "\u00a0%", "rate": ""}[panel]
     words: list[str] = []
     for run, curve in lines.items():
         ends = [
-            f"{name.removesuffix('' if panel == 'rate' else f' {panel}')} {curve.series[name].values[-1]:.4g}"
+            f"{name.removesuffix('' if panel == 'rate' else f' {panel}')} {curve.series[name].values[-1]:.4g}{unit}"
             for name in wanted
             if name in curve.series
         ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from residual.analysis.style import BLUE, GREY, ORANGE, PALETTE, picture_format, rendered, style
+from residual.analysis.style import BLUE, GREY, look, picture_format, rendered, style
 from residual.files import replace_file
 
 
@@ -37,8 +37,8 @@ def draw_range(
         if smoothed:
             low, high = min(smoothed), max(smoothed[: max(1, len(smoothed) // 2)])
             axes.set_ylim(low - 0.1 * (high - low) - 0.01, high + 0.6 * (high - low) + 0.01)
-        for colour, (name, rate) in zip((*PALETTE[2:], ORANGE), suggestions.items(), strict=False):
-            axes.axvline(rate, color=colour, linestyle="--", linewidth=1.2, label=f"{name}: {rate:.2g}")
+        for number, (name, rate) in enumerate(suggestions.items(), 2):  # blue is the loss
+            axes.axvline(rate, linewidth=1.2, label=f"{name}: {rate:.2g}", **look(number))
         axes.set(xlabel="learning rate", ylabel="loss, nats", title=title)
         axes.legend(loc="upper left")
         replace_file(path, rendered(figure, kind))

@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from residual.analysis.elements import points
 from residual.analysis.figures import confusion_picture
-from residual.analysis.style import BLUE, EDGE, GREY, RED, Kind, rendered, style
+from residual.analysis.style import BLUE, EDGE, GREY, PAPER, RED, Kind, rendered, style
 from residual.evaluation.calibration import Calibration
 from residual.evaluation.figures import Report
 from residual.files import replace_file
 
+FEW = 20
+"""Bins of fewer answers are drawn hollow."""
+
 
 def reliability_picture(found: Calibration, kind: Kind, protocol: str = "") -> bytes:
-    """Bars for the accuracy of each bin, marks for its mean confidence; below, the share of the answers it holds."""
+    """Bars for the accuracy of each bin, marks for its mean confidence; below, the share of the answers it holds.
+
+    A bin of few answers is hollow: its accuracy is mostly chance.
+    """
     filled = [one for one in found.bins if one.accuracy is not None and one.confidence is not None]
     total = max(1, sum(one.images for one in found.bins))
     width = 100 / len(found.bins)
@@ -23,19 +30,20 @@ def reliability_picture(found: Calibration, kind: Kind, protocol: str = "") -> b
         figure = Figure(figsize=(4.3, 4.2), layout="constrained")
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
         upper.plot([0, 100], [0, 100], color=EDGE, linewidth=1, linestyle="--")
-        middles = [50 * (one.low + one.high) for one in filled]
-        upper.bar(middles, [100 * (one.accuracy or 0) for one in filled], width=0.92 * width, color=BLUE, alpha=0.75)
-        means = [100 * (one.confidence or 0) for one in filled]
-        upper.plot(
-            means, [100 * (one.accuracy or 0) for one in filled], "D", markersize=4, color=RED, clip_on=False, zorder=3
-        )
+        for one in filled:
+            middle, height, few = 50 * (one.low + one.high), 100 * (one.accuracy or 0), one.images < FEW
+            shade = {"fill": False, "edgecolor": BLUE} if few else {"color": BLUE, "alpha": 0.75}
+            upper.bar(middle, height, width=0.92 * width, **shade)
+            marks = {"color": RED, "markersize": 4, "markerfacecolor": PAPER if few else RED}
+            upper.plot([100 * (one.confidence or 0)], [height], "D", clip_on=False, zorder=3, **marks)
+            lower.bar(middle, 100 * one.images / total, width=0.92 * width, color=GREY, alpha=0.6)
         upper.set(xlim=(0, 100), ylim=(0, 100), ylabel="accuracy, %")
-        upper.set_title(f"Calibration error {100 * found.error:.2f} %")
+        upper.set_title(f"Calibration error {points(found.error)}")
         if protocol:
             upper.set_title(protocol, loc="right", fontsize=8, color=GREY)
-        lower.bar(middles, [100 * one.images / total for one in filled], width=0.92 * width, color=GREY, alpha=0.6)
         lower.set_ylabel("answers, %")
-        lower.set_xlabel("confidence, %; diamonds stand at the mean of each bin")
+        hollow = f"; hollow: below {FEW} answers" if any(one.images < FEW for one in filled) else ""
+        lower.set_xlabel(f"confidence, %\ndiamonds stand at the mean of each bin{hollow}")
         return rendered(figure, kind)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from residual.analysis.curves import Curves, curves
+from residual.analysis.curves import Curves, Retraced, run_curves, unknown
 from residual.analysis.explain import overlays
 from residual.analysis.origins import Setting, settings, without_home
 from residual.data.source import Source
@@ -161,6 +161,7 @@ def read_report(
     data: str | None = None,
     device: str = "auto",
     stated: Stated = lambda _: None,
+    retraced: Retraced = unknown,
     progress: Progress = lambda _run, _done, _all: None,
 ) -> ReportData:
     """Read the runs and let their models answer. A damaged run is named and hides no other.
@@ -169,6 +170,7 @@ def read_report(
         split: the images to judge by; without it, those of the test, or of the validation where no test was read.
         data: where the images are, if not where they were at training.
         stated: tells the settings that the recipe of a `run.json` states itself; what it leaves out is a default.
+        retraced: tells the learning rates between those recorded.
         progress: told the run, and how many images of how many are done.
 
     Raises:
@@ -182,7 +184,7 @@ def read_report(
         reason = summarise(run).get("damaged")
         if reason is None:
             try:
-                report = _read(run, name, split, stated)
+                report = _read(run, name, stated, retraced)
             except (ModelError, Damaged) as error:
                 reason = error.what
             except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -212,7 +214,7 @@ def names_of(runs: Sequence[RunFolder]) -> list[str]:
     ]
 
 
-def _read(run: RunFolder, name: str, split: Split | None, stated: Stated) -> RunReport:
+def _read(run: RunFolder, name: str, stated: Stated, retraced: Retraced) -> RunReport:
     """All that stands in the records of a run."""
     facts, result, records = run.facts(), run.result(), run.records()
     row = summarise(run)
@@ -241,7 +243,7 @@ def _read(run: RunFolder, name: str, split: Split | None, stated: Stated) -> Run
         compute=facts["chosen"],
         sittings=tuple({k: s.get(k) for k in ("event", "step", "at", "device")} for s in run.sessions()),
         settings=tuple(settings(facts, stated(facts))),
-        curves=curves(records),
+        curves=run_curves(run, retraced),
         figures=tuple(_recorded(records)),
         judged=None,
         missing=missing,
@@ -307,10 +309,7 @@ def _answered(
 
 
 def judge(
-    given: Predictions,
-    names: Sequence[str],
-    source: Source | None = None,
-    files: Sequence[str] | None = None,
+    given: Predictions, names: Sequence[str], source: Source | None = None, files: Sequence[str] | None = None
 ) -> tuple[Judged, DataError | None]:
     """Everything that follows from predictions; and why the images could not be read, if so.
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from residual.analysis.curves import Against
+from residual.analysis.curves import Against, Retraced, unknown
 from residual.analysis.figures import confusion_picture, draw_curves, draw_predictions
 from residual.analysis.page import page
 from residual.analysis.reliability import reliability_picture
@@ -41,6 +41,7 @@ def write_report(
     data: str | None = None,
     device: str = "auto",
     stated: Stated = lambda _: None,
+    retraced: Retraced = unknown,
     progress: Progress = lambda _run, _done, _all: None,
 ) -> Report:
     """Report one run, or several beside each other; see `read_report` for what is read and refused.
@@ -57,7 +58,9 @@ def write_report(
     folders = [find_run(os.fspath(name)) for name in runs or ("last",)]
     _refuse_twice(folders)
     place, album = _page_place(out, folders), _album_place(figures)
-    found = read_report(folders, split=split, data=data, device=device, stated=stated, progress=progress)
+    found = read_report(
+        folders, split=split, data=data, device=device, stated=stated, retraced=retraced, progress=progress
+    )
     drawn = tuple(_draw(found, album)) if album is not None else ()
     replace_file(place, page(found))
     return Report(place, drawn, found)

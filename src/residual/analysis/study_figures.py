@@ -1,16 +1,18 @@
 """The figures of studies, drawn from the points that result files hold; the same as a file or within a page.
 
 Errors in percent, losses in nats, steps counted from 0. Training error is dashed and test error solid, as in He et al.
-2015, figure 6; or thin and bold, as in its figure 4. Responses are as in its figure 7. Nothing is computed here.
+2015, figure 6; or thin and bold, as in its figure 4. Responses are as in its figure 7. Nothing is computed here but
+where figures end and names stand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from residual.analysis.style import DASHES, GREY, PALETTE, Kind, literal, picture_format, rendered, style
+from residual.analysis.style import DASHES, GREY, PAPER, Kind, literal, look, picture_format, rendered, style
 from residual.files import replace_file
 
 if TYPE_CHECKING:
@@ -28,7 +30,8 @@ _WORDS: Mapping[Training, str] = {
     "dashed": "dashed: training, solid: test or validation",
     "thin": "thin: training, bold: test or validation",
 }
-_MARKS = ("", "o", "s", "^")  # one for each turn through the palette, where dashes have a meaning of their own
+_NEAR = (1.05, 1.25)
+"""Points of a figure of costs within these factors, of multiply-adds and of seconds, have one name together."""
 
 
 def picture(draw: Draw, series: Points, title: str, kind: Kind) -> bytes:
@@ -59,27 +62,37 @@ def draw_errors(
     """Of every arm training error, and test (or validation) error with its deviation, against steps.
 
     Args:
-        of: which arms are drawn. The height is that of all arms, so that figures of several of them can be compared.
+        of: which arms are drawn. The height is that of all arms, so that figures of several of them can be compared;
+            the beginning of training is cut off, and an arm that ends above has its last value in its name.
         training: how the training error is told from the other.
     """
     chosen = {arm: found for arm, found in series.items() if of(arm)}
+    height = _height([judged["mean"] for found in series.values() if (judged := _judged(found))])
+    most = 0.0
     for number, (arm, found) in enumerate(chosen.items()):
-        turn, place = divmod(number, len(PALETTE))
-        look: dict[str, Any] = {"color": PALETTE[place], "marker": _MARKS[turn % len(_MARKS)], "markersize": 3}
+        own = look(number, "marks")
         if trained := found.get("training error"):
-            axes.plot(trained["step"], trained["mean"], **look, **_TRAINING[training])
+            axes.plot(trained["step"], trained["mean"], **own, **_TRAINING[training])
+            most = max(most, *trained["mean"])
         if judged := _judged(found):
-            (line,) = axes.plot(judged["step"], judged["mean"], linewidth=1.9, **look)
+            (line,) = axes.plot(judged["step"], judged["mean"], linewidth=1.9, **own)
             low = [m - s for m, s in zip(judged["mean"], judged["std"], strict=True)]
             high = [m + s for m, s in zip(judged["mean"], judged["std"], strict=True)]
-            axes.fill_between(judged["step"], low, high, color=look["color"], alpha=0.18, linewidth=0)
-            line.set_label(arm)
-    heights = sorted(height for found in series.values() for height in (_judged(found) or {"mean": ()})["mean"])
-    if heights:
-        axes.set_ylim(0, 1.1 * heights[int(0.9 * (len(heights) - 1))])
+            axes.fill_between(judged["step"], low, high, color=own["color"], alpha=0.18, linewidth=0)
+            most, last = max(most, *judged["mean"]), judged["mean"][-1]
+            line.set_label(arm if height is None or last <= height else f"{arm} (above: {last:.1f} % at the end)")
+    if height is not None:
+        axes.set_ylim(0, height)
     axes.set(xlabel="step", ylabel="error, %")
-    _note(axes, _WORDS[training])
+    cut = f"; cut at {height} %" if height is not None and most > height else ""
+    _note(axes, _WORDS[training] + cut)
     _legend(axes, len(chosen))
+
+
+def _height(curves: Sequence[Sequence[float]]) -> int | None:
+    """The height at which nine tenths of all points are well inside, in whole percent."""
+    heights = sorted(height for curve in curves for height in curve)
+    return min(100, math.ceil(1.1 * heights[int(0.9 * (len(heights) - 1))])) if heights else None
 
 
 def _judged(found: Points) -> Points | None:
@@ -92,21 +105,21 @@ def _judged(found: Points) -> Points | None:
 
 def draw_losses(axes: Axes, series: Points) -> None:
     """Training loss of every arm against steps."""
-    for look, (arm, found) in zip(_looks(len(series)), series.items(), strict=True):
+    for own, (arm, found) in _each(series):
         loss = found["training loss"]
-        axes.plot(loss["step"], loss["mean"], label=arm, **look)
+        axes.plot(loss["step"], loss["mean"], label=arm, **own)
     axes.set(xlabel="step", ylabel="training loss, nats")
     _legend(axes, len(series))
 
 
 def draw_variances(axes: Axes, series: Points) -> None:
     """Variance of what every convolution gives; dotted, what the formula says from the first on."""
-    for look, (name, found) in zip(_looks(len(series)), series.items(), strict=True):
+    for own, (name, found) in _each(series):
         layers = range(1, len(found["variance"]) + 1)
-        axes.plot(layers, found["variance"], label=name, **look)
+        axes.plot(layers, found["variance"], label=name, **own)
         if formula := found.get("formula"):
             start = found["variance"][0]
-            axes.plot(layers, [start * value for value in formula], color=look["color"], linestyle=":", linewidth=0.9)
+            axes.plot(layers, [start * value for value in formula], color=own["color"], linestyle=":", linewidth=0.9)
     _logarithmic(axes, "y")
     axes.set(xlabel="convolution", ylabel="variance of its output")
     _note(axes, "dotted: the formula")
@@ -115,8 +128,8 @@ def draw_variances(axes: Axes, series: Points) -> None:
 
 def draw_gradients(axes: Axes, series: Points) -> None:
     """Deviation of the gradient at every convolution's output."""
-    for look, (name, found) in zip(_looks(len(series)), series.items(), strict=True):
-        axes.plot(range(1, len(found["gradient"]) + 1), found["gradient"], label=name, **look)
+    for own, (name, found) in _each(series):
+        axes.plot(range(1, len(found["gradient"]) + 1), found["gradient"], label=name, **own)
     _logarithmic(axes, "y")
     axes.set(xlabel="convolution", ylabel="gradient at its output")
     _legend(axes, len(series))
@@ -133,20 +146,23 @@ def draw_sorted_responses(axes: Axes, series: Points) -> None:
 
 
 def _responses(axes: Axes, series: Points, order: Callable[[Sequence[float]], list[float]], label: str) -> None:
-    for look, (name, found) in zip(_looks(len(series)), series.items(), strict=True):
+    for own, (name, found) in _each(series):
         values = order(found["response"])
-        axes.plot(range(1, len(values) + 1), values, label=name, marker=".", markersize=3, **look)
+        axes.plot(range(1, len(values) + 1), values, label=name, marker=".", markersize=3, **own)
     axes.set(xlabel=label, ylabel="standard deviation")
     axes.set_ylim(bottom=0)
     _legend(axes, len(series))
 
 
 def draw_lesions(axes: Axes, series: Points) -> None:
-    """Error after deleting each unit (points) beside the whole network's (line)."""
-    for look, (name, found) in zip(_looks(len(series)), series.items(), strict=True):
-        colour = look["color"]
-        axes.plot(found["unit"], found["deleted"], "o", markersize=4, color=colour, label=f"{name}, one unit deleted")
-        axes.plot(found["swap"], found["swapped"], "x", markersize=4, color=colour, label=f"{name}, neighbours swapped")
+    """Error after deleting each unit, and after swapping neighbours, beside the whole network's (line)."""
+    for number, (name, found) in enumerate(series.items()):
+        own = look(number, "marks")
+        colour, mark = own["color"], own["marker"] or ">"
+        how: dict[str, Any] = {"linestyle": "none", "marker": mark, "markersize": 4, "color": colour}
+        axes.plot(found["unit"], found["deleted"], label=f"{name}, one unit deleted", **how)
+        label = f"{name}, neighbours swapped"
+        axes.plot(found["swap"], found["swapped"], markerfacecolor=PAPER, label=label, **how)
         axes.axhline(found["whole"], color=colour, linewidth=1, linestyle="--")
     axes.set(xlabel="unit", ylabel="error, %")
     _note(axes, "dashed: the whole network")
@@ -155,16 +171,16 @@ def draw_lesions(axes: Axes, series: Points) -> None:
 
 def draw_probes(axes: Axes, series: Points) -> None:
     """Accuracy of a linear classifier on each unit's maps, over the share of the network that lies before it."""
-    for look, (name, found) in zip(_looks(len(series)), series.items(), strict=True):
-        axes.plot(found["depth"], found["accuracy"], label=name, marker=".", markersize=4, **look)
+    for own, (name, found) in _each(series):
+        axes.plot(found["depth"], found["accuracy"], label=name, marker=".", markersize=4, **own)
     axes.set(xlabel="share of the units before", ylabel="accuracy of a linear probe, %")
     _legend(axes, len(series))
 
 
 def draw_similarities(axes: Axes, series: Points) -> None:
     """Linear CKA of each unit's maps with the one before, over the share of the network."""
-    for look, (name, found) in zip(_looks(len(series)), series.items(), strict=True):
-        axes.plot(found["depth"][1:], found["similarity"], label=name, marker=".", markersize=4, **look)
+    for own, (name, found) in _each(series):
+        axes.plot(found["depth"][1:], found["similarity"], label=name, marker=".", markersize=4, **own)
     axes.set(xlabel="share of the units before", ylabel="CKA with the unit before")
     _legend(axes, len(series))
 
@@ -172,8 +188,8 @@ def draw_similarities(axes: Axes, series: Points) -> None:
 def draw_rates(axes: Axes, series: Points) -> None:
     """The smoothed loss of a range test against the learning rate."""
     least: list[float] = []
-    for look, (name, found) in zip(_looks(len(series)), series.items(), strict=True):
-        axes.plot(found["rate"][: len(found["loss"])], found["loss"], label=name, **look)
+    for own, (name, found) in _each(series):
+        axes.plot(found["rate"][: len(found["loss"])], found["loss"], label=name, **own)
         least.append(min(found["loss"], default=0))
     _logarithmic(axes, "x")
     axes.set_ylim(0.9 * min(least), 2 * max(least))
@@ -182,21 +198,35 @@ def draw_rates(axes: Axes, series: Points) -> None:
 
 
 def draw_costs(axes: Axes, series: Points) -> None:
-    """Seconds of a training step on an image against multiply-adds."""
-    for look, (name, found) in zip(_looks(len(series)), series.items(), strict=True):
-        axes.plot(found["multiply_adds"], found["seconds"], label=name, marker="o", markersize=4, **look)
-        for x, y, network in zip(found["multiply_adds"], found["seconds"], found["network"], strict=True):
-            text = axes.annotate("", (x, y), textcoords="offset points", xytext=(4, -8), fontsize=7, color=GREY)
-            literal(text, network)
+    """Seconds on an image against multiply-adds; names below and above by turns."""
+    for own, (name, found) in _each(series):
+        axes.plot(found["multiply_adds"], found["seconds"], label=name, marker="o", markersize=4, **own)
+        for turn, (x, y, words) in enumerate(names_of_points(found)):
+            place, side = ((4.0, 5.0), "right") if turn % 2 else ((3.0, -10.0), "left")
+            text = axes.annotate("", (x, y), place, textcoords="offset points", ha=side, fontsize=7, color=GREY)
+            literal(text, words, longest=60)
     _logarithmic(axes, "x")
     _logarithmic(axes, "y")
-    axes.set(xlabel="multiply-adds of an image", ylabel="seconds of a step, an image")
+    axes.margins(0.08)
+    axes.set(xlabel="multiply-adds of an image", ylabel="seconds an image (step, or forward pass)")
     _legend(axes, len(series))
 
 
-def _looks(count: int) -> list[dict[str, Any]]:
-    turns = [divmod(number, len(PALETTE)) for number in range(count)]
-    return [{"color": PALETTE[place], "linestyle": DASHES[turn % len(DASHES)]} for turn, place in turns]
+def names_of_points(found: Points) -> list[tuple[float, float, str]]:
+    """Where a name stands beside the points of one series; those of almost one place stand together."""
+    points = sorted(zip(found["multiply_adds"], found["seconds"], found["network"], strict=True))
+    named: list[tuple[float, float, str]] = []
+    for x, y, name in points:
+        if named and x <= _NEAR[0] * named[-1][0] and max(y, named[-1][1]) <= _NEAR[1] * min(y, named[-1][1]):
+            named[-1] = (*named[-1][:2], f"{named[-1][2]}, {name}")
+        else:
+            named.append((x, y, name))
+    return named
+
+
+def _each(series: Points) -> Iterator[tuple[dict[str, Any], tuple[str, Any]]]:
+    """Every series with its name and a look of its own."""
+    return ((look(number), named) for number, named in enumerate(series.items()))
 
 
 def _logarithmic(axes: Axes, which: Literal["x", "y"]) -> None:

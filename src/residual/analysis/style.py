@@ -1,7 +1,8 @@
 """The look of every figure, whatever the user's own settings are, and names drawn letter by letter.
 
-Colours are those of Okabe and Ito (2008), which remain distinct for colour-blind readers. Names given by
-users are drawn as they are: no mathematics, no markup, a box for what no font here can show.
+Colours of files are those of Okabe and Ito (2008); pages have variants of their own for light and dark in `page.css`.
+All remain distinct for colour-blind readers, and a line has its dashes or marks besides. Names given by users are
+drawn as they are: no mathematics, no markup, a box for what no font here can show.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ MAKER = "residual: deep residual networks"
 LONGEST_NAME = 28
 BLUE, ORANGE, GREEN, PINK, SKY, RED = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00"
 PALETTE = (BLUE, RED, GREEN, PINK, ORANGE, SKY)
-DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1, 1, 1)))  # one for each turn through the palette
+DASHES = ("-", (0, (5, 1.5)), (0, (2, 1)), (0, (6, 1, 1, 1)), (0, (10, 2)), (0, (6, 1, 1, 1, 1, 1)))
+MARKS = ("", "o", "s", "^", "D", "v")
+"""For lines whose dashes have a meaning of their own."""
 RIGHT, WRONG = "#2b8cd0", "#e2702d"  # of pixels, which cannot follow a page from light to dark
 INK, GREY, EDGE, GRID, PAPER = "#222222", "#555555", "#999999", "#e6e6e6", "#ffffff"
 FONTS = (
@@ -124,6 +127,14 @@ def style(kind: Kind = "png") -> Iterator[None]:
             settings |= {"svg.fonttype": "none", "font.size": 9.5, "legend.fontsize": 9}
         matplotlib.rcParams.update(settings)
         yield
+
+
+def look(number: int, by: Literal["dashes", "marks"] = "dashes") -> dict[str, Any]:
+    """The colour of a line by its number, and dashes or marks that no other of the same colour, or turn, has."""
+    turn, place = divmod(number, len(PALETTE))
+    kind = (place + turn) % len(DASHES)
+    own = {"linestyle": DASHES[kind]} if by == "dashes" else {"marker": MARKS[kind], "markersize": 3}
+    return {"color": PALETTE[place], **own}
 
 
 def plain_ticks(axes: Axes) -> None:

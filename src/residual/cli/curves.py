@@ -16,17 +16,18 @@ def curves(*runs: str, out: str | None = None) -> int:
     out
         A .png or .svg file; without it, curves.png in the folder of a single run.
     """
-    from residual.analysis.curves import curves as trace
+    from residual.analysis.curves import run_curves
     from residual.analysis.figures import draw_curves
     from residual.errors import UsageError
     from residual.runs.folder import find_run
+    from residual.training.rates import rates_of
 
     chosen = [find_run(name) for name in runs or ("last",)]
     if out is None and len(chosen) > 1:
         raise UsageError("several runs need a file to be drawn into", "curves", "name it with --out curves.png")
     path = Path(os.path.expanduser(out)) if out is not None else chosen[0].curves_path
     lines = {
-        run.name if len({r.name for r in chosen}) == len(chosen) else str(run.path): trace(run.records())
+        run.name if len({r.name for r in chosen}) == len(chosen) else str(run.path): run_curves(run, rates_of)
         for run in chosen
     }
     draw_curves(lines, path, title=", ".join(lines) if len(lines) < 4 else f"{len(lines)} runs")

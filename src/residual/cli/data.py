@@ -18,9 +18,11 @@ from residual.cli.data_check import check, pack
 from residual.cli.text import Whole, printable, written
 
 if TYPE_CHECKING:
+    from residual.data.batches import Batches
     from residual.data.datasets import DataSettings
     from residual.data.download import Told
     from residual.data.published import Form
+    from residual.data.source import Dataset
     from residual.training.recipe import Recipe
 
 Many = Annotated[list[str], Parameter(allow_repeating=True, negative=())]
@@ -182,6 +184,9 @@ def _meant(target: str) -> DataSettings:
 def verify(target: str, /, *, json: Annotated[bool, Parameter(negative=())] = False) -> int:
     """Read every file of a data set anew, compare its checksums, and count its images by class.
 
+    Photographs are decoded, whatever is remembered of them, and what is found is remembered from then on. Ends with 3
+    where a file cannot be used.
+
     Parameters
     ----------
     target
@@ -205,8 +210,9 @@ def verify(target: str, /, *, json: Annotated[bool, Parameter(negative=())] = Fa
     ]
     if json:
         facts = {"name": dataset.name, "origin": dataset.origin, "checksums": dataset.checksums}
+        facts |= {"left_out": dict(dataset.left_out)} if dataset.left_out else {}
         print(json_.dumps(facts | {part: sum(numbers) for part, numbers in counts.items()} | {"classes": rows}))
-        return 0
+        return 3 if dataset.left_out else 0
     from rich.table import Table
     from rich.text import Text
 
@@ -214,7 +220,10 @@ def verify(target: str, /, *, json: Annotated[bool, Parameter(negative=())] = Fa
 
     for name, value in dataset.checksums.items():
         print(printable(f"{value}  {name}"))
-    print(printable(f"{dataset.name} ({dataset.origin}): every file is right"))
+    for path, why in dataset.left_out.items():
+        print(printable(f"{path}: {why}"))
+    verdict = f"{len(dataset.left_out):,} files cannot be used" if dataset.left_out else "every file is right"
+    print(printable(f"{dataset.name} ({dataset.origin}): {verdict}"))
     table = Table()
     for column in ("class", *counts):
         table.add_column(column, justify="left" if column == "class" else "right")
@@ -223,7 +232,7 @@ def verify(target: str, /, *, json: Annotated[bool, Parameter(negative=())] = Fa
     table.add_section()
     table.add_row(f"{len(rows)} classes", *(f"{sum(numbers):,}" for numbers in counts.values()))
     console().print(table)
-    return 0
+    return 3 if dataset.left_out else 0
 
 
 @data.command
@@ -259,9 +268,6 @@ def show(
     check_versions()
     from residual.analysis.pictures import displayed, draw_sheet
     from residual.analysis.style import picture_format
-    from residual.data.batches import Batches
-    from residual.data.datasets import divide, open_dataset
-    from residual.data.preprocessing import measure
     from residual.errors import UsageError
 
     if not 0 <= step < 10**9:
@@ -269,18 +275,41 @@ def show(
     chosen = _recipe(_meant(target), recipe, set or [], seed)
     path = Path(os.path.expanduser(out)) if out is not None else Path(f"{chosen.data.dataset}-batch.png")
     picture_format(path)
-    dataset = open_dataset(chosen.data)
-    division = divide(dataset, chosen.data)
-    constants = measure(dataset.train, division.training, chosen.data.normalisation)
-    about = (chosen.data.augment, chosen.batch_size, chosen.seed)
-    batches = Batches(dataset.train, division.training, constants, *about, sampling=chosen.data.sampling)
+    dataset, batches = _batches(chosen, set or [])
     batch = batches.batch_at(step)
     labels = [dataset.class_names[label] for label in batch.labels.tolist()]
     title = f"{dataset.name}, recipe {chosen.name}, seed {chosen.seed}, step {step:,}"
     stood = path.exists()
-    draw_sheet(displayed(batch.images, constants), labels, title, path)
+    draw_sheet(displayed(batch.images, batches.preprocessing), labels, title, path)
     print(written(path, stood))
     return 0
+
+
+def _batches(recipe: Recipe, texts: list[str]) -> tuple[Dataset, Batches]:
+    """The batches of a run of the recipe, with what such a run takes from the data and from trained weights."""
+    from residual.data.batches import Batches, steps_of
+    from residual.data.datasets import divide, open_dataset
+    from residual.data.preprocessing import measure
+    from residual.training.recipe import override, parse_override
+    from residual.training.recipes import network_is_given
+    from residual.training.settling import settle
+    from residual.training.start import prepare
+
+    asked = [parse_override(text)[0] for text in texts]
+    start = prepare(recipe, asked, network_is_given(recipe))
+    taken = start.settled if start is not None else {}
+    dataset = open_dataset(override(recipe, taken.items()).data)
+    training = divide(dataset, recipe.data).training
+    chosen, _ = settle(recipe, dataset, len(training), asked)
+    recipe = override(recipe, [*chosen.items(), *taken.items()])
+    steps = recipe.steps or steps_of(recipe.epochs or 1, len(training), recipe.batch_size)
+    if start is not None:
+        constants = start.fit(dataset, {}).preprocessing
+    else:
+        constants = measure(dataset.train, training, recipe.data.normalisation)
+    about = (recipe.data.augment, recipe.batch_size, recipe.seed)
+    batches = Batches(dataset.train, training, constants, *about, total=steps, sampling=recipe.data.sampling)
+    return dataset, batches
 
 
 def _recipe(meant: DataSettings, name: str | None, texts: list[str], seed: int | None) -> Recipe:

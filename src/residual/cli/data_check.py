@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,21 +54,24 @@ def check(
     """
     from residual.data.inspection import csv_rows, inspect_place
     from residual.errors import UsageError
-    from residual.files import replace_file
+    from residual.files import growing_file
 
     if not 0 <= processes <= 256:
         raise UsageError(f"processes is {processes}", "--processes", "choose a number between 1 and 256")
     place = _place(photos)
     target = _beside(place, csv) if csv is not None else None
-    with _progress("decoded") as told:
-        found = inspect_place(place, follow_links=follow_links, group=group, processes=processes, told=told)
-    if target is not None:
-        import csv as csv_
-        import io
+    # The file is there before the images are decoded, which may take hours: what cannot be written is not begun.
+    remedy = "make room, or name a file elsewhere"
+    with nullcontext() if target is None else growing_file(target, remedy) as write:
+        with _progress("decoded") as told:
+            found = inspect_place(place, follow_links=follow_links, group=group, processes=processes, told=told)
+        if write is not None:
+            import csv as csv_
+            import io
 
-        text = io.StringIO()
-        csv_.writer(text, lineterminator="\n").writerows(csv_rows(found))
-        replace_file(target, text.getvalue().encode())
+            text = io.StringIO()
+            csv_.writer(text, lineterminator="\n").writerows(csv_rows(found))
+            write(text.getvalue().encode())
     if json:
         print(json_.dumps(found.as_dict()))
     else:

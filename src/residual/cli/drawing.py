@@ -14,10 +14,11 @@ def draw_run(folder: RunFolder, path: Path | None = None) -> Path | None:
     if path.exists() and folder.result() is not None and path.stat().st_mtime >= folder.records_path.stat().st_mtime:
         return path
     try:
-        from residual.analysis.curves import curves
+        from residual.analysis.curves import run_curves
         from residual.analysis.figures import draw_curves
+        from residual.training.rates import rates_of
 
-        draw_curves({folder.name: curves(folder.records())}, path, title=folder.name)
+        draw_curves({folder.name: run_curves(folder, rates_of)}, path, title=folder.name)
     except Exception as error:  # a broken matplotlib fails in any way it likes; the run is whole
         reason = str(error) if isinstance(error, ImportError | ResidualError) else f"{type(error).__name__}: {error}"
         log.warning("the curves were not drawn: %.300s", reason)

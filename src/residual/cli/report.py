@@ -93,9 +93,18 @@ def make_report(
         StorageError: the disk refused.
     """
     from residual.analysis.reporting import write_report
+    from residual.training.rates import rates_of
 
     return write_report(
-        runs, out=out, figures=figures, split=split, data=data, device=device, stated=_stated, progress=progress
+        runs,
+        out=out,
+        figures=figures,
+        split=split,
+        data=data,
+        device=device,
+        stated=_stated,
+        retraced=rates_of,
+        progress=progress,
     )
 
 

@@ -142,9 +142,10 @@ def _table(evidence: Evidence) -> None:
     from rich.table import Table
 
     from residual.cli.words import console
+    from residual.studies.wording import seeds
 
     names = list(dict.fromkeys(figure for figures in evidence.measured.values() for figure in figures))
-    table = Table(title=printable(f"{evidence.study}: seeds {', '.join(map(str, evidence.seeds))}"))
+    table = Table(title=printable(f"{evidence.study}: {seeds(evidence)}"))
     table.title_justify = "left"
     table.add_column("network")
     for name in names:

@@ -24,7 +24,7 @@ from residual.data.layout import PARTS
 from residual.data.stores import ArchiveStore, File, shown
 from residual.data.trees import ArchiveTree
 from residual.errors import DataError, StorageError, log
-from residual.files import Damaged, canonical, digest, growing_file, read_regular, replace_file
+from residual.files import Damaged, canonical, digest, growing_file, read_regular, remove_forgotten, replace_file
 
 PLAIN, PACKED = (".tar",), (".tar.gz", ".tgz")
 MOST_MEMBERS = 2_000_000  # ImageNet has 1.3 million
@@ -51,14 +51,17 @@ def is_archive(path: Path) -> bool:
     return path.name.lower().endswith((*PLAIN, *PACKED))
 
 
-def open_tree(path: Path, heed: Callable[[], None] = nothing) -> ArchiveTree:
+def open_tree(path: Path, heed: Callable[[], None] = nothing, anew: bool = False) -> ArchiveTree:
     """The folders in an archive; a single folder around everything counts as the archive itself.
+
+    Args:
+        anew: read it through, whatever copy or memory of it there is.
 
     Raises:
         DataError: it is damaged, or holds what no archive of photographs holds; says what.
     """
-    archive = plain(path, heed)
-    found = index(archive, heed, path)
+    archive = plain(path, heed, anew)
+    found = index(archive, heed, path, anew=anew)
     where = {member.path: (0, member.offset) for member in found}
     # A file of the copy in the cache is known by the time of the archive a person named: another copy is no change.
     known = path.stat().st_mtime_ns
@@ -98,12 +101,14 @@ def index(
     heed: Callable[[], None] = nothing,
     named: Path | None = None,
     find: Callable[[IO[bytes], int, Path, Callable[[], None]], Iterator[Member]] | None = None,
+    anew: bool = False,
 ) -> list[Member]:
     """The regular files of an uncompressed archive, in their order; of a large one they are remembered.
 
     Args:
         named: what a person named, if that is not the archive.
         find: what finds them in the opened archive of a size; without it, `members`.
+        anew: look for them, although they are remembered.
 
     Raises:
         DataError: damaged, or not acceptable; names the member.
@@ -115,7 +120,7 @@ def index(
         note = cache_folder() / f"index-{digest(canonical(stamp))[:16]}.json"
         with suppress(FileNotFoundError, Damaged, OSError, ValueError, RecursionError):
             head, _, body = read_regular(note, _LARGEST_INDEX).partition(b"\n")
-            if json.loads(head) == {"stamp": stamp, "sha256": digest(body)}:
+            if not anew and json.loads(head) == {"stamp": stamp, "sha256": digest(body)}:
                 return [Member(*entry) for entry in json.loads(body)]
         with open(archive, "rb") as stream:
             found = list((find or _plainly)(stream, status.st_size, named, heed))
@@ -220,8 +225,13 @@ def _refused(what: str, named: object) -> DataError:
     return DataError(f"the archive is not read: {what}", named, "make an archive of plain files and folders")
 
 
-def plain(path: Path, heed: Callable[[], None] = nothing) -> Path:
+def plain(path: Path, heed: Callable[[], None] = nothing, anew: bool = False) -> Path:
     """The archive itself where it is not compressed, else its verified copy in the cache folder.
+
+    An archive has one copy: one that was changed is decompressed over its earlier copy.
+
+    Args:
+        anew: decompress it, although there is a copy.
 
     Raises:
         DataError: it is damaged, or grows beyond all measure.
@@ -235,24 +245,36 @@ def plain(path: Path, heed: Callable[[], None] = nothing) -> Path:
     except OSError as error:
         raise DataError(f"cannot read: {error.strerror}", path, "make it readable") from None
     stamp = {"layout": 1, "path": shown(str(path.resolve())), "size": status.st_size, "changed": status.st_mtime_ns}
-    copy = cache_folder() / f"archive-{digest(canonical(stamp))[:16]}.tar"
+    copy = cache_folder() / f"archive-{digest(canonical(stamp['path']))[:16]}.tar"
     note = copy.with_suffix(".json")
     try:
         kept = json.loads(read_regular(note, _CHUNK))
-        if kept["stamp"] == stamp and _hash(copy, heed) == kept["sha256"]:
-            return copy
-        log.warning("the decompressed copy is damaged and is made again (%s)", copy)
+        if not anew and kept["stamp"] == stamp:
+            if _hash(copy, heed) == kept["sha256"]:
+                return copy
+            log.warning("the decompressed copy is damaged and is made again (%s)", copy)
     except (FileNotFoundError, Damaged, OSError, ValueError, KeyError, TypeError):
         pass  # there is none yet, or no whole one
     if status.st_size >= _LARGE:
         log.info("decompressing %s once into the cache folder", shown(path.name))
+    remove_forgotten(copy.parent, "archive-*")
     try:
         sha256 = _decompress(path, copy, heed)
         replace_file(note, canonical({"stamp": stamp, "sha256": sha256}))
     except StorageError as error:
         what = f"the archive cannot be decompressed into the cache: {error.what}"
         raise StorageError(what, error.where, "set RESIDUAL_CACHE to a folder with room, or decompress it") from None
+    _remove_others(copy, str(stamp["path"]))
     return copy
+
+
+def _remove_others(copy: Path, path: str) -> None:
+    """Remove the copies of an archive that earlier releases made, one for each time at which it was changed."""
+    for note in copy.parent.glob("archive-*.json"):
+        with suppress(Damaged, OSError, ValueError, KeyError, TypeError):
+            if note.stem != copy.stem and json.loads(read_regular(note, _CHUNK))["stamp"]["path"] == path:
+                note.with_suffix(".tar").unlink(missing_ok=True)
+                note.unlink()
 
 
 def _decompress(path: Path, copy: Path, heed: Callable[[], None]) -> str:

@@ -11,7 +11,8 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -19,9 +20,10 @@ import PIL
 
 from residual.data.cache import cache_folder
 from residual.data.encoded import Look, Picture, inspect
+from residual.data.layout import some
 from residual.data.stores import Changed, File, Store, shown
 from residual.data.workers import workers
-from residual.errors import DataError, ResidualError, log
+from residual.errors import DataError, ResidualError, argument, log
 from residual.files import Damaged, canonical, digest, read_regular, replace_file
 
 LAYOUT = 1  # raise it when what is kept of a file changes
@@ -46,9 +48,15 @@ class Verdict(NamedTuple):
 class KnowingStore(Store, Protocol):
     """A store that knows what its images are, and holds their pixels decoded."""
 
-    def verdict(self, file: File) -> Verdict: ...
+    def verdicts(self, files: Sequence[File]) -> list[Verdict]: ...
 
-    def picture(self, file: File) -> Picture: ...
+    def picture(self, file: File) -> Picture:
+        """The pixels of an image.
+
+        Raises:
+            DataError: they are not those that the store knows.
+        """
+        ...
 
 
 def nothing() -> None:
@@ -61,8 +69,6 @@ def look(store: Store, file: File) -> Verdict:
     Raises:
         Changed: it is gone or was changed since the folder was scanned.
     """
-    if isinstance(store, KnowingStore):
-        return store.verdict(file)
     data = _read(store, file)
     if isinstance(data, str):
         return Verdict(file.size, file.changed, "", 0, 0, False, data)
@@ -94,19 +100,44 @@ def _read(store: Store, file: File) -> bytes | str:
     return data
 
 
+def refusal(store: Store, file: File) -> Changed:
+    """What is said of a file whose SHA-256 is not the one that was found when it was checked."""
+    where = store.say(file.path)
+    try:
+        still = store.still(file)
+    except (DataError, OSError):
+        still = False
+    if not still:
+        return Changed("the file was changed since it was checked", where)
+    what = "the content is not what was found when it was checked, though size and time of change are"
+    remedy = f"`residual data verify {argument(shown(str(store.place)))}` looks at every file anew"
+    return Changed(what, where, remedy)
+
+
 def check(
-    store: Store, files: Sequence[File], threads: int = 0, heed: Callable[[], None] = nothing
+    store: Store,
+    files: Sequence[File],
+    threads: int = 0,
+    heed: Callable[[], None] = nothing,
+    anew: bool = False,
 ) -> dict[str, Verdict]:
     """What every file is, by path.
 
     Args:
         threads: how many files are read at a time; 0 is automatic.
         heed: called now and then; may raise to stop. What was found until then is kept.
+        anew: read every file, whatever is kept of it or known to the store.
+
+    Raises:
+        DataError: the pixels that a store holds are not those it knows.
     """
     if isinstance(store, KnowingStore):
-        return {file.path: store.verdict(file) for file in files}
+        if anew:
+            _read_pixels(store, files, threads, heed)
+        return {file.path: verdict for file, verdict in zip(files, store.verdicts(files), strict=True)}
     known = _Kept(store.place)
-    found = {file.path: verdict for file in files if (verdict := known.get(file)) is not None}
+    kept = {file.path: verdict for file in files if (verdict := known.get(file)) is not None}
+    found = {} if anew else kept
     new = [file for file in files if file.path not in found]
     if len(new) >= _MANY:
         log.info("checking %s new images before the first step; later starts remember them", f"{len(new):,}")
@@ -123,7 +154,31 @@ def check(
                 log.info("checked %s of %s new images", f"{len(fresh):,}", f"{len(new):,}")
     finally:
         known.add(fresh)
+    _tell_of_others(store, kept, fresh)
     return found | fresh
+
+
+def _read_pixels(store: KnowingStore, files: Sequence[File], threads: int, heed: Callable[[], None]) -> None:
+    """Have a store compare every image with what it knows of it."""
+
+    def one(file: File) -> None:
+        store.picture(file)
+
+    for start in range(0, len(files), _CHUNK):
+        heed()
+        deque(workers(threads).map(one, files[start : start + _CHUNK]), maxlen=0)
+
+
+def _tell_of_others(store: Store, kept: Mapping[str, Verdict], fresh: Mapping[str, Verdict]) -> None:
+    """Files that were read although they seemed to be known: a damaged disk changes neither size nor time."""
+    others = [path for path, verdict in fresh.items() if path in kept and verdict.sha256 != kept[path].sha256]
+    if others:
+        log.warning(
+            "%s files are not what was found of them before, though their sizes and times are (%s): %s",
+            f"{len(others):,}",
+            store.place,
+            some(others),
+        )
 
 
 class _Kept:

@@ -72,11 +72,14 @@ def _sizes(names: Sequence[str], labels: Tensor) -> list[str]:
 
 
 def _judged(dataset: Dataset, validation: Tensor) -> list[str]:
+    found = []
     if not len(validation):
         figure = "only the test figure" if len(dataset.test) else "no figure at all"
-        return [f"no images are held out for validation: this run will have {figure}"]
-    counts = dataset.held.labels.index_select(0, validation).bincount(minlength=len(dataset.class_names)).tolist()
-    without = [name for name, count in zip(dataset.class_names, counts, strict=True) if not count]
-    if without:
-        return [f"{len(without)} of {len(counts)} classes have no validation images: {some(without)}"]
-    return []
+        found.append(f"no images are held out for validation: this run will have {figure}")
+    judged = {"validation": dataset.held.labels.index_select(0, validation), "test": dataset.test.labels}
+    for part, labels in judged.items():
+        counts = labels.bincount(minlength=len(dataset.class_names)).tolist()
+        without = [name for name, count in zip(dataset.class_names, counts, strict=True) if not count]
+        if without and len(labels):
+            found.append(f"{len(without)} of {len(counts)} classes have no {part} images: {some(without)}")
+    return found

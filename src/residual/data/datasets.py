@@ -25,6 +25,7 @@ from residual.data.cifar100 import CIFAR100
 from residual.data.digits import read_digits
 from residual.data.folder import Wishes, open_folder
 from residual.data.geometry import Interpolation, Resize
+from residual.data.layout import ARCHIVES
 from residual.data.places import holds_photographs
 from residual.data.preprocessing import Normalisation
 from residual.data.source import Dataset, everything
@@ -154,7 +155,9 @@ def _place_of_cifar(path: Path | None, settings: DataSettings) -> Path:
     return cifar.locate(path if path is not None else _search(settings.dataset, *names), family)
 
 
-def open_photographs(path: Path | None, settings: DataSettings, heed: Callable[[], None] = nothing) -> Dataset:
+def open_photographs(
+    path: Path | None, settings: DataSettings, heed: Callable[[], None] = nothing, anew: bool = False
+) -> Dataset:
     """The data set in a folder of class folders; `heed` is called while the images are checked."""
     if path is None:
         here = next((p for p in sorted(Path().glob("*photos*")) if p.is_dir() and holds_photographs(p)), None)
@@ -163,7 +166,7 @@ def open_photographs(path: Path | None, settings: DataSettings, heed: Callable[[
             remedy = f"the folder here is meant with a slash, `residual train {argument(here)}/`"
         raise DataError("no folder of photographs was named", "data.path", remedy)
     wished = {field.name: getattr(settings, field.name) for field in fields(Wishes)}
-    return open_folder(path, Wishes(**wished), heed)
+    return open_folder(path, Wishes(**wished), heed, anew=anew)
 
 
 OPENERS: dict[Name, Callable[[Path | None, DataSettings], Dataset]] = {
@@ -193,8 +196,11 @@ def _search(title: str, *names: str) -> Path:
     )
 
 
-def open_dataset(settings: DataSettings, heed: Callable[[], None] = nothing) -> Dataset:
+def open_dataset(settings: DataSettings, heed: Callable[[], None] = nothing, anew: bool = False) -> Dataset:
     """The data set a recipe asks for, verified; `heed` is called now and then, and may raise to stop.
+
+    Args:
+        anew: read every photograph, whatever is kept of it.
 
     Raises:
         DataError: it is absent or damaged; the message says which file, and what to do.
@@ -211,7 +217,7 @@ def open_dataset(settings: DataSettings, heed: Callable[[], None] = nothing) -> 
         if not exists:
             raise DataError("no such folder or file", path, _OTHER)
     if settings.dataset == "folder":
-        return some_classes(open_photographs(path, settings, heed), settings.classes)
+        return some_classes(open_photographs(path, settings, heed, anew), settings.classes)
     try:
         return some_classes(OPENERS[settings.dataset](path, settings), settings.classes)
     except DataError:
@@ -233,17 +239,18 @@ def recognise(path: Path) -> DataSettings:
     if path.is_dir() or holds_photographs(path):
         return DataSettings.model_validate({"dataset": "folder", "path": str(path)})
     archives = [form.archive for family in FAMILIES.values() for form in family.forms]
+    unpack = "unpack the archive; or " if path.suffix.lower() in ARCHIVES else ""
     raise DataError(
         "no data set is recognised here",
         path,
-        f"name a folder, a .tar, .tar.gz, .csv or .tsv of photographs, or an official {', '.join(archives)}",
+        f"{unpack}name a folder, a .tar, .tar.gz, .csv or .tsv of photographs, or an official {', '.join(archives)}",
     )
 
 
 def read_anew(settings: DataSettings) -> Dataset:
-    """As `open_dataset`, but every byte of published files is read again, whatever copy there is."""
+    """As `open_dataset`, but every byte of every file is read again, whatever copy or memory of it there is."""
     if settings.dataset not in FAMILIES:
-        return open_dataset(settings)
+        return open_dataset(settings, anew=True)
     place = _place_of_cifar(Path(settings.path).expanduser() if settings.path else None, settings)
     return cifar.read(FAMILIES[settings.dataset], place, settings.labels)
 

@@ -8,7 +8,6 @@ proxies) is pooch's. It works in a thread that is abandoned when too little arri
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import ipaddress
 import os
@@ -22,7 +21,7 @@ from typing import Any, Literal, Protocol
 from urllib.parse import urljoin, urlsplit
 
 from residual.errors import DataError, StorageError, UsageError, log
-from residual.files import TEMPORARY, growing_file
+from residual.files import growing_file, remove_forgotten
 
 MIRRORS = "RESIDUAL_MIRRORS"
 TIMEOUTS = (15.0, 30.0)  # seconds to connect; seconds without a byte
@@ -30,7 +29,6 @@ PATIENCE = 60.0  # seconds in which LEAST bytes must arrive
 LEAST = 1 << 16  # so that a download at 2 kB/s still succeeds
 _CHUNK = 1 << 16
 _MOST_REDIRECTS = 5
-_FORGOTTEN = 600.0  # seconds after which a temporary file that no longer grows belongs to nobody
 
 Told = Callable[[int], None]
 
@@ -120,7 +118,7 @@ def fetch(form: Wanted, folder: Path, named: Sequence[str] = (), told: Told = la
         raise StorageError("a folder has the name of the archive", target, "move it, or name another folder with --to")
     if target.exists():
         log.warning("%s is not the published file; it is downloaded anew", target)
-    _sweep(target)
+    remove_forgotten(target.parent, target.name)
     reasons = []
     for url in where:
         try:
@@ -135,14 +133,6 @@ def fetch(form: Wanted, folder: Path, named: Sequence[str] = (), told: Told = la
         target,
         f"try again, or take {form.url} by other means ({_known(form)}) and put it there",
     )
-
-
-def _sweep(target: Path) -> None:
-    """Remove what downloads that were killed have left; one at work writes every few seconds."""
-    with contextlib.suppress(OSError):
-        for path in target.parent.glob(f"{TEMPORARY}*-{target.name}"):
-            if time.time() - path.stat().st_mtime > _FORGOTTEN:
-                path.unlink()
 
 
 def _host(url: str) -> str:

@@ -24,9 +24,10 @@ from residual.errors import DataError
 from residual.files import Damaged, read_regular
 
 FORMATS = ("PNG", "JPEG", "WEBP")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".mpo", ".webp")
 PIXEL_LIMIT = 100_000_000
 FILE_LIMIT = 1 << 28
+_PILLOW = r"PIL\."
 _T = Image.Transpose
 # EXIF orientation -> what brings the image upright (EXIF 2.32, section 4.6.4, tag 0x0112).
 _UPRIGHT = {
@@ -92,16 +93,26 @@ def read_part(path: Path, offset: int, size: int | None) -> bytes:
         return stream.read(size)
 
 
+def _hush() -> None:
+    """Have no warning of Pillow's own told: of odd EXIF, which is ignored, and of sizes, which have a limit here.
+
+    Python's filters belong to the whole process and `catch_warnings` puts back those it found, which another thread may
+    have set for a while. So one rule, of Pillow's modules alone, is put before the others and stays there.
+    """
+    filters = warnings.filters
+    if not filters or getattr(filters[0][3], "pattern", None) != _PILLOW:
+        warnings.filterwarnings("ignore", module=_PILLOW)
+
+
 @contextmanager
 def opened(data: bytes, where: object) -> Iterator[Image.Image]:
     """An image of one of the allowed formats and sizes; whatever decoding raises becomes a `DataError`."""
+    _hush()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns of odd EXIF; documented above: bad EXIF is ignored
-            with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-                if image.width * image.height > PIXEL_LIMIT:
-                    raise DataError(f"{image.width} x {image.height} pixels are too many", where, "make it smaller")
-                yield image
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if image.width * image.height > PIXEL_LIMIT:
+                raise DataError(f"{image.width} x {image.height} pixels are too many", where, "make it smaller")
+            yield image
     except UnidentifiedImageError:
         raise DataError("not a PNG, JPEG or WebP image", where, "replace or remove it") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, MemoryError) as error:
@@ -139,13 +150,30 @@ def upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
+def may_be_clear(image: Image.Image) -> bool:
+    """Whether the format of an image says of its pixels how transparent they are."""
+    return image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
+
+
+def is_clear(image: Image.Image) -> bool:
+    """Whether some pixel of a decoded image is transparent; many programs write the channel where none is."""
+    if not may_be_clear(image):
+        return False
+    if image.mode.startswith("I"):
+        return bool((np.asarray(image) == image.info["transparency"]).any())
+    return image.convert("RGBA").getchannel("A").point(lambda a: a < 255).getbbox() is not None
+
+
 def to_array(image: Image.Image, channels: int) -> NDArray[np.uint8]:
     """uint8 HWC of a decoded image, C = 1 (grey) or 3 (RGB)."""
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+    if image.mode.startswith("I"):
+        deep = np.asarray(image)
+        upper = (deep >> 8).clip(0, 255).astype(np.uint8)
+        # Of a colour that counts as transparent all 16 bits count, and Pillow would cut them to 8.
+        image = Image.fromarray(np.where(deep == image.info.get("transparency", -1), np.uint8(0), upper))
+    elif may_be_clear(image):
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, (0, 0, 0, 255)), rgba)
-    if image.mode.startswith("I"):
-        image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
     wanted = "L" if channels == 1 else "RGB"
     return np.atleast_3d(np.asarray(image if image.mode == wanted else image.convert(wanted)))
 

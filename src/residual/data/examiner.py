@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from residual.data.encoded import is_grey, opened, orientation, read_part, to_array, upright
+from residual.data.encoded import is_clear, is_grey, opened, orientation, read_part, to_array, upright
 from residual.errors import DataError
 
-_SUFFIXES = {"PNG": (".png",), "JPEG": (".jpg", ".jpeg"), "WEBP": (".webp",)}
+_SUFFIXES = {"PNG": (".png",), "JPEG": (".jpg", ".jpeg", ".jfif", ".jpe", ".mpo"), "WEBP": (".webp",)}
 _FLAT = 2.0  # grey levels of deviation below which there is nothing to compare
 _KINDS = (
     (b"GIF8", "a GIF image"), (b"BM", "a BMP image"), (b"II*\0", "a TIFF image"), (b"MM\0*", "a TIFF image"),
@@ -47,13 +47,11 @@ def examine(name: str, data: bytes) -> dict[str, Any]:
                 "cmyk": image.mode == "CMYK",
                 "palette": image.mode in ("P", "PA"),
                 "deep": image.mode.startswith("I") or (form == "PNG" and data[24:25] == b"\x10"),
-                "alpha": image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info,
                 "frames": getattr(image, "n_frames", 1) if image.format in ("PNG", "WEBP") else 1,
                 "misnamed": not name.lower().endswith(_SUFFIXES.get(form, ())),
             }
             image.load()
-            if found["alpha"]:  # many programs write the channel where nothing is transparent
-                found["alpha"] = image.convert("RGBA").getchannel("A").point(lambda a: a < 255).getbbox() is not None
+            found["alpha"] = is_clear(image)
             found["orientation"] = orientation(image)
             found |= _hashes(image)
     except DataError as error:

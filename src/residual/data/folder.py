@@ -15,6 +15,7 @@ import statistics
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +33,7 @@ from residual.data.stores import File, shown
 from residual.data.workers import Workers
 from residual.errors import DataError, log
 
+_MOST_LEFT_OUT = 0.5  # what `data.quarantine` may be
 STEP, LARGEST = 32, 224  # image sizes chosen by themselves are multiples of one and at most the other
 
 
@@ -75,21 +77,26 @@ class Sound(NamedTuple):
 
 
 def open_folder(
-    root: Path, wishes: Wishes, heed: Callable[[], None] = nothing, layout: Layout | None = None
+    root: Path,
+    wishes: Wishes,
+    heed: Callable[[], None] = nothing,
+    layout: Layout | None = None,
+    anew: bool = False,
 ) -> Dataset:
     """The data set to train on in a folder of photographs.
 
     Args:
         heed: called now and then while the images are checked; may raise to stop.
         layout: what the folder was found to hold, where that is known.
+        anew: read every image, whatever is kept of it.
 
     Raises:
         DataError: laid out otherwise, too few classes, classes that differ between the parts, or too many files
             that cannot be used; names what was found.
     """
-    layout = layout or scan(root, wishes.follow_links, group=wishes.group, heed=heed)
+    layout = layout or scan(root, wishes.follow_links, group=wishes.group, heed=heed, anew=anew)
     names = class_names(layout)
-    sound = sift(layout, names, wishes.threads, wishes.quarantine, heed, quiet=True)
+    sound = sift(layout, names, wishes.threads, wishes.quarantine, heed, quiet=True, anew=anew)
     trained = sound.parts.get("train") or sound.parts["all"]
     empty = _Files()
     tested, held = sound.parts.get("test", empty), sound.parts.get("validation")
@@ -194,10 +201,10 @@ def _checksums(layout: Layout, sound: Sound) -> dict[str, str]:
 
 
 def class_names(layout: Layout) -> tuple[str, ...]:
-    """The classes to learn, in the order of their names; every part must have the same.
+    """The classes to learn, in the order of their names; what is judged on may lack some of them, and has no others.
 
     Raises:
-        DataError: one class only, no part to train on, or parts that differ.
+        DataError: one class only, no part to train on, or a class that is judged on alone.
     """
     if "all" not in layout.parts and "train" not in layout.parts:
         found = " and ".join(f"{part}/" for part in layout.parts)
@@ -211,10 +218,11 @@ def class_names(layout: Layout) -> tuple[str, ...]:
         if part in ("validation", "test") and not classes:
             raise DataError(f"the {part} folder holds no class folders", layout.root, f"fill or remove it; {EXPECTED}")
         missing, extra = [n for n in names if n not in classes], sorted(set(classes) - set(names))
-        if missing or extra:
-            words = [f"lacks {some(missing)}"] * bool(missing) + [f"has {some(extra)} as well"] * bool(extra)
+        if extra:  # `concerns` tells of those that are missing
+            words = [f"lacks {some(missing)}"] * bool(missing) + [f"has {some(extra)} as well"]
             what = f"the classes of the {part} part are not those of the training part: it {' and '.join(words)}"
-            raise DataError(what, layout.root, "give every part the same class folders")
+            same = "labels" if layout.words == "table" else "class folders"
+            raise DataError(what, layout.root, f"give every part the same {same}")
     return tuple(names)
 
 
@@ -238,24 +246,30 @@ def sift(
     share: float | None,
     heed: Callable[[], None] = nothing,
     quiet: bool = False,
+    anew: bool = False,
+    allow: str = "--set data.quarantine=",
 ) -> Sound:
     """The files that can be used, each read and decoded once; `share` of a training part may be left out.
 
     Args:
         quiet: say nothing of what is not used: a run says it when it begins, and no one who uses it later.
+        anew: as for `check`.
+        allow: what is typed before a larger share, where one is advised.
     """
     for remark in () if quiet else layout.remarks:
         log.warning(remark)
     files = [file for classes in layout.parts.values() for held in classes.values() for file in held.files]
-    verdicts = check(layout.store, files, threads, heed)
+    verdicts = check(layout.store, files, threads, heed, anew)
     parts: dict[Part, _Files] = {}
     left_out: dict[str, str] = {}
     for part, classes in layout.parts.items():
         found, bad = _sort(classes, names, verdicts)
         if bad:
-            _judge(layout.root, part, bad, len(found.files) + len(bad), share if part in ("train", "all") else None)
+            allowed = share if part in ("train", "all") else None
+            _judge(layout.root, part, bad, len(found.files) + len(bad), allowed, allow)
             left_out |= {shown(one.path): one.why for one in bad}
-        empty = [name for label, name in enumerate(names) if name in classes and label not in set(found.labels)]
+        present = set(found.labels)
+        empty = [name for label, name in enumerate(names) if name in classes and label not in present]
         if empty:
             raise DataError(f"no image can be used of {some(empty)}", layout.root, "replace or remove them")
         parts[part] = found
@@ -280,17 +294,18 @@ def _sort(
     return found, bad
 
 
-def _judge(root: Path, part: Part, bad: list[Bad], total: int, share: float | None) -> None:
+def _judge(root: Path, part: Part, bad: list[Bad], total: int, share: float | None, allow: str) -> None:
     """Stop for files that cannot be used, or warn where so few of the training images may be left out."""
     first = f"{shown(bad[0].path)}: {bad[0].why}"
     count = f"{len(bad):,} of {total:,} {'' if part == 'all' else part + ' '}images cannot be used"
     if share is None:
         what = f"{count}, and no figure is made of fewer images; the first is {first}"
         raise DataError(what, root, "replace or remove them")
-    if len(bad) > share * total:
+    if len(bad) > Fraction(str(share)) * total:  # a share of .29 of 100 is 29, which no product of floats says
         needed = -(-10_000 * len(bad) // total) / 10_000  # rounded up
         what = f"{count}, more than the share of {share:g} that may be left out; the first is {first}"
-        raise DataError(what, root, f"replace or remove them, or allow it with --set data.quarantine={needed:g}")
+        remedy = f"replace or remove them, or allow it with {allow}{needed:g}"
+        raise DataError(what, root, remedy if needed <= _MOST_LEFT_OUT else "replace or remove them")
     log.warning("%s and are left out, as split.json lists (%s): the first is %s", count, root, first)
 
 

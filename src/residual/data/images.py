@@ -23,6 +23,7 @@ from residual.data.encoded import PIXEL_LIMIT, SUFFIXES, Encoded, Picture, opene
 from residual.data.geometry import USUAL, Geometry, Interpolation
 from residual.data.layout import begins_as_image, not_read
 from residual.data.preprocessing import Preprocessing
+from residual.data.trees import passed_over
 from residual.data.windows import Window
 from residual.errors import DataError, log
 
@@ -51,15 +52,15 @@ def find_images(places: Iterable[Path]) -> list[Path]:
 
 
 def _inside(folder: Path) -> tuple[list[Path], str]:
-    """The images in a folder, and in words what else lies there; what is hidden is not told of."""
+    """The images in a folder, and in words what else lies there; what training passes over is as if it were not."""
     found, unused = [], Counter[str]()
     for path in sorted(folder.rglob("*")):
         suffix = path.suffix.lower()
-        if not path.is_file():
+        if any(passed_over(part) for part in path.relative_to(folder).parts) or not path.is_file():
             continue
         if suffix in SUFFIXES or (not suffix and begins_as_image(path)):
             found.append(path)
-        elif not any(part.startswith(".") for part in path.relative_to(folder).parts):
+        else:
             unused[suffix] += 1
     return found, not_read(unused)
 

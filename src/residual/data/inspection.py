@@ -126,7 +126,7 @@ def inspect_place(
         raise UsageError("a pack is checked when it is made", place, "check the photographs it was made from")
     found = [Finding("fault", error.what, (shown(error.where),), error.remedy) for error in faults]
     try:
-        class_names(layout)
+        found += _missing(layout, class_names(layout))
     except DataError as error:
         found.append(Finding("fault", error.what, (shown(error.where),), error.remedy))
     rows, tasks = _rows(layout, store)
@@ -215,6 +215,16 @@ def _across(
 ) -> list[Finding]:
     files = tuple(rows[n]["path"] for members in sets if len({rows[n][by] for n in members}) > 1 for n in members)
     return [Finding("concern", what, files, meaning)] if files else []
+
+
+def _missing(layout: Layout, names: Sequence[str]) -> list[Finding]:
+    """Classes that are trained on and not judged on."""
+    found = []
+    for part, classes in layout.parts.items():
+        if missing := tuple(layout.titles.get(name, name) for name in names if name not in classes):
+            meaning = f"no {part} figure says how well they are recognised"
+            found.append(Finding("concern", f"classes without {part} images", missing, meaning))
+    return found
 
 
 def _counts(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:

@@ -114,7 +114,7 @@ def is_imagenet(place: Path) -> bool:
     return (place / TRAIN).is_file() or (place.name == TRAIN and place.is_file())
 
 
-def scan_imagenet(place: Path, heed: Callable[[], None] = nothing) -> Layout:
+def scan_imagenet(place: Path, heed: Callable[[], None] = nothing, anew: bool = False) -> Layout:
     """ImageNet in its official archives.
 
     Raises:
@@ -126,7 +126,7 @@ def scan_imagenet(place: Path, heed: Callable[[], None] = nothing) -> Layout:
     parts: dict[Part, dict[str, Class]] = {}
     trained: dict[str, Class] = {}
     changed = [archives[0].stat().st_mtime_ns]
-    for member in index(archives[0], heed, find=_inner):
+    for member in index(archives[0], heed, find=_inner, anew=anew):
         where[member.path] = (0, member.offset)
         name = member.path.split("/")[1]
         trained.setdefault(name, Class()).files.append(File(member.path, member.size, changed[0]))
@@ -140,7 +140,7 @@ def scan_imagenet(place: Path, heed: Callable[[], None] = nothing) -> Layout:
             remedy = f"put {DEVKIT}.tar.gz or {SOLUTION} beside it, or move it away"
             raise DataError("the labels of the validation images are not here", archives[1], remedy)
         held: dict[str, Class] = {}
-        for member in index(archives[1], heed):
+        for member in index(archives[1], heed, anew=anew):
             name = member.path.rsplit("/", 1)[-1]
             if name not in labels:
                 raise DataError(f"no label is known of {name!r}", archives[1], "take the archive and its labels again")

@@ -8,25 +8,28 @@ settled as whenever an image is read; what is stored as grey stays one channel.
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
-from residual.data.checking import KnowingStore, Verdict, nothing
+from residual.data.checking import KnowingStore, Verdict, nothing, refusal
 from residual.data.encoded import Encoded, opened
-from residual.data.folder import Wishes, class_names, sift
+from residual.data.folder import Sound, Wishes, class_names, sift
 from residual.data.images import cover, to_tensor
+from residual.data.layout import Layout
 from residual.data.packed import COLUMNS, FORMAT, MAGIC, PARTS, footer, index_bytes
 from residual.data.places import scan
-from residual.data.stores import Changed, File, Store, shown
+from residual.data.stores import File, Store, shown
 from residual.data.workers import workers
-from residual.errors import UsageError
-from residual.files import digest, growing_file
+from residual.errors import StorageError, UsageError, log
+from residual.files import digest, growing_file, storage
 from residual.version import VERSION
 
 SHORT_SIDE = 256
+REMEDY = "make room, or name a file elsewhere"
 _CHUNK = 64
 
 
@@ -58,7 +61,7 @@ def pack(
     Raises:
         DataError: images that cannot be used, as for training.
         UsageError: something stands at `out`.
-        StorageError: the disk refused; nothing stands at `out`.
+        StorageError: the disk refused or has too little room; nothing stands at `out`.
     """
     wishes = wishes or Wishes()
     if out.exists() or out.is_symlink():
@@ -67,7 +70,48 @@ def pack(
     if isinstance(layout.store, KnowingStore):
         raise UsageError("this is a pack already", photos, "pack the photographs it was made from")
     names = class_names(layout)
-    sound = sift(layout, names, wishes.threads, wishes.quarantine, heed)
+    # The file is there before the images are looked at, which may take hours: what cannot be written is not begun.
+    with growing_file(out, REMEDY) as write:
+        sound = sift(layout, names, wishes.threads, wishes.quarantine, heed, allow="--quarantine ")
+        _make_sure_of_room(out, expected_bytes(sound, short_side))
+        resized = _write(write, layout, sound, short_side, wishes.threads, heed, told)
+    images = sum(len(held.files) for held in sound.parts.values())
+    return PackFacts(out, images, out.stat().st_size, resized, sound.left_out)
+
+
+def expected_bytes(sound: Sound, short_side: int) -> int:
+    """The bytes of the pixels that will be packed, by the sizes of the images."""
+    count = 0
+    for held in sound.parts.values():
+        for verdict in held.verdicts:
+            height, width = _reduced(verdict.height, verdict.width, short_side) or (verdict.height, verdict.width)
+            count += height * width * (1 if verdict.grey else 3)
+    return count
+
+
+def _make_sure_of_room(out: Path, needed: int) -> None:
+    """Say how large the pack will be.
+
+    Raises:
+        StorageError: the disk has not that much room.
+    """
+    with storage(out, REMEDY):
+        free = shutil.disk_usage(out.parent).free
+    log.info("the pack will have about %s bytes (%s)", f"{needed:,}", out)
+    if needed > free:
+        raise StorageError(f"the pack needs about {needed:,} bytes, and {free:,} are free", out, REMEDY)
+
+
+def _write(
+    write: Callable[[bytes], None],
+    layout: Layout,
+    sound: Sound,
+    short_side: int,
+    threads: int,
+    heed: Callable[[], None],
+    told: Callable[[int, int], None],
+) -> int:
+    """Write pixels, index and footer; how many images were resized."""
     rows = [
         (file, verdict, label, PARTS.index(part))
         for part, held in sound.parts.items()
@@ -77,56 +121,62 @@ def pack(
     numbers = {group: number for number, group in enumerate(groups)}
     table: dict[str, list[object]] = {name: [] for name in COLUMNS}
     place, resized = len(MAGIC), 0
-    with growing_file(out) as write:
-        write(MAGIC)
-        for start in range(0, len(rows), _CHUNK):
-            heed()
-            chunk = rows[start : start + _CHUNK]
-            done = workers(wishes.threads).map(lambda row: _pixels(layout.store, row[0], row[1], short_side), chunk)
-            for (file, verdict, label, part), (pixels, (height, width, channels)) in zip(chunk, done, strict=True):
-                group = numbers[layout.groups[file.path]] if file.path in layout.groups else -1
-                values = (place, height, width, channels, label, part, group, [*hashlib.sha256(pixels).digest()])
-                for name, value in zip(COLUMNS, values, strict=True):
-                    table[name].append(value)
-                resized += {height, width} != {verdict.height, verdict.width}
-                write(pixels)
-                place += len(pixels)
-            told(min(start + _CHUNK, len(rows)), len(rows))
-        facts = {
-            "format": FORMAT,
-            "written_by": VERSION,
-            "short_side": short_side,
-            "made_from": layout.words or "class folders",
-            "class_names": list(names),
-            "titles": dict(layout.titles),
-            "paths": [shown(row[0].path) for row in rows],
-            "groups": groups,
-            "left_out": dict(sound.left_out),
-        }
-        kinds = {"offset": torch.int64, "label": torch.int64, "channels": torch.uint8, "part": torch.uint8}
-        tensors = {
-            name: torch.tensor(values, dtype=torch.uint8 if name == "sha256" else kinds.get(name, torch.int32))
-            for name, values in table.items()
-        }
-        index = index_bytes(facts, tensors)
-        write(index)
-        write(footer(place, index))
-    return PackFacts(out, len(rows), out.stat().st_size, resized, sound.left_out)
+    write(MAGIC)
+    for start in range(0, len(rows), _CHUNK):
+        heed()
+        chunk = rows[start : start + _CHUNK]
+        done = workers(threads).map(lambda row: _pixels(layout.store, row[0], row[1], short_side), chunk)
+        for (file, verdict, label, part), (pixels, (height, width, channels)) in zip(chunk, done, strict=True):
+            group = numbers[layout.groups[file.path]] if file.path in layout.groups else -1
+            values = (place, height, width, channels, label, part, group, [*hashlib.sha256(pixels).digest()])
+            for name, value in zip(COLUMNS, values, strict=True):
+                table[name].append(value)
+            resized += {height, width} != {verdict.height, verdict.width}
+            write(pixels)
+            place += len(pixels)
+        told(min(start + _CHUNK, len(rows)), len(rows))
+    facts = {
+        "format": FORMAT,
+        "written_by": VERSION,
+        "short_side": short_side,
+        "made_from": layout.words or "class folders",
+        "class_names": list(sound.class_names),
+        "titles": dict(layout.titles),
+        "paths": [shown(row[0].path) for row in rows],
+        "groups": groups,
+        "left_out": dict(sound.left_out),
+    }
+    kinds = {"offset": torch.int64, "label": torch.int64, "channels": torch.uint8, "part": torch.uint8}
+    tensors = {
+        name: torch.tensor(values, dtype=torch.uint8 if name == "sha256" else kinds.get(name, torch.int32))
+        for name, values in table.items()
+    }
+    index = index_bytes(facts, tensors)
+    write(index)
+    write(footer(place, index))
+    return resized
+
+
+def _reduced(height: int, width: int, short_side: int) -> tuple[int, int] | None:
+    """The (height, width) to which an image of this size is brought; None where it stays as it is."""
+    if not short_side or min(width, height) <= short_side:
+        return None
+    scale = short_side / min(width, height)
+    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def _pixels(store: Store, file: File, verdict: Verdict, short_side: int) -> tuple[bytes, tuple[int, int, int]]:
     data, where = store.read(file), store.say(file.path)
     if digest(data) != verdict.sha256:
-        raise Changed("the file was changed since it was checked", where)
+        raise refusal(store, file)
     channels = 1 if verdict.grey else 3
     with opened(data, where) as image:
         picture = Encoded(image)
         width, height = picture.size
-        if not short_side or min(width, height) <= short_side:
+        size = _reduced(height, width, short_side)
+        if size is None:
             pixels = picture.array(channels)
         else:
-            scale = short_side / min(width, height)
-            size = (max(1, round(height * scale)), max(1, round(width * scale)))
             array = picture.array(channels, (size[1], size[0]))
             pixels = cover(to_tensor(array), size, where).permute(1, 2, 0).numpy()
     return pixels.tobytes(), (pixels.shape[0], pixels.shape[1], pixels.shape[2])

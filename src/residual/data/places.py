@@ -41,6 +41,7 @@ def scan(
     group: str | None = None,
     heed: Callable[[], None] = nothing,
     fault: Fault = stop,
+    anew: bool = False,
 ) -> Layout:
     """The classes and files of photographs that lie at a place.
 
@@ -49,6 +50,7 @@ def scan(
         group: of a table, the column that says which images belong together.
         heed: called now and then; may raise to stop.
         fault: told of what is wrong with some folder or link, which is then passed over; raises to stop.
+        anew: read archives through, whatever is remembered of them.
 
     Raises:
         DataError: nothing of the kind lies there; says what was found and what is accepted.
@@ -59,7 +61,7 @@ def scan(
     if group is not None:
         raise UsageError("only a table (.csv, .tsv) has groups", "data.group", "leave it out, or name a table")
     if official.is_imagenet(place):
-        return official.scan_imagenet(place, heed)
+        return official.scan_imagenet(place, heed, anew)
     if place.is_dir():
         tree = FolderTree(FolderStore(place), place, follow_links)
         return official.scan_tiny(tree, fault) if official.is_tiny(tree) else scan_tree(tree, fault)
@@ -68,7 +70,7 @@ def scan(
     if packed.is_pack(place):
         return packed.open_pack(place).layout()
     if archives.is_archive(place):
-        inside = archives.open_tree(place, heed)
+        inside = archives.open_tree(place, heed, anew)
         return official.scan_tiny(inside, fault) if official.is_tiny(inside) else scan_tree(inside, fault)
     if place.suffix.lower() in ARCHIVES:
         raise DataError("not an archive that is read here", place, "unpack it, or make a .tar of it")

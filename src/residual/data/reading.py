@@ -18,12 +18,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from residual.data.checking import KnowingStore, Verdict
+from residual.data.checking import KnowingStore, Verdict, refusal
 from residual.data.decoders import Order, decoders
 from residual.data.encoded import Encoded, Picture, opened
 from residual.data.geometry import Geometry, Interpolation, Resize
 from residual.data.images import covering, cropped, fitted
-from residual.data.stores import ArchiveStore, Changed, File, LocatedStore, Store, shown
+from residual.data.stores import ArchiveStore, File, LocatedStore, Store, shown
 from residual.data.windows import Crops
 from residual.data.workers import Workers, workers
 from residual.files import digest
@@ -189,7 +189,7 @@ class FolderSource:
             return
         data = store.read(file)
         if digest(data) != self.verdicts[number].sha256:
-            raise Changed("the file was changed since it was checked", where)
+            raise refusal(store, file)
         with opened(data, where) as image:
             yield Encoded(image), where
 

@@ -57,15 +57,18 @@ def grouped(labels: Tensor, groups: Tensor, share: float, name: str) -> tuple[Te
     """
     names, member = groups.unique(return_inverse=True)
     classes, label = labels.unique(return_inverse=True)
-    table = torch.zeros(len(names), len(classes), dtype=torch.int64)
-    table.index_put_((member, label), torch.ones(len(labels), dtype=torch.int64), accumulate=True)
-    target, room = share * table.sum(0).double(), table.sum(0) - 1
+    target, room = share * label.bincount().double(), label.bincount() - 1
+    # Of each group the classes it has and how many images of each: a table of groups and classes would mostly hold 0.
+    keys, counts = (member * len(classes) + label).unique(return_counts=True)
+    kinds, ends = keys % len(classes), (keys // len(classes)).bincount().cumsum(0).tolist()
     order = torch.randperm(len(names), generator=stream(0, "split", name, "groups"))
-    order = order[table[order].sum(1).argsort(descending=True, stable=True)]
+    order = order[member.bincount()[order].argsort(descending=True, stable=True)]
     taken, held = torch.zeros(len(classes), dtype=torch.int64), torch.zeros(len(names), dtype=torch.bool)
+    distance = (taken - target).abs().sum()
     for group in order.tolist():
-        more = taken + table[group]
-        if (more <= room).all() and (more - target).abs().sum() < (taken - target).abs().sum():
-            taken, held[group] = more, True
+        own = slice(ends[group - 1] if group else 0, ends[group])
+        more = taken.index_add(0, kinds[own], counts[own])
+        if (more <= room).all() and (nearer := (more - target).abs().sum()) < distance:
+            taken, distance, held[group] = more, nearer, True
     chosen = held[member]
     return torch.nonzero(~chosen).flatten(), torch.nonzero(chosen).flatten()

@@ -27,8 +27,8 @@ class File(NamedTuple):
 class Changed(DataError):
     """A data set that did not hold still."""
 
-    def __init__(self, what: str, where: str) -> None:
-        super().__init__(what, where, "leave the images alone while they are in use")
+    def __init__(self, what: str, where: str, remedy: str = "leave the images alone while they are in use") -> None:
+        super().__init__(what, where, remedy)
 
 
 class Store(Protocol):

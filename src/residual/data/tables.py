@@ -70,19 +70,19 @@ def scan_table(
         raise DataError("the table names no image", table, "a line is PATH,LABEL")
     _check_labels(table, rows)
     store = FolderStore(table.parent, table)
-    root = os.path.realpath(table.parent)
+    place = _Place(table, follow_links)
     seen: dict[str, int] = {}
     parts: dict[Part, dict[str, Class]] = {}
     groups: dict[str, str] = {}
     for number, row in enumerate(rows):
         if number % _HEED == 0:
             heed()
-        path = _path(table, row, root, follow_links)
+        path = place.path(row)
         if path in seen:
             raise _fault(table, row.line, f"{shown(path)!r} stands in line {seen[path]:,} as well", "name it once")
         seen[path] = row.line
         held = parts.setdefault(_part(table, row), {}).setdefault(composed(row.label), Class())
-        _look(table, row, path, held)
+        place.look(row, path, held)
         if row.group:
             groups[path] = row.group
     if "all" in parts and len(parts) > 1:
@@ -218,33 +218,56 @@ def _part(table: Path, row: _Row) -> Part:
     return part
 
 
-def _path(table: Path, row: _Row, root: str, follow_links: bool) -> str:
-    """The path below the table's folder, `/` between the names."""
-    try:
-        real = os.path.realpath(os.path.join(root, row.path))
-        if inside(real, root) and not os.path.isabs(row.path):
-            return "/".join(Path(os.path.normpath(row.path)).parts)
-        if inside(real, root):
-            return Path(os.path.relpath(real, root)).as_posix()
-    except (OSError, ValueError):
-        raise _fault(table, row.line, f"no file can be named {row.path[:80]!r}", "correct the path") from None
-    if not follow_links:
-        what = f"{row.path[:200]!r} lies outside of the table's folder"
-        raise _fault(table, row.line, what, "move the table above its images, or allow it with --follow-links")
-    return os.path.normpath(os.path.join(root, row.path)).replace(os.sep, "/")
+class _Place:
+    """The folder of a table, and what of it was looked at."""
 
+    def __init__(self, table: Path, follow_links: bool) -> None:
+        self.table, self.follow_links = table, follow_links
+        self.root = os.path.realpath(table.parent)
+        self.folders: dict[str, str] = {}
 
-def _look(table: Path, row: _Row, path: str, held: Class) -> None:
-    try:
-        status = os.stat(table.parent / path)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "no such file"
-        what = f"{row.path[:200]!r}: {reason[:1].lower() + reason[1:]}"
-        raise _fault(table, row.line, what, f"paths count from the folder {shown(str(table.parent))}") from None
-    if stat.S_ISREG(status.st_mode):
-        held.files.append(File(path, status.st_size, status.st_mtime_ns))
-    else:
-        held.bad.append(Bad(path, "not a regular file"))
+    def path(self, row: _Row) -> str:
+        """The path of a row's image below the table's folder, `/` between the names."""
+        root = self.root
+        try:
+            real = self._real(os.path.normpath(os.path.join(root, row.path)))
+            if inside(real, root) and not os.path.isabs(row.path):
+                return "/".join(Path(os.path.normpath(row.path)).parts)
+            if inside(real, root):
+                return Path(os.path.relpath(real, root)).as_posix()
+        except (OSError, ValueError):
+            raise _fault(self.table, row.line, f"no file can be named {row.path[:80]!r}", "correct the path") from None
+        if not self.follow_links:
+            what = f"{row.path[:200]!r} lies outside of the table's folder"
+            remedy = "move the table above its images, or allow it with --follow-links"
+            raise _fault(self.table, row.line, what, remedy)
+        return os.path.normpath(os.path.join(root, row.path)).replace(os.sep, "/")
+
+    def _real(self, path: str) -> str:
+        """The real place of a file. Of its folder it is found out once: there are a thousand files in one."""
+        folder, name = os.path.split(path)
+        if folder not in self.folders:
+            self.folders[folder] = os.path.realpath(folder)
+        real = os.path.join(self.folders[folder], name)
+        return os.path.realpath(real) if os.path.islink(real) else real
+
+    def look(self, row: _Row, path: str, held: Class) -> None:
+        """Put the file among those of its class.
+
+        Raises:
+            DataError: there is none.
+        """
+        try:
+            status = os.stat(os.path.join(self.table.parent, path))
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "no such file"
+            what = f"{row.path[:200]!r}: {reason[:1].lower() + reason[1:]}"
+            remedy = f"paths count from the folder {shown(str(self.table.parent))}"
+            raise _fault(self.table, row.line, what, remedy) from None
+        if stat.S_ISREG(status.st_mode):
+            held.files.append(File(path, status.st_size, status.st_mtime_ns))
+        else:
+            held.bad.append(Bad(path, "not a regular file"))
 
 
 def _fault(table: Path, line: int, what: str, remedy: str) -> DataError:

@@ -17,7 +17,7 @@ from residual.data.encoded import SUFFIXES
 from residual.data.stores import File, Store, shown
 from residual.errors import DataError
 
-JUNK = {"__MACOSX"}
+JUNK = {"__MACOSX", "@eaDir", "#recycle"}  # of macOS, and of Synology's disks
 Fault = Callable[[DataError], None]
 
 

@@ -2,7 +2,8 @@
 
 pixels are uint8 NCHW, 0-255. A row of draws is (operation, strength 0..30, sign): int64 N3. Strengths and
 operations: Müller and Hutter 2021 (TrivialAugment), table 2, wide space. Each operation equals Pillow's;
-geometry takes the nearest pixel and fills with zero. Colour and contrast see Pillow's grey: the rounded
+geometry takes the nearest pixel and fills with zero; a shear leaves the upper or left edge in its place, as in the
+authors' code, and does not turn about the middle. Colour and contrast see Pillow's grey: the rounded
 (299 R + 587 G + 114 B) / 1000; an image that is not of three channels is its own grey.
 """
 
@@ -125,11 +126,13 @@ def _matrix(a: Tensor | float, b: Tensor | float, c: Tensor | float, *rest: Tens
 
 
 def _shear_x(images: Tensor, strength: Tensor, sign: Tensor) -> Tensor:
-    return _sampled(images, _matrix(1, sign * 0.99 * strength / (BINS - 1), 0, 0, 1, 0))
+    shear = sign * 0.99 * strength / (BINS - 1)
+    return _sampled(images, _matrix(1, shear, shear * (images.shape[2] / 2), 0, 1, 0))  # the upper edge stays
 
 
 def _shear_y(images: Tensor, strength: Tensor, sign: Tensor) -> Tensor:
-    return _sampled(images, _matrix(1, 0, 0, sign * 0.99 * strength / (BINS - 1), 1, 0))
+    shear = sign * 0.99 * strength / (BINS - 1)
+    return _sampled(images, _matrix(1, 0, 0, shear, 1, shear * (images.shape[3] / 2)))  # the left edge stays
 
 
 def _translate_x(images: Tensor, strength: Tensor, sign: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """From a claim and evidence to a verdict: pure functions, so that one more result file changes what it must change.
 
 A claim is confirmed where its condition holds on the figures of its study, and confirmed with a caveat where something
-must be added: by the registry (what the seed leaves out) or by the evidence (one seed, a shorter schedule). Where the
+must be added: by the registry (what the seed leaves out) or by the evidence (few seeds, a shorter schedule). Where the
 condition fails, the seed is wrong if the right statement's own condition holds, else the claim is not confirmed.
 """
 
@@ -130,7 +130,7 @@ def _measured(claim: Claim, evidence: Evidence, way: Way | None) -> Judgement:
     figures = claim.confirmed.figures(evidence.measured)
     if claim.right_if is not None:
         figures |= claim.right_if.figures(evidence.measured)
-    caveats = tuple(text for text in (claim.caveat, *added(evidence)) if text)
+    caveats = tuple(text for text in (claim.caveat, *added(evidence), *_chance(evidence, figures)) if text)
     if claim.confirmed.holds(evidence.measured):
         verdict: Verdict = "confirmed with a caveat" if caveats else "confirmed"
     elif claim.right_if is not None and claim.right_if.holds(evidence.measured):
@@ -147,6 +147,16 @@ def added(evidence: Evidence) -> Iterable[str]:
         yield "one seed"
     if evidence.budget == "smoke" and evidence.recipes:
         yield "smoke: far shorter than anything a verdict should rest on"
+
+
+def _chance(evidence: Evidence, figures: Iterable[str]) -> Iterable[str]:
+    """What two seeds leave to chance where all of one arm's lie below all of another's, among 4 in any order."""
+    if len(evidence.seeds) == 2 and len({path.rpartition(".")[0] for path in figures if _is_extreme(path)}) > 1:
+        yield "two seeds: equal arms come out like this once in six"
+
+
+def _is_extreme(path: str) -> bool:
+    return path.rpartition(".")[2] in ("least", "most")
 
 
 def tally(judgements: Sequence[Judgement]) -> dict[Verdict, int]:

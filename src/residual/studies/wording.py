@@ -53,8 +53,16 @@ def rules(one: Judgement) -> list[tuple[str, str]]:
 
 
 def _sentence(text: str) -> str:
-    first = text[:1] if text[1:2] == "_" else text[:1].upper()  # a symbol such as n_l stays as it is
-    return first + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+    """With a capital and a full stop; a symbol such as n_l, or the name of a file, stays as it is."""
+    first = text.partition(" ")[0].rstrip(".,:;!?")
+    begun = text if "_" in first or "." in first else text[:1].upper() + text[1:]
+    return begun + ("" if text.endswith((".", "!", "?")) else ".")
+
+
+def seeds(one: Evidence) -> str:
+    """`seed 0`, `seeds 0, 1`, or nothing."""
+    numbers = ", ".join(map(str, one.seeds))
+    return f"seed{'' if len(one.seeds) == 1 else 's'} {numbers}" if numbers else ""
 
 
 def origin(one: Judgement) -> str:
@@ -62,8 +70,7 @@ def origin(one: Judgement) -> str:
     if one.evidence is None:
         return "a document" if one.claim.documented not in (None, "unmeasured") else "-"
     found = one.evidence
-    seeds = f", seeds {', '.join(map(str, found.seeds))}" if found.seeds else ""
-    return f"{place(found)} ({found.budget}{seeds})"
+    return f"{place(found)} ({', '.join(filter(None, (found.budget, seeds(found))))})"
 
 
 PAPERS: Final = ("arm", "the paper", "here, mean ± deviation", "trained here", "from")
@@ -110,7 +117,7 @@ def facts(one: Evidence) -> list[tuple[str, str]]:
         ("commit", one.commit or "-"),
         ("date", one.date),
         ("seconds", f"{one.seconds:,.0f}"),
-        ("seeds", ", ".join(map(str, one.seeds)) or "-"),
+        ("seed" if len(one.seeds) == 1 else "seeds", ", ".join(map(str, one.seeds)) or "-"),
         ("recipes", "; ".join(recipes) or "-"),
         ("settings", "; ".join(f"{name}={setting}" for name, setting in one.settings.items()) or "-"),
         ("data", f"{one.data.get('name', '-')}, {len(one.data.get('checksums', {}))} files by SHA-256"),

@@ -1,0 +1,55 @@
+"""Figures of studies: what is cut off is said, every arm is found, and names do not lie on one another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from residual.analysis.inline import inline_svg
+from residual.analysis.study_figures import Draw, draw_costs, draw_errors, names_of_points, picture
+from tests.analysis.reading import Page
+
+
+def texts(draw: Draw, series: Mapping[str, object]) -> list[str]:
+    """The words of a figure."""
+    return Page(inline_svg(picture(draw, series, "", "inline"), "x", "x")).texts
+
+
+def falling(*means: float) -> dict[str, object]:
+    steps = [100 * (number + 1) for number in range(len(means))]
+    return {"test error": {"step": steps, "mean": [*means], "std": [0.0] * len(means)}}
+
+
+FLAT = falling(*([10.0] * 20))
+
+
+def test_what_a_figure_of_errors_cuts_off_is_said():
+    found = texts(draw_errors, {"resnet-20": falling(80.0, *([10.0] * 19))})
+    assert "dashed: training, solid: test or validation; cut at 11 %" in found
+    assert "dashed: training, solid: test or validation" in texts(draw_errors, {"resnet-20": FLAT})
+
+
+def test_an_arm_that_ends_above_the_figure_says_so_by_its_name():
+    arms = {f"resnet-{depth}": FLAT for depth in range(20, 30)} | {"plain-110": falling(*([62.0] * 10))}
+    found = texts(draw_errors, arms)
+    assert "plain-110 (above: 62.0 % at the end)" in found
+    assert "resnet-20" in found
+    assert "plain-110" in texts(draw_errors, {"plain-110": falling(*([62.0] * 10))})
+
+
+def test_a_figure_ends_at_the_whole():
+    assert not any("cut at" in text for text in texts(draw_errors, {"chance": falling(99.0, 98.0)}))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "names"),
+    [
+        ([1.0, 1.1, 2.0], ["plain-20, resnet-20", "resnet-32"]),
+        ([1.0, 1.5, 2.0], ["plain-20", "resnet-20", "resnet-32"]),
+    ],
+)
+def test_names_of_one_place_stand_together(seconds, names):
+    found = {"network": ["plain-20", "resnet-20", "resnet-32"], "multiply_adds": [100, 101, 170], "seconds": seconds}
+    assert [name for _, _, name in names_of_points(found)] == names
+    assert set(names) <= set(texts(draw_costs, {"a set": found}))
