@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from residual.studies.findings import differences, judged, ranked
+from residual.studies.findings import differences, judged, ranked, reach
 from residual.studies.student import binomial_error, mean_of, ranks, spearman, student_cdf, student_quantile
 
 stats = pytest.importorskip("scipy.stats")
@@ -84,3 +84,16 @@ def test_failures_are_counted_beside_the_ranks_and_not_as_ranks() -> None:
     assert (found["pairs"], found["failed"]) == (4, {"short": 3, "long": 2})
     assert "over the 4 of 7 that both trained; 3 failed in the short training, 2 in the long one" in found["words"]
     assert ranked([{"short": 0.1, "long": None}] * 3)["spearman"] is None
+
+
+def test_a_proxy_that_never_comes_near_the_default_says_so():
+    rows = [{"short": share, "long": share + 0.1} for share in (0.3, 0.4, 0.5)]
+    assert "0 of 3 reach the 65.0%" in ranked(rows, [0.64, 0.66])["words"]
+    assert "not the best from each other" in ranked(rows, [0.64, 0.66])["words"]
+    assert "2 of 3 reach the 40.0%" in ranked(rows, [0.4])["words"]
+    assert "not the best" not in ranked(rows, [0.4])["words"]
+
+
+def test_few_searches_reach_far():
+    assert reach(7, 3) == pytest.approx(6.8, abs=0.05)
+    assert reach(7, 1) is reach(0, 3) is None

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 
 from residual.analysis.curves import axis_scale
 from residual.analysis.style import (
-    DASHES,
     GREY,
     INK,
     PALETTE,
     PAPER,
     Kind,
     literal,
+    look,
     name_ticks,
     plain_ticks,
     rendered,
@@ -83,11 +83,8 @@ def mean_line(lines: Sequence[Sequence[tuple[int, float]]]) -> list[tuple[int, f
 
 
 def looks(arms: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The colour of each arm; from the seventh on its dashes tell it apart."""
-    return {
-        arm: {"color": PALETTE[n % len(PALETTE)], "linestyle": DASHES[n // len(PALETTE) % len(DASHES)]}
-        for n, arm in enumerate(arms)
-    }
+    """The colour and the dashes of each arm."""
+    return {arm: look(n) for n, arm in enumerate(arms)}
 
 
 # -- drawing -----------------------------------------------------------------------------------------------

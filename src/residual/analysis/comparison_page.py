@@ -88,8 +88,12 @@ def _cards(found: Facts) -> Html:
     best = max((row["fitness"] for row in found["rows"] if row["fitness"] is not None), default=None)
     gap = [row["optimism"] for row in found["rows"] if row["optimism"] is not None]
     cards = [
-        ("trainings a search", whole(found["trainings"]), f"of {whole(found['steps'])} steps, the same in every arm"),
-        ("searches an arm", whole(found["searches"]), f"of {plural(len(found['arms']), 'arm', 'arms')}"),
+        (
+            "trainings a search",
+            whole(found["trainings"]),
+            f"each of {whole(found['steps'])} steps, as in every arm",
+        ),
+        ("searches an arm", whole(found["searches"]), f"in each of {plural(len(found['arms']), 'arm', 'arms')}"),
         ("fresh seeds a winner", whole(found["fresh"]), "read once on the test images"),
         ("best validation top-1", percent(best), "of all searches: the luckiest of many"),
     ]
@@ -113,8 +117,14 @@ def _verdicts(found: Facts) -> Html:
         f"Test top-1 of the winners, paired by search. {plural(count, 'comparison was', 'comparisons were')} fixed "
         "beforehand; their intervals hold together with 95 % (Bonferroni, Student's t over searches), and none is "
         "narrower than so many predictions of test images allow. An interval that holds zero shows no difference, and "
-        "does not show that there is none. All of it is said of this data set, network and budget."
+        "does not show that there is none. All of it is said of this data set, network and budget, and of these test "
+        "images alone, which every fresh training judges anew."
     )
+    if found["reach"] is not None and found["searches"] < 6:
+        words += (
+            f" With {found['searches']} searches an interval reaches {found['reach']:.1f} standard deviations of the "
+            "differences to each side: only large differences can be shown."
+        )
     listed = tag("ul", *(tag("li", one["verdict"]) for one in found["differences"]))
     points = draw.difference_points(found)
     if not points:
@@ -180,8 +190,10 @@ def _curves(found: Facts) -> Html:
         for n, (name, words) in enumerate(draw.SEED_FIGURES.items())
     ]
     words = (
-        "Every fresh training of every winner. Accuracies and validation loss: held-out images, plain, single view; "
-        "training loss: running mean over augmented images under moving weights. They are figures 19 to 23 of seed 001."
+        "Every fresh training of every winner that came to its end. Accuracies and validation loss: held-out images, "
+        "plain, single view; "
+        "training loss: running mean over augmented images under moving weights. They are of the "
+        "kind of figures 19 to 23 of seed 001."
     )
     return join([tag("p", words), tag("div", *pictures, class_="plots")])
 
@@ -223,7 +235,10 @@ def _genes(found: Facts) -> Html:
         _picture(draw.gene_picture(found, path, "inline"), f"gene-{n}", path, found["space"]["genes"][path])
         for n, path in enumerate(shown)
     ]
-    words = "Every individual of every search in the order of its number; the darker the fitter, the winners ringed."
+    words = (
+        "Every individual of every search in the order of its number; the fuller its colour, the fitter within its own "
+        "search; the winners ringed."
+    )
     return join([tag("p", words), tag("div", *pictures, class_="plots")])
 
 
@@ -255,12 +270,15 @@ def _proxy(found: Facts) -> Html:
 def _how(found: Facts) -> Html:
     facts = [
         ("arms", ", ".join(found["arms"])),
-        ("population", f"{found['population']}, {found['generations']} generations after the first, half of each kept"),
+        ("population", f"{found['population']}, {found['generations']} generations after the first"),
         ("space", found["space"]["name"]),
         *((path, ranged) for path, ranged in found["space"]["genes"].items()),
         ("optimiser", f"{found['recipe']['optimiser']['kind']}, schedule {found['recipe']['schedule']['kind']}"),
         ("fitness", "top-1 on the validation images at the last step; the test images are not read in a search"),
-        ("training time", f"{found['training_seconds'] / 60:,.0f} minutes in all searches"),
+        (
+            "training time",
+            f"{found['training_seconds'] / 60:,.0f} minutes in the searches, less winners and proxies",
+        ),
         ("precision", str(found["precision"])),
     ]
     machine = [(name, str(value)) for name, value in found["machine"].items()]

@@ -24,7 +24,7 @@ from residual.runs.folder import RunFolder
 from residual.runs.summary import flat
 from residual.studies.comparison import Labour, Trained
 from residual.studies.contest import DEFAULT
-from residual.studies.student import Mean, binomial_error, mean_of, spearman
+from residual.studies.student import CONFIDENCE, Mean, binomial_error, mean_of, spearman, student_quantile
 from residual.training.recipe import Override
 
 LEAST_SEARCHES = 3
@@ -52,9 +52,10 @@ def findings(labour: Labour) -> Facts:
         for arm in arms:
             row = _repeated(labour, search) if arm == DEFAULT else _searched(labour, arm, search)
             rows.append(row | judged(fresh[arm, search], row["fitness"], classes))
+    judged_images = data["test"] * facts["fresh"] if data else 0
     means = {
         arm: {
-            name: mean_of(values).as_dict() if (values := _values(rows, arm, name)) else None
+            name: _spread(values, name, judged_images).as_dict() if (values := _values(rows, arm, name)) else None
             for name in (*SCORES, "validation_top1", "optimism")
         }
         for arm in arms
@@ -72,7 +73,8 @@ def findings(labour: Labour) -> Facts:
         "differences": found,
         "verdicts": [one["verdict"] for one in found],
         "curves": {arm: traced(_runs(fresh, arm)) for arm in arms},
-        "proxy": _proxy(labour),
+        "reach": reach(len(found), facts["searches"]),
+        "proxy": _proxy(labour, _values_of_default(rows)),
         "training_seconds": sum(row["seconds"] for row in rows),
         "versions": versions(),
         "machine": machine(),
@@ -182,6 +184,19 @@ def _values(rows: Sequence[Facts], arm: str, name: str) -> list[float]:
     return [row[name] for row in rows if row["arm"] == arm and row[name] is not None]
 
 
+def _spread(values: list[float], name: str, images: int) -> Mean:
+    """The mean over searches; that of an accuracy is known no better than so many judged images allow."""
+    share = statistics.fmean(values)
+    known = name in SCORES and name != "loss" and images > 0
+    return mean_of(values, 1, math.sqrt(share * (1 - share) / (images * len(values))) if known else 0.0)
+
+
+def _values_of_default(rows: Sequence[Facts]) -> list[float]:
+    """The fitness of every repeat of the default recipe."""
+    repeats = [one["fitness"] for row in rows if row["arm"] == DEFAULT for one in row["history"]]
+    return [fitness for fitness in repeats if fitness is not None]
+
+
 # -- between arms ------------------------------------------------------------------------------------------
 
 
@@ -189,6 +204,13 @@ def pairs_of(arms: Sequence[str]) -> list[tuple[str, str]]:
     """What is compared, fixed before any figure is seen: all with the default recipe, searches with random search."""
     against = [arm for arm in (DEFAULT, "random") if arm in arms] or [arms[0]]
     return [(arm, other) for other in against for arm in arms if arm not in (DEFAULT, other)]
+
+
+def reach(comparisons: int, searches: int) -> float | None:
+    """How many standard deviations of the differences an interval reaches to each side; None below two searches."""
+    if not comparisons or searches < 2:
+        return None
+    return student_quantile(1 - (1 - CONFIDENCE) / comparisons / 2, searches - 1) / math.sqrt(searches)
 
 
 def differences(rows: Sequence[Mapping[str, Any]], arms: Sequence[str], images: int = 0, fresh: int = 1) -> list[Facts]:
@@ -263,7 +285,7 @@ def trace(records: Sequence[Mapping[str, Any]]) -> Curves:
     return Curves(series)
 
 
-def _proxy(labour: Labour) -> Facts | None:
+def _proxy(labour: Labour, fair: Sequence[float] = ()) -> Facts | None:
     """How the short training ranks some random settings against the long one, of those that both trained.
 
     Failures are counted beside it: as the worst rank of both they would make the ranks agree by themselves.
@@ -280,15 +302,28 @@ def _proxy(labour: Labour) -> Facts | None:
             final = _done(labour, f"proxy-{number}-{tail}", changes).final("validation")
             figures[tail] = None if final is None else final["top1"]
         rows.append({"genes": genes, **figures})
-    return {"longer": labour.contest.facts["longer"], "rows": rows, **ranked(rows)}
+    return {"longer": labour.contest.facts["longer"], "rows": rows, **ranked(rows, fair)}
 
 
-def ranked(rows: Sequence[Mapping[str, Any]]) -> Facts:
-    """Spearman's correlation over the pairs, how many these are, how many failed, and all of it in words."""
+def ranked(rows: Sequence[Mapping[str, Any]], fair: Sequence[float] = ()) -> Facts:
+    """Spearman's correlation over the pairs, how many these are, how many failed, and all of it in words.
+
+    Args:
+        fair: the fitness of the default's repeats: settings below it say nothing of the place where searches decide.
+    """
     pairs = [(row["short"], row["long"]) for row in rows if None not in (row["short"], row["long"])]
     failed = {tail: sum(row[tail] is None for row in rows) for tail in ("short", "long")}
     rho = spearman(*zip(*pairs, strict=True)) if len(pairs) >= LEAST_PAIRS else None
     told = "cannot be told" if rho is None else f"is {rho:.2f}"
     words = f"the correlation of their ranks (Spearman) {told}, over the {len(pairs)} of {len(rows)} that both trained"
     words += f"; {failed['short']} failed in the short training, {failed['long']} in the long one"
+    if pairs and fair:
+        short, mean = [pair[0] for pair in pairs], statistics.fmean(fair)
+        reached = sum(one >= mean for one in short)
+        words += (
+            f"; their short figures lie from {min(short):.1%} to {max(short):.1%}, and {reached} of {len(short)} reach "
+        )
+        words += f"the {mean:.1%} that the default has in the mean"
+        if not reached:
+            words += ": so it tells poor settings from fair ones, and not the best from each other"
     return {"spearman": rho, "pairs": len(pairs), "failed": failed, "words": words}
