@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from residual.analysis.comparison_figures import mean_line
 from residual.analysis.inline import inline_svg
 from residual.analysis.study_figures import Draw, draw_costs, draw_errors, names_of_points, picture
 from tests.analysis.reading import Page
@@ -53,3 +54,8 @@ def test_names_of_one_place_stand_together(seconds, names):
     found = {"network": ["plain-20", "resnet-20", "resnet-32"], "multiply_adds": [100, 101, 170], "seconds": seconds}
     assert [name for _, _, name in names_of_points(found)] == names
     assert set(names) <= set(texts(draw_costs, {"a set": found}))
+
+
+def test_a_search_without_a_figure_is_not_left_out_of_the_mean():
+    assert mean_line([[(1, 2.0), (2, 4.0)], [(1, 3.0)]]) == [(1, 2.5)]
+    assert mean_line([[(1, 2.0), (2, 4.0)], [(1, 3.0)], []]) == []

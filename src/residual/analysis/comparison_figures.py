@@ -76,8 +76,8 @@ def lines_of(found: Facts) -> dict[str, list[list[tuple[int, float]]]]:
 
 
 def mean_line(lines: Sequence[Sequence[tuple[int, float]]]) -> list[tuple[int, float]]:
-    """The mean over the searches, from where all of them have a value."""
-    tables = [dict(line) for line in lines if line]
+    """The mean over the searches, from where all of them have a value: none where all trainings of one failed."""
+    tables = [dict(line) for line in lines]
     shared = sorted(set.intersection(*({*table} for table in tables))) if tables else []
     return [(number, sum(table[number] for table in tables) / len(tables)) for number in shared]
 
@@ -122,18 +122,27 @@ def points_picture(points: Sequence[Point], label: str, kind: Kind, zero: bool =
 
 
 def best_picture(found: Facts, kind: Kind) -> bytes:
-    """Best so far by trainings done: thin lines are searches, thick ones their means."""
+    """Best so far by trainings done: thin lines are searches, thick ones their means.
+
+    Poor first draws are cut off, where they would press together all that comes after a quarter of the trainings.
+    """
+    searches = lines_of(found)
+    every = [line for lines in searches.values() for line in lines if line]
+    least = min((y for line in every for x, y in line if 4 * x >= found["trainings"]), default=0.0) - 1
+    cut = any(y < least for line in every for _, y in line)
 
     def draw(axes: Any) -> None:
         styles = looks(found["arms"])
-        for arm, lines in lines_of(found).items():
+        for arm, lines in searches.items():
             for line in lines:
                 axes.step(
                     [x for x, _ in line], [y for _, y in line], where="post", linewidth=0.7, alpha=0.5, **styles[arm]
                 )
             mean = mean_line(lines)
             axes.step([x for x, _ in mean], [y for _, y in mean], where="post", linewidth=2.1, **styles[arm])
-        axes.set_xlabel("trainings done")
+        if cut:
+            axes.set_ylim(bottom=least)
+        axes.set_xlabel(f"trainings done{f'; cut below {least:.0f} %' if cut else ''}")
         axes.set_title("Best validation top-1 so far, %")
         axes.locator_params(axis="x", integer=True)
         _arms_legend(axes, found["arms"])
@@ -168,7 +177,7 @@ def curve_picture(found: Facts, name: str, kind: Kind) -> bytes:
 
 
 def gene_picture(found: Facts, path: str, kind: Kind) -> bytes:
-    """The values of a gene in the order of the trainings, over all searches; the darker the fitter, winners ringed."""
+    """The values of a gene by number of the individual, over all searches: the fuller the fitter, winners ringed."""
     ranged = found["space"]["genes"][path]
     scale = {"log": "log", "int-log": "log", "choice": "choice"}.get(ranged.partition(":")[0], "linear")
     rows = [row for row in found["rows"] if row["history"] and path in row["history"][0]["genes"]]
@@ -182,7 +191,7 @@ def gene_picture(found: Facts, path: str, kind: Kind) -> bytes:
         for row in rows:
             colour = styles[row["arm"]]["color"]
             for one, rank in zip(row["history"], _ranks(row["history"]), strict=True):
-                at = [one["number"] + 1], [place(one["genes"][path])]
+                at = [one["number"]], [place(one["genes"][path])]
                 axes.plot(*at, marker="o", markersize=3.4, color=colour, alpha=0.12 + 0.75 * rank)
                 if one["number"] == row["winner"]:
                     axes.plot(*at, marker="o", markersize=8, color=colour, fillstyle="none", markeredgewidth=1.4)
@@ -192,8 +201,10 @@ def gene_picture(found: Facts, path: str, kind: Kind) -> bytes:
             axes.set_yscale(scale)
             plain_ticks(axes)
         literal(axes.set_title(""), path, longest=40)
-        axes.set_xlabel("training")
-        _arms_legend(axes, [arm for arm in found["arms"] if any(row["arm"] == arm for row in rows)], styles)
+        axes.set_xlabel("number of the individual")
+        colours = {arm: {"color": how["color"], "linestyle": "none", "marker": "o"} for arm, how in styles.items()}
+        arms = [arm for arm in found["arms"] if any(row["arm"] == arm for row in rows)]
+        _arms_legend(axes, arms, colours, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=4)
 
     return _picture(kind, (4.3, 3.4), draw)
 
@@ -204,6 +215,8 @@ def proxy_picture(found: Facts, kind: Kind) -> bytes:
 
     def draw(axes: Any) -> None:
         axes.plot([100 * row["short"] for row in rows], [100 * row["long"] for row in rows], "o", color=PALETTE[0])
+        if (default := found["proxy"]["default"]) is not None:
+            axes.axvline(100 * default, color=GREY, linewidth=1, linestyle=":")
         axes.set_xlabel("short training: validation top-1, %")
         axes.set_title(f"{found['proxy']['longer']:g} times as long, %")
 
@@ -217,10 +230,13 @@ def _ranks(history: Sequence[Facts]) -> list[float]:
     return [0.0 if one["fitness"] is None else places[one["fitness"]] for one in history]
 
 
-def _arms_legend(axes: Any, arms: Sequence[str], styles: Mapping[str, dict[str, Any]] | None = None) -> None:
+def _arms_legend(
+    axes: Any, arms: Sequence[str], styles: Mapping[str, dict[str, Any]] | None = None, **place: Any
+) -> None:
     from matplotlib.lines import Line2D
 
     styles = styles or looks(arms)
-    legend = axes.legend([Line2D([], [], linewidth=2, **styles[arm]) for arm in arms], ["-"] * len(arms), loc="best")
+    keys = [Line2D([], [], linewidth=2, **styles[arm]) for arm in arms]
+    legend = axes.legend(keys, ["-"] * len(arms), **{"loc": "best", **place})
     for text, arm in zip(legend.get_texts(), arms, strict=True):
         literal(text, arm)

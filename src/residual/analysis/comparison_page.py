@@ -88,11 +88,7 @@ def _cards(found: Facts) -> Html:
     best = max((row["fitness"] for row in found["rows"] if row["fitness"] is not None), default=None)
     gap = [row["optimism"] for row in found["rows"] if row["optimism"] is not None]
     cards = [
-        (
-            "trainings a search",
-            whole(found["trainings"]),
-            f"each of {whole(found['steps'])} steps, as in every arm",
-        ),
+        ("trainings a search", whole(found["trainings"]), f"each of {whole(found['steps'])} steps, as in every arm"),
         ("searches an arm", whole(found["searches"]), f"in each of {plural(len(found['arms']), 'arm', 'arms')}"),
         ("fresh seeds a winner", whole(found["fresh"]), "read once on the test images"),
         ("best validation top-1", percent(best), "of all searches: the luckiest of many"),
@@ -191,8 +187,7 @@ def _curves(found: Facts) -> Html:
     ]
     words = (
         "Every fresh training of every winner that came to its end. Accuracies and validation loss: held-out images, "
-        "plain, single view; "
-        "training loss: running mean over augmented images under moving weights. They are of the "
+        "plain, single view; training loss: running mean over augmented images under moving weights. They are of the "
         "kind of figures 19 to 23 of seed 001."
     )
     return join([tag("p", words), tag("div", *pictures, class_="plots")])
@@ -258,11 +253,14 @@ def _proxy(found: Facts) -> Html:
         for row in proxy["rows"]
     ]
     svg = draw.proxy_picture(found, "inline")
+    caption = (
+        "Validation top-1." if proxy["default"] is None else "Validation top-1; dotted: the default's mean, short."
+    )
     return join(
         [
             tag("p", words),
             table("Random settings and their validation top-1", columns, rows),
-            tag("div", _picture(svg, "proxy-plot", "Short against long", "Validation top-1."), class_="plots single"),
+            tag("div", _picture(svg, "proxy-plot", "Short against long", caption), class_="plots single"),
         ]
     )
 
@@ -275,10 +273,7 @@ def _how(found: Facts) -> Html:
         *((path, ranged) for path, ranged in found["space"]["genes"].items()),
         ("optimiser", f"{found['recipe']['optimiser']['kind']}, schedule {found['recipe']['schedule']['kind']}"),
         ("fitness", "top-1 on the validation images at the last step; the test images are not read in a search"),
-        (
-            "training time",
-            f"{found['training_seconds'] / 60:,.0f} minutes in the searches, less winners and proxies",
-        ),
+        ("training time", f"{found['training_seconds'] / 60:,.0f} minutes in the searches, less winners and proxies"),
         ("precision", str(found["precision"])),
     ]
     machine = [(name, str(value)) for name, value in found["machine"].items()]

@@ -287,7 +287,7 @@ def show(
 
 def _batches(recipe: Recipe, texts: list[str]) -> tuple[Dataset, Batches]:
     """The batches of a run of the recipe, with what such a run takes from the data and from trained weights."""
-    from residual.data.batches import Batches, steps_of
+    from residual.data.batches import Batches
     from residual.data.datasets import divide, open_dataset
     from residual.data.preprocessing import measure
     from residual.training.recipe import override, parse_override
@@ -302,13 +302,14 @@ def _batches(recipe: Recipe, texts: list[str]) -> tuple[Dataset, Batches]:
     training = divide(dataset, recipe.data).training
     chosen, _ = settle(recipe, dataset, len(training), asked)
     recipe = override(recipe, [*chosen.items(), *taken.items()])
-    steps = recipe.steps or steps_of(recipe.epochs or 1, len(training), recipe.batch_size)
     if start is not None:
         constants = start.fit(dataset, {}).preprocessing
     else:
         constants = measure(dataset.train, training, recipe.data.normalisation)
     about = (recipe.data.augment, recipe.batch_size, recipe.seed)
-    batches = Batches(dataset.train, training, constants, *about, total=steps, sampling=recipe.data.sampling)
+    batches = Batches(
+        dataset.train, training, constants, *about, total=recipe.steps_on(len(training)), sampling=recipe.data.sampling
+    )
     return dataset, batches
 
 

@@ -181,11 +181,11 @@ def _table(found: Facts) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from residual.analysis.elements import plural
     from residual.cli.words import console
 
-    title = (
-        f"{found['name']}: {found['trainings']} trainings a search, {found['searches']} searches an arm, winners anew"
-    )
+    searches = plural(found["searches"], "search", "searches")
+    title = f"{found['name']}: {found['trainings']} trainings a search, {searches} an arm, winners anew"
     table = Table(title=Text(printable(title)), title_justify="left")
     for column in ("arm", "test top-1", "top-3", "top-5", "loss", "validation top-1", "fitness was"):
         table.add_column(column, justify="left" if column == "arm" else "right")

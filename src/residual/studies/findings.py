@@ -24,7 +24,7 @@ from residual.runs.folder import RunFolder
 from residual.runs.summary import flat
 from residual.studies.comparison import Labour, Trained
 from residual.studies.contest import DEFAULT
-from residual.studies.student import CONFIDENCE, Mean, binomial_error, mean_of, spearman, student_quantile
+from residual.studies.student import Mean, binomial_error, mean_of, reach, spearman
 from residual.training.recipe import Override
 
 LEAST_SEARCHES = 3
@@ -73,7 +73,7 @@ def findings(labour: Labour) -> Facts:
         "differences": found,
         "verdicts": [one["verdict"] for one in found],
         "curves": {arm: traced(_runs(fresh, arm)) for arm in arms},
-        "reach": reach(len(found), facts["searches"]),
+        "reach": reach(facts["searches"], len(found)) if found and facts["searches"] > 1 else None,
         "proxy": _proxy(labour, _values_of_default(rows)),
         "training_seconds": sum(row["seconds"] for row in rows),
         "versions": versions(),
@@ -186,9 +186,8 @@ def _values(rows: Sequence[Facts], arm: str, name: str) -> list[float]:
 
 def _spread(values: list[float], name: str, images: int) -> Mean:
     """The mean over searches; that of an accuracy is known no better than so many judged images allow."""
-    share = statistics.fmean(values)
     known = name in SCORES and name != "loss" and images > 0
-    return mean_of(values, 1, math.sqrt(share * (1 - share) / (images * len(values))) if known else 0.0)
+    return mean_of(values, 1, binomial_error([statistics.fmean(values)], images * len(values)) if known else 0.0)
 
 
 def _values_of_default(rows: Sequence[Facts]) -> list[float]:
@@ -206,13 +205,6 @@ def pairs_of(arms: Sequence[str]) -> list[tuple[str, str]]:
     return [(arm, other) for other in against for arm in arms if arm not in (DEFAULT, other)]
 
 
-def reach(comparisons: int, searches: int) -> float | None:
-    """How many standard deviations of the differences an interval reaches to each side; None below two searches."""
-    if not comparisons or searches < 2:
-        return None
-    return student_quantile(1 - (1 - CONFIDENCE) / comparisons / 2, searches - 1) / math.sqrt(searches)
-
-
 def differences(rows: Sequence[Mapping[str, Any]], arms: Sequence[str], images: int = 0, fresh: int = 1) -> list[Facts]:
     """Differences of test top-1, paired by search seed, with simultaneous intervals, and what they carry in words.
 
@@ -226,7 +218,7 @@ def differences(rows: Sequence[Mapping[str, Any]], arms: Sequence[str], images: 
         mean, count = None, images * fresh * len(shared)
         if shared:
             one, two = (statistics.fmean(table[arm, s] for s in shared) for arm in (first, second))
-            least = binomial_error(one, two, count) if count else 0.0
+            least = binomial_error((one, two), count) if count else 0.0
             mean = mean_of([table[first, s] - table[second, s] for s in shared], len(pairs), least)
         words = verdict(first, second, mean, count)
         found.append({"first": first, "second": second, "verdict": words, **(mean.as_dict() if mean else {})})
@@ -317,13 +309,12 @@ def ranked(rows: Sequence[Mapping[str, Any]], fair: Sequence[float] = ()) -> Fac
     told = "cannot be told" if rho is None else f"is {rho:.2f}"
     words = f"the correlation of their ranks (Spearman) {told}, over the {len(pairs)} of {len(rows)} that both trained"
     words += f"; {failed['short']} failed in the short training, {failed['long']} in the long one"
-    if pairs and fair:
-        short, mean = [pair[0] for pair in pairs], statistics.fmean(fair)
+    mean = statistics.fmean(fair) if fair else None
+    if pairs and mean is not None:
+        short = [pair[0] for pair in pairs]
         reached = sum(one >= mean for one in short)
-        words += (
-            f"; their short figures lie from {min(short):.1%} to {max(short):.1%}, and {reached} of {len(short)} reach "
-        )
-        words += f"the {mean:.1%} that the default has in the mean"
+        words += f"; their short figures lie from {min(short):.1%} to {max(short):.1%}, and {reached} of {len(short)} "
+        words += f"reach the {mean:.1%} that the default has in the mean"
         if not reached:
             words += ": so it tells poor settings from fair ones, and not the best from each other"
-    return {"spearman": rho, "pairs": len(pairs), "failed": failed, "words": words}
+    return {"spearman": rho, "pairs": len(pairs), "failed": failed, "default": mean, "words": words}

@@ -69,13 +69,22 @@ class Mean:
         return asdict(self)
 
 
-def binomial_error(first: float, second: float, predictions: int) -> float:
-    """The standard error of the difference of two shares, each of so many predictions, were each a toss of its own.
+def binomial_error(shares: Sequence[float], predictions: int) -> float:
+    """The standard error of a share, or of the difference of two, each of so many predictions, were each its own toss.
 
-    A success and a failure are added to both, lest shares of 0 and 1 be held to be certain (Agresti and Coull 1998).
+    A success and a failure are added to each, lest shares of 0 and 1 be held to be certain (Agresti and Coull 1998).
     """
-    shares = [(share * predictions + 1) / (predictions + 2) for share in (first, second)]
-    return math.sqrt(sum(share * (1 - share) for share in shares) / predictions)
+    moved = [(share * predictions + 1) / (predictions + 2) for share in shares]
+    return math.sqrt(sum(share * (1 - share) for share in moved) / predictions)
+
+
+def reach(count: int, comparisons: int = 1) -> float:
+    """How many of their standard deviations the interval of a mean of `count` values (2 or more) reaches to each side.
+
+    Args:
+        comparisons: with so many intervals in all it is simultaneous (Bonferroni).
+    """
+    return student_quantile(1 - (1 - CONFIDENCE) / comparisons / 2, count - 1) / math.sqrt(count)
 
 
 def mean_of(values: Sequence[float], comparisons: int = 1, least: float = 0.0) -> Mean:
@@ -88,9 +97,8 @@ def mean_of(values: Sequence[float], comparisons: int = 1, least: float = 0.0) -
     if len(values) < 2:
         return Mean(tuple(values), mean, None, None, confidence)
     std = statistics.stdev(values)
-    share = 0.5 + confidence / 2
-    half = student_quantile(share, len(values) - 1) * std / math.sqrt(len(values))
-    known = statistics.NormalDist().inv_cdf(share) * least
+    half = reach(len(values), comparisons) * std
+    known = statistics.NormalDist().inv_cdf(0.5 + confidence / 2) * least
     return Mean(tuple(values), mean, std, (mean - max(half, known), mean + max(half, known)), confidence, half < known)
 
 

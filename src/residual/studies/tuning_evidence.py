@@ -95,4 +95,7 @@ def _caveats(recipe: Recipe, found: Facts) -> list[str]:
     what = [f"{proxy}, where the seed trains a ResNet-50 on all"]
     lost = [f"{row['arm']} {row['search']}" for row in found["rows"] if row["genes"] is None]
     what += [f"searches that failed whole, counted as chance: {', '.join(lost)}"] if lost else []
-    return what + ([] if found["fresh"] > 1 else ["one fresh training of each winner"])
+    what += [] if found["fresh"] > 1 else ["one fresh training of each winner"]
+    # The comparison's own verdict is of accuracy, and of an interval that holds together with those of other pairs.
+    sign = "differences of error, above zero where the tuned one is worse"
+    return [*what, f"{sign}; a single interval, over searches alone"]

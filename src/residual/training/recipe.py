@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from residual.data.balance import Weighing
+from residual.data.batches import steps_of
 from residual.data.datasets import DataSettings
 from residual.errors import Fault, UsageError, check, nearest
 from residual.files import Facts, read_toml, toml
@@ -168,6 +169,10 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
         if faults:
             raise ValueError(". ".join(str(fault) for fault in faults))
         return self
+
+    def steps_on(self, images: int) -> int:
+        """The length of a run on so many training images, in steps."""
+        return self.steps if self.steps is not None else steps_of(self.epochs or 1, images, self.batch_size)
 
     def to_toml(self) -> str:
         table = self.model_dump(mode="json")

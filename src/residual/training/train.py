@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from residual.data.batches import check_batch_size, steps_of
+from residual.data.batches import check_batch_size
 from residual.data.concerns import concerns
 from residual.data.datasets import Division, divide
 from residual.data.source import Dataset
@@ -319,7 +319,7 @@ def _data_facts(dataset: Dataset, division: Division) -> Facts:
 def _steps(recipe: Recipe, images: int) -> int:
     """The run's length in steps; refuses a batch larger than the training images."""
     check_batch_size(images, recipe.batch_size)
-    return recipe.steps if recipe.steps is not None else steps_of(recipe.epochs or 1, images, recipe.batch_size)
+    return recipe.steps_on(images)
 
 
 def _create(
