@@ -17,6 +17,7 @@ from residual.studies.plans import OF_RUNS, Plan, carry_out, plan_of
 from residual.training.progress import Listener, Unbroken, make_listener
 
 EVIDENCE = ROOT / "src" / "residual" / "studies" / "evidence"
+_USUAL = ("budget", "seeds", "first", "steps", "threads", "device", "name")
 Options = Callable[[argparse.ArgumentParser], None]
 
 
@@ -33,14 +34,15 @@ def run_study(study: str, argv: list[str], options: Options = lambda parser: Non
     """
     parser = argparse.ArgumentParser(prog=f"make campaign {study}")
     parser.add_argument("--budget", choices=BUDGETS[1:], default="cpu")
-    parser.add_argument("--seeds", type=int, help="how many, from 0")
+    parser.add_argument("--seeds", type=int, help="how many; of the plan's, if not given")
+    parser.add_argument("--first", type=int, default=0, help="the first seed; files of other seeds count together")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--threads", type=int, help="of the CPU")
     parser.add_argument("--device")
     parser.add_argument("--name", help="of the result file, so that it stands beside another of the study")
     options(parser)
     asked = vars(parser.parse_args(argv))
-    usual = {name: asked.pop(name) for name in ("budget", "seeds", "steps", "threads", "device", "name")}
+    usual = {name: asked.pop(name) for name in _USUAL}
     plan = plan_of(study, usual["budget"])
     plan = _changed(plan, usual, {name: value for name, value in asked.items() if value is not None})
     command = f"make campaign {study}" + (f" ARGS={shlex.join(argv)!r}" if argv else "")
@@ -69,6 +71,7 @@ def file_name(study: str, usual: dict[str, Any], own: dict[str, Any]) -> str:
     if usual["name"]:
         return f"{study}-{usual['name']}"
     given = [] if usual["budget"] == "cpu" else [usual["budget"]]
+    given += [f"from-{usual['first']}"] if usual.get("first") else []
     for value in (usual["steps"], *own.values()):
         given += [str(one) for one in (value if isinstance(value, list) else [value]) if one is not None]
     return "-".join([study, *given])
@@ -77,8 +80,10 @@ def file_name(study: str, usual: dict[str, Any], own: dict[str, Any]) -> str:
 def _changed(plan: Plan, usual: dict[str, object], own: dict[str, object]) -> Plan:
     """The plan with what was asked for."""
     changes: dict[str, object] = {"options": {**plan.options, **own}}
-    if isinstance(usual["seeds"], int):
-        changes["seeds"] = tuple(range(usual["seeds"]))
+    first, count = usual.get("first"), usual["seeds"]
+    if (isinstance(first, int) and first) or isinstance(count, int):
+        begin = first if isinstance(first, int) else 0
+        changes["seeds"] = tuple(range(begin, begin + (count if isinstance(count, int) else len(plan.seeds))))
     if isinstance(usual["steps"], int):
         changes["steps"] = usual["steps"]
     if isinstance(usual["threads"], int):

@@ -224,6 +224,7 @@ def test_a_result_file_is_named_after_what_was_asked_for():
     assert one_study.file_name("units", usual | {"budget": "gpu"}, {"depth": 56}) == "units-gpu-56"
     longer = usual | {"steps": 64_000}
     assert one_study.file_name("degradation", longer, {"depths": [20, 56], "kinds": None}) == "degradation-64000-20-56"
+    assert one_study.file_name("units", usual | {"first": 2}, {"depth": None}) == "units-from-2"
     assert one_study.file_name("degradation", longer | {"name": "full"}, {"depths": [20]}) == "degradation-full"
 
 
@@ -247,6 +248,9 @@ def test_a_campaign_is_the_plan_with_what_was_asked_for(monkeypatch, tmp_path):
     assert seen["command"] == (
         "make campaign degradation ARGS='--depths 20 --seeds 1 --steps 64000 --threads 1 --name full'"
     )
+    with pytest.raises(UsageError, match="far enough"):
+        degradation.main(["--first", "1"])
+    assert seen["plan"].seeds == (1, 2), "as many as the plan has"
     with pytest.raises(UsageError, match="far enough"):
         responses.main(["--seeds", "1", "--threads", "1"])
     assert seen["root"].name == "studies-cpu"

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from residual.errors import UsageError, nearest
 from residual.runs.folder import runs_root
-from residual.studies import run_studies, training_studies
+from residual.studies import arm_table, run_studies, training_studies
 from residual.studies.cost import study_cifar10, study_cost
 from residual.studies.evidence import BUDGETS, ENDING, Budget, Evidence, strongest, write
 from residual.studies.rates import study_rates
@@ -131,7 +131,8 @@ def carry_out(
         trained = replace(base, **plan.options.get("degradation", {}))
         carry_out("degradation", trained, data=data, device=device, root=root, budget=budget, listener=listener)
         options = {name: value for name, value in plan.options.items() if name != "degradation"}
-        asked = Asked(_runs_below(root / "degradation"), data=data, device=device or "auto", command=command, **options)
+        runs = _runs_of(trained, root / "degradation")
+        asked = Asked(runs, data=data, device=device or "auto", command=command, **options)
         return _MEASURED[study](asked)
     places: list[Override] = [("data.path", data)] if data is not None else []
     places += [("compute.device", device)] if device is not None else []
@@ -142,9 +143,10 @@ def carry_out(
     return _TRAINED[study](wish, **plan.options).evidence
 
 
-def _runs_below(folder: Path) -> list[str]:
-    """The runs of a study, arm by arm."""
-    return [str(path.parent) for path in sorted(folder.glob("*/seed-*/run.json"))]
+def _runs_of(trained: Plan, folder: Path) -> list[str]:
+    """The runs of a plan of `degradation`, arm by arm; those of other seeds beside them may not be finished."""
+    arms = sorted(arm_table.degradation(**trained.options))
+    return [str(folder / arm / f"seed-{seed}") for arm in arms for seed in trained.seeds]
 
 
 def trainer(

@@ -12,6 +12,7 @@ from residual.studies.claims import Contradiction, Registry, registry
 from residual.studies.evidence import Budget, Evidence, gather, strongest
 from residual.studies.papers import Printed, Row, beside
 from residual.studies.pictures import FIGURES
+from residual.studies.pooling import pooled
 from residual.studies.table import CHECKS, DEFINITIONS, WAYS, checked
 from residual.studies.verdicts import Judgement, judge, tally
 from residual.version import VERSION
@@ -110,6 +111,7 @@ def reproduce(
             # A stored file of a check is somebody's word for what is computed here; what is computed counts.
             found = [one for one in found if one.study != name]
             found.append(checked(name, time.monotonic))
-    found += more(studies, found)
+    found += more(studies, pooled(found))
+    found = pooled(found)
     judgements = tuple(judge(claim, found, WAYS) for claim in wanted)
     return Reproduction(budget, known, judgements, tuple(found), refused, time.monotonic() - began)

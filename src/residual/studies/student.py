@@ -102,6 +102,13 @@ def mean_of(values: Sequence[float], comparisons: int = 1, least: float = 0.0) -
     return Mean(tuple(values), mean, std, (mean - max(half, known), mean + max(half, known)), confidence, half < known)
 
 
+def paired(differences: Sequence[float]) -> Facts:
+    """Of differences seed by seed: mean, 95 % interval, which one seed has not, and the values."""
+    found = mean_of(differences)
+    low, high = found.interval or (None, None)
+    return {"mean": found.mean, "low": low, "high": high, "values": list(differences)}
+
+
 def ranks(values: Sequence[float]) -> list[float]:
     """Ranks from 1, equal values sharing their mean rank."""
     ordered = sorted(values)

@@ -26,7 +26,7 @@ from residual.studies import arm_table
 from residual.studies.arm_table import Arms
 from residual.studies.arms import FULL, Compared, compare, evidence_of, paper_caveats, shortened, spread
 from residual.studies.evidence import Evidence
-from residual.studies.student import mean_of
+from residual.studies.student import paired
 from residual.studies.table import DEFINITIONS
 from residual.training.progress import Listener, Silent
 from residual.training.recipe import Override
@@ -137,9 +137,7 @@ def units(wish: Wish, depth: int, networks: Sequence[str] = ()) -> Studied:
 def gap(one: Facts, other: Facts) -> Facts:
     """The other arm's test error less the one's, paired by seed: mean, and 95 % interval, which one seed has not."""
     pairs = zip(one["test_error"]["values"], other["test_error"]["values"], strict=True)
-    found = mean_of([b - a for a, b in pairs])
-    low, high = found.interval or (None, None)
-    return {"mean": found.mean, "low": low, "high": high}
+    return paired([b - a for a, b in pairs])
 
 
 def shortcuts(wish: Wish, depth: int) -> Studied:

@@ -1,0 +1,131 @@
+"""Result files of the same study with other seeds count together, as if one command had trained them all.
+
+A study that takes hours can so be shared by machines that see no common folder, `--first` telling each where to begin.
+Of two files with a seed in common only the stronger counts: a run must not be counted twice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from residual.files import Facts, canonical
+from residual.studies.arms import spread
+from residual.studies.evidence import Evidence, strongest
+from residual.studies.student import paired
+
+POOLED: Final = (
+    *("degradation", "units", "shortcuts", "momentum", "batchnorm", "dropout", "initialisation", "seed001"),
+    *("responses", "lesion", "probes", "tiny-imagenet", "cifar-100"),
+)
+"""Studies whose figures are values by seed. Those of a search and of measured times are not."""
+
+
+def pooled(found: Iterable[Evidence]) -> list[Evidence]:
+    """All evidence, files of the same study, settings, recipes, data and budget but other seeds as one."""
+    groups: dict[object, list[Evidence]] = {}
+    for one in found:
+        alone = one.study not in POOLED or not one.seeds
+        groups.setdefault(id(one) if alone else _sameness(one), []).append(one)
+    return [whole for group in groups.values() for whole in _together(group)]
+
+
+def _sameness(one: Evidence) -> bytes:
+    """What files must have in common; the seeds and where they were trained are left out."""
+    recipes = {arm: [facts.name, facts.sha256] for arm, facts in one.recipes.items()}
+    return canonical([one.study, one.definition, one.budget, dict(one.settings), recipes, dict(one.data)])
+
+
+def _together(group: Sequence[Evidence]) -> list[Evidence]:
+    """The files with disjoint seeds as one, then those left over."""
+    taken: list[Evidence] = []
+    left: list[Evidence] = []
+    for one in strongest(group, group[0].study):
+        apart = all(set(one.seeds).isdisjoint(other.seeds) for other in taken)
+        (taken if apart else left).append(one)
+    first, *others = sorted(taken, key=lambda one: one.seeds)
+    for other in others:
+        first = _joined(first, other)
+    return [first, *left]
+
+
+def _joined(one: Evidence, other: Evidence) -> Evidence:
+    """Two files as one. Their provenance is told for both, where it differs."""
+    return replace(
+        one,
+        command=_both(one.command, other.command, "; "),
+        measured=_figures(one.measured, other.measured),
+        series=_series(one.series, other.series, (len(one.seeds), len(other.seeds))),
+        seeds=(*one.seeds, *other.seeds),
+        device=_told(one.device, other.device),
+        caveats=tuple(dict.fromkeys((*one.caveats, *other.caveats))),
+        seconds=one.seconds + other.seconds,
+        date=max(one.date, other.date),
+        commit=_both(one.commit, other.commit) or None,
+        versions=_told(one.versions, other.versions),
+        machine=_told(one.machine, other.machine),
+        source=_both(one.source, other.source, " and "),
+    )
+
+
+def _both(one: object, other: object, between: str = ", ") -> str:
+    return between.join(dict.fromkeys(str(value) for value in (one, other) if value is not None))
+
+
+def _told(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """A table of provenance; a value that differs is told for both."""
+    names = dict.fromkeys((*one, *other))
+    return {
+        name: one[name] if name in one and one[name] == other.get(name) else _both(one.get(name), other.get(name))
+        for name in names
+    }
+
+
+def _figures(one: Mapping[str, Any], other: Mapping[str, Any]) -> Facts:
+    """The figures that both have: the spread over all values; of single numbers and truths the larger, which is the
+    worse (a difference that should be none) or the same (parameters, steps)."""
+    found: Facts = {}
+    for name in one:
+        if name not in other:
+            continue
+        a, b = one[name], other[name]
+        if not isinstance(a, Mapping) or not isinstance(b, Mapping):
+            number = all(isinstance(value, int | float) for value in (a, b))
+            if number or a == b:
+                found[name] = max(a, b) if number else a
+        elif "values" in a and "values" in b:
+            values = [*a["values"], *b["values"]]
+            found[name] = paired(values) if "low" in a else spread(values)
+        else:
+            found[name] = _figures(a, b)
+    return found
+
+
+def _series(one: Mapping[str, Any], other: Mapping[str, Any], counts: tuple[int, int]) -> Facts:
+    """Curves over the seeds of both; points that were taken of the first run alone stay those of the first file."""
+    found: Facts = {}
+    for name, a in one.items():
+        b = other.get(name)
+        if not isinstance(a, Mapping) or not isinstance(b, Mapping):
+            found[name] = a
+        elif {"step", "mean", "std"} <= {*a} & {*b}:
+            found[name] = _curve(a, b, counts)
+        else:
+            found[name] = _series(a, b, counts)
+    return found
+
+
+def _curve(one: Mapping[str, Any], other: Mapping[str, Any], counts: tuple[int, int]) -> Facts:
+    """Mean and deviation over both groups of runs at the steps they share, from those of each (Chan et al. 1979)."""
+    tables = [dict(zip(c["step"], zip(c["mean"], c["std"], strict=True), strict=True)) for c in (one, other)]
+    steps = [step for step in one["step"] if step in tables[1]]
+    n, m = counts
+    means, deviations = [], []
+    for step in steps:
+        (a, s), (b, t) = (table[step] for table in tables)
+        means.append((n * a + m * b) / (n + m))
+        squares = (n - 1) * s**2 + (m - 1) * t**2 + n * m / (n + m) * (a - b) ** 2
+        deviations.append(math.sqrt(squares / (n + m - 1)))
+    return {"step": steps, "mean": means, "std": deviations}

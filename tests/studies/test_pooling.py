@@ -1,0 +1,109 @@
+"""Result files of other seeds count as if one command had trained them all."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from residual.studies.arms import spread
+from residual.studies.evidence import recipe_facts, write
+from residual.studies.pooling import pooled
+from residual.studies.reproduce import reproduce
+from residual.studies.training_studies import Wish, degradation, gap
+from tests.studies.test_evidence import CHANGED, sample
+
+CHEAP = {"network.widths": [4, 4, 4], "data.limit": 100, "batch_size": 40, "evaluation.every_epochs": 1}
+PLAIN = {"compute.precision": "float32", "compute.threads": 1}
+
+
+def test_parts_by_seed_are_the_whole(tmp_path):
+    """Three seeds in one command, and in three: the same figures, curves and seeds, from the same runs."""
+
+    def of(*seeds):
+        wish = Wish("digits", seeds, 6, [*CHEAP.items(), *PLAIN.items()], tmp_path, "c")
+        return degradation(wish, (8, 14), ("plain",)).evidence
+
+    whole = of(0, 1, 2)
+    (found,) = pooled([of(2), of(0), of(1)])
+    assert found.seeds == whole.seeds
+    assert found.measured == whole.measured
+    assert {*found.series["curves"]} == {*whole.series["curves"]}
+    for arm, curves in whole.series["curves"].items():
+        assert {*found.series["curves"][arm]} == {*curves}
+        for name, curve in curves.items():
+            ours = found.series["curves"][arm][name]
+            assert ours["step"] == curve["step"]
+            assert ours["mean"] == pytest.approx(curve["mean"])
+            assert ours["std"] == pytest.approx(curve["std"], abs=1e-6)
+    assert found.seconds == pytest.approx(whole.seconds, abs=0.2)
+
+
+def of_seeds(*seeds, **changes):
+    error = {seed: 5.0 + seed for seed in seeds}
+    arms = {name: {"training_error": spread([more + error[s] for s in seeds])} for name, more in ARMS.items()}
+    return sample(measured=arms, seeds=seeds, source=f"{seeds}.evidence.json", **changes)
+
+
+ARMS = {"plain-20": 0.0, "plain-56": 6.0}
+
+
+def test_provenance_is_told_for_both_where_it_differs():
+    here = of_seeds(0, machine={"processor": "one", "cores": 2}, seconds=10.0, date="2026-11-28", commit="a" * 12)
+    there = of_seeds(1, machine={"processor": "two", "cores": 2}, seconds=30.0, date="2026-11-29", commit="b" * 12)
+    (found,) = pooled([there, here])
+    assert found.machine == {"processor": "one, two", "cores": 2}
+    assert (found.seconds, found.date, found.commit) == (40.0, "2026-11-29", f"{'a' * 12}, {'b' * 12}")
+    assert found.source == "(0,).evidence.json and (1,).evidence.json"
+    assert found.measured["plain-56"]["training_error"]["values"] == [11.0, 12.0]
+    assert found.command == here.command, "said once"
+
+
+def test_differences_by_seed_have_the_interval_of_all(tmp_path):
+    def of(seed, original, other):
+        measured = {"against_original": {"other": gap(*({"test_error": spread([e])} for e in (original, other)))}}
+        return sample(measured=measured, seeds=(seed,))
+
+    (found,) = pooled([of(0, 9.0, 8.5), of(1, 10.0, 9.6), of(2, 11.0, 10.4)])
+    expected = gap({"test_error": spread([9.0, 10.0, 11.0])}, {"test_error": spread([8.5, 9.6, 10.4])})
+    assert found.measured["against_original"]["other"] == expected
+    assert expected["high"] < 0
+
+
+def test_no_seed_counts_twice_and_what_is_left_over_stays_beside():
+    both, one, third = of_seeds(0, 1), of_seeds(1), of_seeds(2)
+    found = pooled([one, both, third])
+    assert [each.seeds for each in found] == [(0, 1, 2), (1,)]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"budget": "gpu"},
+        {"settings": {"steps": 64_000}},
+        {"recipes": {"plain-20": recipe_facts("cifar10-paper", {**CHANGED, "steps": 4000})}},
+        {"data": {"name": "cifar-10", "checksums": {}}},
+    ],
+)
+def test_what_was_made_otherwise_is_not_counted_together(other):
+    found = pooled([of_seeds(0), of_seeds(1, **other)])
+    assert sorted(each.seeds for each in found) == [(0,), (1,)]
+
+
+def test_a_study_whose_figures_are_not_values_by_seed_stays_as_it_is():
+    found = [dataclasses.replace(of_seeds(seed), study="tuning") for seed in (0, 1)]
+    assert pooled(found) == found
+
+
+def test_one_more_file_of_another_seed_takes_a_caveat_away(tmp_path):
+    """Claim H03 asks for the worst seed of one side against the best of the other."""
+    caveats = {}
+    for seed in (0, 1, 2):
+        write(of_seeds(seed), tmp_path / f"{seed}.evidence.json")
+        (one,) = reproduce(["H03"], evidence=[tmp_path], shipped=False).judgements
+        assert one.evidence is not None
+        assert len(one.evidence.seeds) == seed + 1
+        caveats[seed] = [text for text in one.caveats if "seed" in text]
+    assert caveats[0] == ["one seed"]
+    assert "one seed" not in caveats[1]
+    assert caveats[2] == []
