@@ -18,7 +18,6 @@ from pathlib import Path
 
 from campaigns.one_study import EVIDENCE
 from campaigns.running import PYTHON, RESULTS, ROOT, cifar_folder, environment, write_result
-from residual.errors import argument
 from residual.files import Facts, readable, replace_file
 from residual.studies.contest import FOUND, PAGE
 from residual.studies.evidence import ENDING
@@ -96,7 +95,7 @@ def main(argv: list[str]) -> int:
     folder = runs() / options.name
     found: Facts = json.loads((folder / FOUND).read_bytes())
     found["recipe"]["data"]["path"] = None  # where the images lie on this machine
-    words = {"asked": " ".join(["residual", *map(argument, command(options))]), "workers": options.workers}
+    words = {"asked": shlex.join(["residual", *command(options)]), "workers": options.workers}
     write_result(options.name, {**found, **words, "campaign": NAME, "kind": "campaign"}, began)
     replace_file(RESULTS / f"{options.name}.html", (folder / PAGE).read_bytes())
     if found["data"] is not None and found["data"]["name"] == "cifar-10":

@@ -10,6 +10,7 @@ from residual.analysis import comparison_figures as draw
 from residual.analysis.elements import Column, Html, join, named, percent, plural, table, tag, terms, whole
 from residual.analysis.inline import inline_svg
 from residual.analysis.page import POLICY
+from residual.analysis.style import MAKER
 from residual.version import VERSION
 
 Facts = Mapping[str, Any]
@@ -25,6 +26,7 @@ def comparison_page(found: Facts, command: str) -> bytes:
         tag("meta", charset="utf-8"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         Html(f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'),
+        tag("meta", name="generator", content=MAKER),
         tag("meta", name="referrer", content="no-referrer"),
         tag("meta", name="color-scheme", content="light dark"),
         tag("title", f"{title} – Residual comparison"),

@@ -11,6 +11,7 @@ from residual.analysis.elements import Column, Html, join, named, number, percen
 from residual.analysis.figures import PANELS, Panel, panel_picture
 from residual.analysis.inline import inline_svg
 from residual.analysis.report import Figures, ReportData, RunReport
+from residual.analysis.style import MAKER
 from residual.version import VERSION
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
@@ -34,6 +35,7 @@ def document(title: str, body: Sequence[Html]) -> bytes:
         tag("meta", charset="utf-8"),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         Html(f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'),
+        tag("meta", name="generator", content=MAKER),
         tag("meta", name="referrer", content="no-referrer"),
         tag("meta", name="color-scheme", content="light dark"),
         tag("title", f"{title} – Residual report"),

@@ -12,8 +12,9 @@ from residual.analysis.figures import confusion_picture, draw_curves, draw_predi
 from residual.analysis.page import page
 from residual.analysis.reliability import reliability_picture
 from residual.analysis.report import Judged, Progress, ReportData, Stated, read_report
-from residual.analysis.style import Kind
+from residual.analysis.style import Kind, is_ours
 from residual.errors import UsageError
+from residual.evaluation.destination import mind_places
 from residual.evaluation.judged import Split
 from residual.files import replace_file
 from residual.runs.folder import RunFolder, find_run
@@ -58,6 +59,10 @@ def write_report(
     folders = [find_run(os.fspath(name)) for name in runs or ("last",)]
     _refuse_twice(folders)
     place, album = _page_place(out, folders), _album_place(figures)
+    if out is not None:
+        mind_places([place], "--out", is_ours)
+    if album is not None:
+        mind_places([path for path in _pictures(album, len(folders)) if path.exists()], "--figures", is_ours)
     found = read_report(
         folders, split=split, data=data, device=device, stated=stated, retraced=retraced, progress=progress
     )
@@ -95,6 +100,14 @@ def _album_place(figures: str | os.PathLike[str] | None) -> Path | None:
     if folder.exists() and not folder.is_dir():
         raise UsageError("this is not a folder", folder, "name a folder with --figures")
     return folder
+
+
+def _pictures(album: Path, runs: int) -> Iterator[Path]:
+    """All that may be drawn into the folder."""
+    marks = [f"-{place}" for place in range(1, runs + 1)] if runs > 1 else [""]
+    names = [f"curves-by-{against}" for against in _AGAINST]
+    names += [f"{name}{mark}" for name in ("confusion", "reliability", "most-wrong") for mark in marks]
+    yield from (album / f"{name}.{kind}" for name in names for kind in _KINDS)
 
 
 def _draw(report: ReportData, album: Path) -> Iterator[Path]:

@@ -18,7 +18,9 @@ def curves(*runs: str, out: str | None = None) -> int:
     """
     from residual.analysis.curves import run_curves
     from residual.analysis.figures import draw_curves
+    from residual.analysis.style import is_ours
     from residual.errors import UsageError
+    from residual.evaluation.destination import mind_places
     from residual.runs.folder import find_run
     from residual.training.rates import rates_of
 
@@ -26,6 +28,8 @@ def curves(*runs: str, out: str | None = None) -> int:
     if out is None and len(chosen) > 1:
         raise UsageError("several runs need a file to be drawn into", "curves", "name it with --out curves.png")
     path = Path(os.path.expanduser(out)) if out is not None else chosen[0].curves_path
+    if out is not None:
+        mind_places([path], "--out", is_ours)
     lines = {
         run.name if len({r.name for r in chosen}) == len(chosen) else str(run.path): run_curves(run, rates_of)
         for run in chosen

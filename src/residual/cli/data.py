@@ -15,7 +15,7 @@ import cyclopts
 from cyclopts import Parameter
 
 from residual.cli.data_check import check, pack
-from residual.cli.text import Whole, printable, written
+from residual.cli.text import Whole, beside, printable, written
 
 if TYPE_CHECKING:
     from residual.data.batches import Batches
@@ -267,14 +267,18 @@ def show(
 
     check_versions()
     from residual.analysis.pictures import displayed, draw_sheet
-    from residual.analysis.style import picture_format
+    from residual.analysis.style import is_ours, picture_format
     from residual.errors import UsageError
+    from residual.evaluation.destination import mind_places
 
     if not 0 <= step < 10**9:
         raise UsageError(f"step is {step}", "--step", "choose 0 or more")
     chosen = _recipe(_meant(target), recipe, set or [], seed)
-    path = Path(os.path.expanduser(out)) if out is not None else Path(f"{chosen.data.dataset}-batch.png")
+    path = Path(f"{chosen.data.dataset}-batch.png")
+    if out is not None:
+        path = beside(Path(os.path.expanduser(target)) if chosen.data.path else Path(os.devnull), out)
     picture_format(path)
+    mind_places([path], "--out", is_ours)
     dataset, batches = _batches(chosen, set or [])
     batch = batches.batch_at(step)
     labels = [dataset.class_names[label] for label in batch.labels.tolist()]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from residual.cli.text import Whole, printable
+from residual.cli.text import Whole, beside, printable
 
 if TYPE_CHECKING:
     from residual.data.inspection import Inspection
@@ -59,7 +59,7 @@ def check(
     if not 0 <= processes <= 256:
         raise UsageError(f"processes is {processes}", "--processes", "choose a number between 1 and 256")
     place = _place(photos)
-    target = _beside(place, csv) if csv is not None else None
+    target = beside(place, csv) if csv is not None else None
     # The file is there before the images are decoded, which may take hours: what cannot be written is not begun.
     remedy = "make room, or name a file elsewhere"
     with nullcontext() if target is None else growing_file(target, remedy) as write:
@@ -86,20 +86,6 @@ def _place(name: str) -> Path:
     if not os.path.lexists(place):
         raise DataError("no such folder or file", name[:200], "check the path")
     return place
-
-
-def _beside(place: Path, name: str) -> Path:
-    """Where a file is written to: not among the images, and no folder."""
-    from residual.errors import UsageError
-
-    target = Path(os.path.expanduser(name))
-    if target.is_dir():
-        raise UsageError("a folder stands there", name, "name a file")
-    if place.is_dir() and Path(os.path.realpath(target)).is_relative_to(os.path.realpath(place)):
-        raise UsageError("the file would lie among the images", name, "name a file elsewhere")
-    if target.exists() and os.path.realpath(target) == os.path.realpath(place):
-        raise UsageError("that is the table of the images itself", name, "name another file")
-    return target
 
 
 def _print(found: Inspection) -> None:
@@ -190,7 +176,7 @@ def pack(
         if not least <= value <= most:
             raise UsageError(f"{flag.lstrip('-')} is {value}", flag, f"choose a number between {least} and {most}")
     place = _place(photos)
-    target = _beside(place, out)
+    target = beside(place, out)
     wishes = Wishes(quarantine=quarantine, follow_links=follow_links, threads=threads, group=group)
     with _progress("packed") as told:
         made = make(place, target, short_side, wishes, told=told)

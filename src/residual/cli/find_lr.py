@@ -67,13 +67,19 @@ def find_lr(
     json
         The rates, losses and suggestions as JSON.
     """
-    from residual.analysis.style import picture_format
+    from residual.analysis.style import is_ours, picture_format
+    from residual.cli.text import beside
     from residual.cli.words import console
-    from residual.errors import log
+    from residual.errors import UsageError, log
+    from residual.evaluation.destination import mind_places
+    from residual.runs.folder import RUN
     from residual.training.find_rate import find_rate
 
-    if out is not None:
-        picture_format(Path(out))  # found out before the test is made
+    if out is not None:  # found out before the test is made
+        picture_format(Path(out))
+        images = Path(os.path.expanduser(data or what or os.devnull))
+        named = Path(os.path.expanduser(out)) if (images / RUN).exists() else beside(images, out)
+        mind_places([named], "--out", is_ours)
     changes = asked(set, **{"from": from_}, data=data, batch_size=batch_size, network=network, seed=seed, device=device)
     screen = console()
     with screen.status("range test ...") if screen.is_terminal and not json else nullcontext() as status:
@@ -91,9 +97,11 @@ def find_lr(
     try:
         from residual.analysis.range_figure import draw_range
 
+        if out is None and found.run is None:  # the working folder, in which anything may stand
+            mind_places([path], "--out", is_ours)
         draw_range(test.rates, test.losses, test.smoothed, rates, title, path, shape == "linear")
         drawn = True
-    except ImportError as error:
+    except (ImportError, UsageError) as error:
         log.warning("the picture was not drawn: %s", error)
         drawn = False
     if json:

@@ -185,7 +185,8 @@ def _explain(error: Exception, tokens: Sequence[str]) -> int:
             return _say("out of memory while the libraries were loaded (ulimit -v): raise the limit", 6)
         case ImportError():
             what = f"{error.name or 'a library'} cannot be imported: {error}"
-            return _say(f"{what} ({sys.executable}): install it again, as in `pip install residual`", 6)
+            remedy = "install it again: `make install`, or `pip install -e .` in the checkout"
+            return _say(f"{what} ({sys.executable}): {remedy}", 6)
         case OSError():
             if error.filename is None:
                 _drop_output()
@@ -206,7 +207,7 @@ def _explain(error: Exception, tokens: Sequence[str]) -> int:
 
 def _usage(error: cyclopts.CycloptsError, tokens: Sequence[str]) -> str:
     """The parser's words in our form: what (where): what to do."""
-    verb = f"residual {tokens[0]}" if tokens and tokens[0] in app else "residual"
+    verb = " ".join(["residual", *_verb(tokens)])
     remedy = f"`{verb} --help` shows what it takes"
     match error:
         case cyclopts.UnusedCliTokensError():
@@ -230,6 +231,18 @@ def _usage(error: cyclopts.CycloptsError, tokens: Sequence[str]) -> str:
             text, remedy = (what, rest) if point else (what, remedy)
             text, remedy = text[:1].lower() + text[1:], remedy[:1].lower() + remedy[1:]
     return f"{text} ({verb}): {remedy}"
+
+
+def _verb(tokens: Sequence[str]) -> list[str]:
+    """The words that name a command: `data`, `check`."""
+    found: list[str] = []
+    here = app
+    for token in tokens[:2]:
+        if token.startswith("-") or token not in here:
+            break
+        found.append(token)
+        here = here[token]
+    return found
 
 
 def _customary(error: cyclopts.UnknownOptionError) -> str | None:

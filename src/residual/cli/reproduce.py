@@ -34,7 +34,7 @@ def reproduce(
     Parameters
     ----------
     claims
-        Ids of claims, such as E13 or A19-20, or E* for several; without any, all of them.
+        Ids of claims, such as E13 or A19-20, or several as 'E*'; without any, all of them.
     budget
         smoke trains nothing; cpu (hours) and gpu (days) first train the studies that lack a result file of that budget.
     evidence
@@ -48,10 +48,13 @@ def reproduce(
     json
         Say everything as one JSON value instead of a table; the page is written all the same.
     """
+    from residual.analysis.style import is_ours
     from residual.errors import UsageError
+    from residual.evaluation.destination import mind_places
     from residual.files import replace_file
     from residual.runs.folder import runs_root
     from residual.studies.claims_page import claims_page
+    from residual.studies.markdown import is_report
     from residual.studies.markdown import markdown as as_markdown
     from residual.studies.plans import trainer
     from residual.studies.reproduce import reproduce as judge_all
@@ -60,6 +63,10 @@ def reproduce(
     page = Path(out).expanduser() if out is not None else runs_root() / "claims.html"
     if page.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"no page format {page.suffix or '(none)'!r}", page, "end the name in .html")
+    if out is not None:
+        mind_places([page], "--out", is_ours)
+    if markdown is not None:
+        mind_places([Path(markdown).expanduser()], "--markdown", is_report)
 
     def tell(check: str) -> None:
         if not json and sys.stderr.isatty():

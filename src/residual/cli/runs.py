@@ -37,7 +37,8 @@ def runs(
     names
         Runs to compare, or one folder that holds runs; without any, all under runs/.
     where
-        Only runs with FIELD=VALUE, as in `--where recipe=cifar10-*`; also !=, <, <=, >, >=. May be given several times.
+        Only runs with FIELD=VALUE, as in `--where 'recipe=cifar10-*'`; also !=, <, <=, >, >=, which a shell wants in
+        quotes: `--where 'test_top1>=0.9'`. May be given several times.
     sort
         In the order of this FIELD: numbers from the largest, words by letter. Else the oldest run comes first.
     last
@@ -76,7 +77,7 @@ def runs(
         if json:
             print(json_.dumps(rows))
         else:
-            _list(rows, str(root), settings, bool(below))
+            _list(rows, str(root), settings, bool(below), len(listed))
             _say_studies(below)
         return 0
     if asked or last:
@@ -93,14 +94,20 @@ def runs(
     return 0
 
 
-def _list(rows: list[dict[str, Any]], title: str, settings: Sequence[str] = (), others: bool = False) -> None:
+def _list(
+    rows: list[dict[str, Any]], title: str, settings: Sequence[str] = (), others: bool = False, whole: int = 0
+) -> None:
     from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
+    from residual.analysis.elements import plural
     from residual.cli.text import printable
     from residual.cli.words import console
 
+    if not rows and whole:
+        print(printable(f"none of {plural(whole, 'run', 'runs')} in {title} is such a one"))
+        return
     if not rows:
         more = "" if others else ": `residual train` makes one"
         print(printable(f"no runs in {title}{more}"))

@@ -47,7 +47,7 @@ def show(
     out: str | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
-    """Show a study: its individuals with their genes and fitness, the best, and a figure of how it went.
+    """Show a search by `residual tune`: its individuals with genes and fitness, the best, a figure of how it went.
 
     Parameters
     ----------
@@ -63,6 +63,8 @@ def show(
     from residual.tuning import need_optuna
 
     need_optuna()
+    from residual.analysis.style import is_ours
+    from residual.evaluation.destination import mind_places
     from residual.tuning.study import open_study
     from residual.tuning.summary import summarise
 
@@ -72,9 +74,12 @@ def show(
     if json:
         print(json_.dumps(summary))
         return 0
+    path = None if out is None else Path(out).expanduser()
+    if path is not None:
+        mind_places([path], "--out", is_ours)
     _table(summary)
     if summary["individuals"]:
-        picture = draw(summary, opened.folder, None if out is None else Path(out).expanduser())
+        picture = draw(summary, opened.folder, path)
         if picture is not None:
             print(printable(f"figure   {picture}"))
     if opened.address.file is not None:

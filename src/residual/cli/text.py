@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,6 +18,24 @@ def printable(text: str) -> str:
 def written(path: Path, stood: bool) -> str:
     """Where a file was written, and whether another stood there before."""
     return printable(f"{path}{' (in place of the one that stood there)' if stood else ''}")
+
+
+def beside(place: Path, name: str) -> Path:
+    """Where a file is written to: not among the images of a place, and no folder.
+
+    Raises:
+        UsageError: it would be.
+    """
+    from residual.errors import UsageError
+
+    target = Path(os.path.expanduser(name))
+    if target.is_dir():
+        raise UsageError("a folder stands there", name, "name a file")
+    if place.is_dir() and Path(os.path.realpath(target)).is_relative_to(os.path.realpath(place)):
+        raise UsageError("the file would lie among the images", name, "name a file elsewhere")
+    if target.exists() and os.path.realpath(target) == os.path.realpath(place):
+        raise UsageError("that is the place of the images itself", name, "name another file")
+    return target
 
 
 def _whole(kind: Any, tokens: Sequence[Any]) -> int:

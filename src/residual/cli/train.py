@@ -75,6 +75,7 @@ def train(
         Also read files that links in a folder of photographs lead out to.
     set
         Any setting by path, as in `--set optimiser.weight_decay=1e-4`; may be given several times.
+        `residual recipes --settings` lists them.
     out
         The run folder; must not exist. Without it, a new one under runs/.
     resume

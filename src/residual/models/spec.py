@@ -133,31 +133,70 @@ class NetworkSettings(BaseModel, frozen=True, extra="forbid"):
     unless they are set as well.
     """
 
-    name: str = "resnet-20"
-    depths: Depths | None = None
-    widths: Widths | None = None
-    stem: AnyStem | None = None
-    unit: UnitKind | None = None
-    shortcut: AnyShortcut | None = None
-    dropout: Probability | None = None
-    initialisation: InitialisationKind | None = None
-    norm_eps: Epsilon | None = None
-    norm_momentum: Momentum | None = None
-    zero_last_scale: bool | None = None
-    order: OrderKind | None = None
-    stride: StridePlace | None = None
-    shortcut_scale: Finite | None = None
-    branch_scale: Finite | None = None
-    gate: GateKind | None = None
-    gate_bias: Finite | None = None
-    shortcut_dropout: Probability | None = None
-    projection_norm: bool | None = None
-    norm: NormKind | None = None
-    conv_bias: BiasKind | None = None
-    downsampling: DownsamplingKind | None = None
-    head: HeadKind | None = None
-    classifier_initialisation: ClassifierInitialisationKind | None = None
-    norm_group: Annotated[int, Field(ge=0, le=1 << 20, strict=True)] | None = None
-    stride_unit: StrideUnitKind | None = None
-    first_activation: FirstActivationKind | None = None
-    pool_padding: PoolPaddingKind | None = None
+    name: str = Field("resnet-20", description="one of `residual models`")
+    depths: Depths | None = Field(None, description="units in each stage")
+    widths: Widths | None = Field(
+        None, description="filters of the 3x3 convolutions in each stage; a bottleneck gives four times as many maps"
+    )
+    stem: AnyStem | None = Field(
+        None, description="before the first stage; auto takes the one that fits the size of the images"
+    )
+    unit: UnitKind | None = Field(
+        None, description="basic is 3x3, 3x3; bottleneck 1x1, 3x3, 1x1 with four times the maps"
+    )
+    shortcut: AnyShortcut | None = Field(
+        None,
+        description="A pads with zeros, B projects where dimensions change, C everywhere, none makes a plain network",
+    )
+    dropout: Probability | None = Field(
+        None, description="share of the features that are dropped before the classifier"
+    )
+    initialisation: InitialisationKind | None = Field(
+        None, description="of convolutions; he-fan-in is He et al. 2015 (Delving Deep), 2.2"
+    )
+    norm_eps: Epsilon | None = Field(None, description="added to the variance in batch normalisation")
+    norm_momentum: Momentum | None = Field(None, description="what a batch weighs in the moving statistics")
+    zero_last_scale: bool | None = Field(None, description="begin with every branch at zero (Goyal et al. 2017, 5.1)")
+    order: OrderKind | None = Field(
+        None, description="of normalisation, ReLU and addition in a unit (He et al. 2016, figure 4)"
+    )
+    stride: StridePlace | None = Field(
+        None, description="which convolution of a bottleneck strides; 3x3 is ResNet v1.5"
+    )
+    shortcut_scale: Finite | None = Field(
+        None, description="what the shortcut is multiplied by (He et al. 2016, table 1)"
+    )
+    branch_scale: Finite | None = Field(None, description="what the residual branch is multiplied by")
+    gate: GateKind | None = Field(
+        None, description="a 1x1 gate, on both paths or on the shortcut (He et al. 2016, figure 2)"
+    )
+    gate_bias: Finite | None = Field(None, description="at the start of training")
+    shortcut_dropout: Probability | None = Field(
+        None, description="share dropped on shortcuts (He et al. 2016, figure 2 f)"
+    )
+    projection_norm: bool | None = Field(None, description="normalise what a projection gives")
+    norm: NormKind | None = Field(None, description="batch normalisation, or none")
+    conv_bias: BiasKind | None = Field(
+        None, description="biases of convolutions; unnormalised: where no normalisation follows at once"
+    )
+    downsampling: DownsamplingKind | None = Field(
+        None, description="between stages: by stride, or by max pooling as in VGG"
+    )
+    head: HeadKind | None = Field(
+        None, description="average: global mean and one layer; vgg: three fully connected layers"
+    )
+    classifier_initialisation: ClassifierInitialisationKind | None = Field(
+        None, description="of the last layer's weights"
+    )
+    norm_group: Annotated[int, Field(ge=0, le=1 << 20, strict=True)] | None = Field(
+        None, description="images over which a batch is normalised, as on one of several GPUs; 0 is the whole batch"
+    )
+    stride_unit: StrideUnitKind | None = Field(
+        None, description="which unit of a stage strides; last is Keras' ResNetV2"
+    )
+    first_activation: FirstActivationKind | None = Field(
+        None, description="who does the first activation of pre-activation networks"
+    )
+    pool_padding: PoolPaddingKind | None = Field(
+        None, description="of the 7x7 stem's max pooling: the lowest number, or zero as Keras has it"
+    )

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from residual.studies import wording
 from residual.studies.papers import place
 from residual.studies.reproduce import Reproduction
 from residual.studies.verdicts import Judgement, tally
+
+
+def is_report(path: Path) -> bool:
+    """Whether a file is such a document."""
+    try:
+        with open(path, "rb") as stream:
+            return stream.readline(1000).strip() == f"# {wording.TITLE}".encode()
+    except OSError:
+        return False
 
 
 def markdown(made: Reproduction) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from residual.errors import InUse, UsageError, log
+from residual.errors import Interrupted, InUse, UsageError, log
 from residual.launch import launched
 from residual.runs.folder import RUN, RunFolder
 
@@ -37,7 +37,7 @@ def train_all(jobs: Sequence[Job]) -> list[RunFolder]:
         what a training raises; the runs of other processes go on.
     """
     if launched() is not None:  # these processes share every single training, and take them in one order
-        return [job.train() for job in jobs]
+        return [_train(job) for job in jobs]
     done: dict[Path, RunFolder] = {}
     told: set[Path] = set()
     while True:
@@ -57,6 +57,14 @@ def train_all(jobs: Sequence[Job]) -> list[RunFolder]:
             time.sleep(WAIT)
 
 
+def _train(job: Job) -> RunFolder:
+    try:
+        return job.train()
+    except Interrupted as error:  # to go on with this run alone would leave out the others
+        remedy = "give the same command again, it goes on with this run and then takes the others"
+        raise Interrupted(error.what, error.where, remedy, error.exit_code - 128) from None
+
+
 def _trained(job: Job) -> RunFolder | str:
     """The finished run, or who is at work on it."""
     stood = os.path.lexists(job.place / RUN)
@@ -64,7 +72,7 @@ def _trained(job: Job) -> RunFolder | str:
         if stood:
             with RunFolder(job.place).hold():
                 pass
-        return job.train()
+        return _train(job)
     except InUse as error:
         return error.where
     except UsageError:

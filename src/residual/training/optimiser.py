@@ -21,10 +21,10 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 class OptimiserSettings(BaseModel, frozen=True, extra="forbid"):
     """What a recipe's `[optimiser]` table holds."""
 
-    kind: Literal["sgd", "adam", "adamw"] = "sgd"
-    momentum: Share = 0.9
-    nesterov: bool = False
-    weight_decay: float = Field(1e-4, ge=0, le=1, allow_inf_nan=False)
+    kind: Literal["sgd", "adam", "adamw"] = Field("sgd", description="adamw decays apart from the gradient")
+    momentum: Share = Field(0.9, description="of sgd; of Adam the decay of the mean of gradients")
+    nesterov: bool = Field(False, description="of sgd: Nesterov's momentum")
+    weight_decay: float = Field(1e-4, ge=0, le=1, allow_inf_nan=False, description="what pulls weights to zero")
     decay_on: Literal["weights", "all"] = Field(
         "weights", description="convolution and fully connected weights alone, or scales, shifts and biases too"
     )

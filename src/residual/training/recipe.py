@@ -55,7 +55,7 @@ def _weighing(value: Any) -> Any:
 class LossSettings(BaseModel, frozen=True, extra="forbid"):
     """Cross-entropy; label smoothing as in Szegedy et al. 2016, section 7; what the classes count for."""
 
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the truth spread over all classes")
     class_weights: Annotated[Weighing | dict[str, float], PlainValidator(_weighing)] = Field(
         "none", description="balanced, effective (Cui et al. 2019), or a table: classes that are not named weigh 1"
     )
@@ -66,7 +66,7 @@ class EvaluationSettings(BaseModel, frozen=True, extra="forbid"):
     every_epochs: float = Field(1.0, gt=0, le=1e6, description="epochs between validations")
     test: bool = Field(True, description="read the test images at the last step")
     watch_test: bool = Field(False, description="also record the test set by epoch, for figures; nothing reads it")
-    batch_size: int = Field(500, ge=1, le=100_000)
+    batch_size: int = Field(500, ge=1, le=100_000, description="images judged at a time")
     precise_statistics: int = Field(
         0, ge=0, description="training images over which batch normalisation is measured anew at the end; 0 for none"
     )
@@ -104,7 +104,7 @@ class EvaluationSettings(BaseModel, frozen=True, extra="forbid"):
 class CheckpointSettings(BaseModel, frozen=True, extra="forbid"):
     every_seconds: float | None = Field(60.0, gt=0, le=1e9, description="seconds between checkpoints")
     every_steps: int | None = Field(None, ge=1, description="steps between checkpoints")
-    keep: int = Field(2, ge=2, le=1000)
+    keep: int = Field(2, ge=2, le=1000, description="how many of the newest stay")
 
     @field_validator("every_seconds", mode="before")
     @classmethod
@@ -117,8 +117,10 @@ class ComputeSettings(BaseModel, frozen=True, extra="forbid"):
     """What `auto` came to is written to run.json before step 0 and used again on resume."""
 
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, mps, cuda or cuda:N")
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    layout: Literal["auto", "channels-last", "contiguous"] = "auto"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="of products; auto is bfloat16 where a measurement says that it is faster"
+    )
+    layout: Literal["auto", "channels-last", "contiguous"] = Field("auto", description="of maps in memory")
     threads: int = Field(0, ge=0, le=4096, description="threads of the CPU; 0 lets torch choose")
     compile: Literal["none", "auto", "default"] = Field(
         "none", description="torch.compile: default compiles, auto where a measurement says that the run gets shorter"
@@ -138,19 +140,19 @@ class ComputeSettings(BaseModel, frozen=True, extra="forbid"):
 class Recipe(BaseModel, frozen=True, extra="forbid"):
     """One training run. Exactly one of `epochs` and `steps` gives its length."""
 
-    format: Literal[1] = 1
+    format: Literal[1] = Field(1, description="of this table")
     name: str = Field(
         "custom",
         max_length=80,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
         description="letters, digits, '.', '_' and '-', the first a letter or digit",
     )
-    source: str = ""
+    source: str = Field("", description="where it is from, in words")
     departures: tuple[str, ...] = Field((), description="where it departs from its source, in words")
-    seed: int = Field(0, ge=0, lt=2**53)
-    batch_size: int = Field(128, ge=1, le=1 << 20)
-    epochs: float | None = Field(None, gt=0, le=1e6)
-    steps: int | None = Field(None, ge=1, le=10**9)
+    seed: int = Field(0, ge=0, lt=2**53, description="the number all chance follows from")
+    batch_size: int = Field(128, ge=1, le=1 << 20, description="images per step, of all processes together")
+    epochs: float | None = Field(None, gt=0, le=1e6, description="length of the run; this or steps")
+    steps: int | None = Field(None, ge=1, le=10**9, description="length of the run; this or epochs")
     data: DataSettings = DataSettings()
     network: NetworkSettings = NetworkSettings()
     start: StartSettings = StartSettings()

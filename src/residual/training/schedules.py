@@ -32,7 +32,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 class Hold(BaseModel, frozen=True, extra="forbid"):
     """A low rate until the training error has fallen below a threshold (He et al. 2015, 110 layers)."""
 
-    rate: Rate = 0.01
+    rate: Rate = Field(0.01, description="until then")
     until_error: float = Field(0.8, gt=0, lt=1, description="running training error, as a share")
     window: int = Field(50, ge=1, description="steps over which the error is taken")
 
@@ -40,9 +40,9 @@ class Hold(BaseModel, frozen=True, extra="forbid"):
 class WarmUp(BaseModel, frozen=True, extra="forbid"):
     """The first steps: a constant lower rate, or a straight line from it to the full rate."""
 
-    steps: int = Field(0, ge=0)
+    steps: int = Field(0, ge=0, description="how many; 0 for none")
     rate: float = Field(0.01, ge=0, le=1e3, allow_inf_nan=False, description="rate at step 0")
-    shape: Literal["constant", "linear"] = "linear"
+    shape: Literal["constant", "linear"] = Field("linear", description="the rate in between")
 
     def apply(self, step: int, full: float) -> float:
         if step >= self.steps:
@@ -54,10 +54,10 @@ class Steps(BaseModel, frozen=True, extra="forbid"):
     """A constant rate times a factor at given iterations, and at given shares of the run."""
 
     kind: Literal["steps"] = "steps"
-    rate: Rate = 0.1
-    drops: tuple[Annotated[int, Field(ge=1)], ...] = (32_000, 48_000)
+    rate: Rate = Field(0.1, description="before the first drop")
+    drops: tuple[Annotated[int, Field(ge=1)], ...] = Field((32_000, 48_000), description="steps at which it falls")
     shares: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field((), description="of the run, as 1/3 of 90 epochs")
-    factor: float = Field(0.1, gt=0, lt=1)
+    factor: float = Field(0.1, gt=0, lt=1, description="of the rate at each drop")
     warmup: WarmUp = WarmUp()
     hold: Hold | None = None
 
@@ -80,11 +80,11 @@ class OneCycle(BaseModel, frozen=True, extra="forbid"):
     """
 
     kind: Literal["one-cycle"] = "one-cycle"
-    peak: Rate = 0.1
+    peak: Rate = Field(0.1, description="the highest rate")
     rise: float = Field(0.25, gt=0, lt=1, description="share of the steps before the peak")
-    start_divisor: float = Field(25, ge=1, le=1e6)
-    end_divisor: float = Field(1e5, ge=1, le=1e12)
-    shape: Literal["cosine", "linear"] = "cosine"
+    start_divisor: float = Field(25, ge=1, le=1e6, description="the peak over the first rate")
+    end_divisor: float = Field(1e5, ge=1, le=1e12, description="the peak over the last rate")
+    shape: Literal["cosine", "linear"] = Field("cosine", description="of both ways")
     momentum_low: Share | None = Field(None, description="momentum at the peak; none keeps the optimiser's")
     first: int = Field(0, ge=0, description="step at which the cycle begins")
 
@@ -119,8 +119,8 @@ class Cosine(BaseModel, frozen=True, extra="forbid"):
     """Half a cosine from the full rate to the end rate, after a warm-up."""
 
     kind: Literal["cosine"] = "cosine"
-    rate: Rate = 0.1
-    end_rate: float = Field(0.0, ge=0, le=1e3, allow_inf_nan=False)
+    rate: Rate = Field(0.1, description="the highest rate")
+    end_rate: float = Field(0.0, ge=0, le=1e3, allow_inf_nan=False, description="at the end of the run")
     warmup: WarmUp = WarmUp()
     first: int = Field(0, ge=0, description="step at which it begins, where another run has ended")
 
@@ -144,8 +144,8 @@ class Plateau(BaseModel, frozen=True, extra="forbid"):
     """
 
     kind: Literal["plateau"] = "plateau"
-    rate: Rate = 0.1
-    factor: float = Field(0.1, gt=0, lt=1)
+    rate: Rate = Field(0.1, description="before it first falls")
+    factor: float = Field(0.1, gt=0, lt=1, description="of the rate each time")
     watch: Literal["validation", "training"] = Field("validation", description="whose top-1 error; never the test set")
     patience: int = Field(5, ge=1, description="evaluations without a better one before the rate falls")
     threshold: float = Field(1e-3, ge=0, lt=1, description="what counts as better, as a share of images")
