@@ -16,6 +16,7 @@ from residual.analysis.report import judge, names_of, read_report
 from residual.data.source import MemorySource
 from residual.errors import DataError, ModelError, UsageError
 from residual.evaluation.calibration import calibration
+from residual.evaluation.figures import finite
 from residual.evaluation.predictions import Predictions
 from residual.evaluation.use import evaluate_run
 from residual.runs.folder import RunFolder
@@ -188,7 +189,7 @@ def test_numbers_that_are_not_finite_become_nothing(finished, monkeypatch):
     judged, absence = judge(Predictions("test", 1, "cpu", logits, torch.tensor([0, 1, 1]), torch.arange(3)), ["a", "b"])
     assert absence is None
     assert math.isnan(judged.figures.loss or 0)
-    text = json.dumps(reports._finite(reports._judged_dict(judged)), allow_nan=False)
+    text = json.dumps(finite(reports._judged_dict(judged)), allow_nan=False)
     assert json.loads(text)["figures"]["loss"] is None
 
 

@@ -18,7 +18,7 @@ import residual
 from residual.data import weights
 from residual.data.images import decode, read_image
 from residual.evaluation.classifier import Classifier
-from residual.models.interchange import published
+from residual.models.interchange import class_names, published
 from residual.models.interchange.published import Published
 from tests.data.lying_server import closed_port, serving, whole
 from tests.data.photographs import photographs
@@ -105,6 +105,67 @@ def test_evaluate_and_predict_see_the_same_part_of_an_image(say, here):
     losses = [-math.log(share[Path(row["file"]).parent.name]) for row, share in zip(rows, shares, strict=True)]
     judged = json.loads(say("evaluate", "net", "--data", "photos", "--json").out)
     assert judged["loss"] == pytest.approx(sum(losses) / len(losses), rel=1e-4)
+
+
+def test_a_network_for_imagenet_is_judged_on_its_folders(say, refused, here):
+    """`val/n01440764/...`, as the images are given out, and the names by which the network calls its classes."""
+    state = make_resnet((1, 1, 1, 1), (2, 4, 4, 4), False, 1000)
+    safetensors.torch.save_file(state, here / "tv.safetensors")
+    say("import", "tv.safetensors", "--to", "net")
+    found = []
+    for place, classes in (("numbers", ["n01440764", "n15075141"]), ("names", ["tench", "toilet tissue"])):
+        photographs(here / place / "val", classes, 2)
+        said = say("evaluate", "net", "--data", here / place / "val", "--json")
+        assert said.code == 0, said.err
+        found.append(json.loads(said.out))
+    assert found[0]["loss"] == found[1]["loss"]
+    assert found[0]["confusion"] == found[1]["confusion"]
+    assert {row["true"] for row in found[0]["most_wrong"]} <= {0, 999}
+    photographs(here / "other", ["n01440764", "n99999999"], 1)
+    refused(3, ["evaluate", "net", "--data", "other"], "classes the network does not know, 'n99999999'")
+
+
+def test_numbers_and_names_of_imagenet_stand_in_one_order():
+    numbers, names = class_names.imagenet_numbers(), class_names.imagenet_names()
+    assert len({*numbers}) == len(names) == 1000
+    assert list(numbers) == sorted(numbers)
+    known = dict(zip(numbers, names, strict=True))
+    assert (known["n01440764"], known["n02123045"], known["n03977966"]) == ("tench", "tabby", "police van")
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        (("preprocessing", "train_size"), [5]),
+        (("provenance", "data"), "x"),
+        (("provenance", "data"), {"name": "cifar-10"}),
+        (("provenance", "data"), {"name": "nowhere", "origin": "", "checksums": {}}),
+        (("provenance", "data"), {"name": "digits", "origin": "", "checksums": {"a": 1}}),
+        (("provenance", "step"), "7"),
+        (("class_names",), "abc"),
+    ],
+)
+def test_a_description_that_was_changed_is_one_line(say, refused, finished, here, part, value):
+    say("export", finished, "--to", "safetensors", "--out", "x.safetensors")
+    data = (here / "x.safetensors").read_bytes()
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    text = json.loads(header["__metadata__"]["residual"])
+    place = text
+    for name in part[:-1]:
+        place = place[name]
+    place[part[-1]] = value
+    tensors = safetensors.torch.load(data)
+    safetensors.torch.save_file(tensors, here / "y.safetensors", {"residual": json.dumps(text)})
+    refused(4, ["import", "y.safetensors", "--to", "net"], "description cannot be used", "y.safetensors")
+
+
+def test_classes_are_named_by_the_description_beside_the_weights(say, small, here):
+    (here / "config.json").write_text(json.dumps({"architecture": "resnet20", "label_names": list(NAMES)}))
+    said = say("import", small, "--to", "net")
+    assert "as the config.json beside the weights names them" in said.out
+    assert Classifier.load(here / "net").class_names == NAMES
+    (here / "config.json").write_text(json.dumps({"label_names": ["a", "b"]}))
+    assert "not known, numbered" in say("import", small, "--to", "other").out
 
 
 def test_by_name_it_is_downloaded_verified_and_kept(say, refused, here, monkeypatch):

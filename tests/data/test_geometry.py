@@ -18,7 +18,7 @@ from residual.data.images import cover, fit, fitted, read_image, to_tensor
 from residual.data.preprocessing import Preprocessing, measure
 from residual.data.source import FileSource, everything
 from residual.errors import ModelError
-from residual.models.interchange.beside import sight_beside
+from residual.models.interchange.beside import labels_beside, sight_beside
 from tests.data.photographs import encoded, photographs, picture
 
 PILLOW = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -161,6 +161,26 @@ def test_what_a_description_beside_weights_says(tmp_path):
         path.write_text(json.dumps({"pretrained_cfg": table}))
         with pytest.raises(ModelError, match="what it says of the images cannot be used"):
             sight_beside(weights)
+
+
+def test_a_network_with_the_tensors_of_another_is_known_by_its_description(tmp_path):
+    weights, path = tmp_path / "model.safetensors", tmp_path / "config.json"
+    for name in ("resnetaa50", "resnetaa50d", "seresnetaa50d", "resnetblur50", "ecaresnetaa34d"):
+        path.write_text(json.dumps({"architecture": name}))
+        with pytest.raises(ModelError, match=f"{name} pools against aliasing"):
+            sight_beside(weights)
+    for name in ("resnet50", "resnet50d", "resnetv2_50", "wide_resnet50_2", "tv_resnet34"):
+        path.write_text(json.dumps({"architecture": name}))
+        assert sight_beside(weights) is None
+    assert labels_beside(weights) is None
+    path.write_text(json.dumps({"label_names": ["cat", "dog"]}))
+    assert labels_beside(weights) == ("cat", "dog")
+    for odd in (["cat", "cat"], ["cat", 1], ["", "dog"], "cat", []):
+        path.write_text(json.dumps({"label_names": odd}))
+        assert labels_beside(weights) is None or odd == []
+    path.write_text("{")
+    with pytest.raises(ModelError, match="it cannot be read"):
+        labels_beside(weights)
 
 
 def test_it_goes_with_the_model_through_training_evaluation_export_and_import(tmp_path: Path):

@@ -63,6 +63,13 @@ def test_what_is_not_ours_is_refused(tmp_path):
         mind_places([tmp_path / "photo.png" / "a.png"], "--picture", is_ours)
 
 
+def test_a_drive_that_is_not_there_is_told(monkeypatch, tmp_path):
+    """As Z: of Windows: the folder above the top is the top itself."""
+    monkeypatch.setattr(os.path, "lexists", lambda _: False)
+    with pytest.raises(StorageError, match="there is no such drive"):
+        mind_places([tmp_path / "a.png"], "--picture", is_ours)
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_may_not_be_written_to_is_told_at_once(tmp_path):
     tmp_path.chmod(0o500)

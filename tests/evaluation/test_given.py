@@ -75,6 +75,27 @@ def test_what_is_no_image_is_refused_by_name(given, words):
         gather(given)
 
 
+@pytest.mark.parametrize(
+    "picture",
+    [
+        Image.fromarray((PIXELS[..., 0] / 255).astype(np.float32)),
+        Image.fromarray(PIXELS[..., 0].astype(np.int32)),
+        Image.fromarray(PIXELS[..., 0].astype(np.uint16)),
+    ],
+    ids=["F", "I", "I;16"],
+)
+def test_a_picture_whose_scale_nobody_knows_is_refused(picture):
+    """They would come out black: values up to 255 of 65,535."""
+    with pytest.raises(UsageError, match=r"has the mode .* no scale that is known \(image\): convert it to L or RGB"):
+        seen(picture)
+
+
+def test_a_picture_of_16_bits_is_seen_as_its_file(tmp_path):
+    picture = Image.fromarray(PIXELS[..., 0].astype(np.uint16) * 257)
+    picture.save(tmp_path / "deep.png")
+    assert torch.equal(seen(picture)[0], seen(tmp_path / "deep.png")[0])
+
+
 def test_pictures_without_sound_pixels_are_unreadable():
     torn = io.BytesIO()
     Image.fromarray(PIXELS).save(torn, "PNG")

@@ -143,6 +143,7 @@ def altered(**changes):
         {"labels": torch.zeros(5)},
         {"logits": torch.zeros(1, 5, 3, dtype=torch.float64)},
         {"logits": torch.zeros(1, 5, 4)},
+        {"logits": torch.full((1, 5, 3), torch.inf)},
     ],
     ids=str,
 )

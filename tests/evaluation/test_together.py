@@ -42,6 +42,13 @@ def both(runs):
     return evaluate_together(runs, protocol="10-crop", calibrate=True)
 
 
+def test_a_file_named_twice_is_no_ensemble(both, tmp_path, monkeypatch):
+    both.save(tmp_path / "a.npz")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="named twice"):
+        from_files(["a.npz", tmp_path / "a.npz"])
+
+
 def test_members_are_judged_as_they_are_alone(runs, both):
     for run, member in zip(runs, both.members, strict=True):
         alone = evaluate_run(run, protocol="10-crop")

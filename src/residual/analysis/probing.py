@@ -55,7 +55,7 @@ def features(network: ResidualNetwork, batches: Iterable[Tensor]) -> dict[str, T
 
 def _keeper(kept: list[Tensor]):  # type: ignore[no-untyped-def]  # torch's own type of a hook
     def keep(module: nn.Module, inputs: object, output: Tensor) -> None:
-        kept.append(output.double().mean((2, 3)).cpu())
+        kept.append(output.cpu().double().mean((2, 3)))  # no device of Apple has float64
 
     return keep
 

@@ -84,11 +84,11 @@ def _keeper(outputs: dict[str, Tensor], name: str):  # type: ignore[no-untyped-d
 
 
 def _deviation(gradient: Tensor | None) -> float:
-    return 0.0 if gradient is None else float(gradient.double().square().mean().sqrt())
+    return 0.0 if gradient is None else float(gradient.cpu().double().square().mean().sqrt())
 
 
 def _norm(gradient: Tensor | None) -> float:
-    return 0.0 if gradient is None else float(gradient.double().norm())
+    return 0.0 if gradient is None else float(gradient.cpu().double().norm())
 
 
 def stack_variances(factor: float, layers: int, width: int, batch: int, generator: Generator) -> list[float]:

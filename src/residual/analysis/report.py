@@ -7,7 +7,6 @@ had is named in `missing` with its reason. Predictions are computed once and kep
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -22,6 +21,7 @@ from residual.data.source import Source
 from residual.errors import DataError, ModelError, UsageError, log
 from residual.evaluation.calibration import Calibration, calibration
 from residual.evaluation.classifier import Classifier
+from residual.evaluation.figures import finite
 from residual.evaluation.judged import Split
 from residual.evaluation.predictions import Predictions, answers
 from residual.evaluation.statistics import (
@@ -151,7 +151,7 @@ class ReportData:
             "damaged": dict(self.damaged),
             "differences": dict(self.differences),
         }
-        return dict(_finite(facts))
+        return dict(finite(facts))
 
 
 def read_report(
@@ -386,14 +386,3 @@ def _judged_dict(judged: Judged) -> Facts:
 
 def _shown(value: Any) -> Any:
     return without_home(value) if isinstance(value, str) else value
-
-
-def _finite(value: Any) -> Any:
-    match value:
-        case float():
-            return value if math.isfinite(value) else None
-        case dict():
-            return {name: _finite(inner) for name, inner in value.items()}
-        case list() | tuple():
-            return [_finite(inner) for inner in value]
-    return value

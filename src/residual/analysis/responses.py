@@ -26,7 +26,7 @@ class _Sums:
     squares: float = 0.0
 
     def add(self, values: Tensor) -> None:
-        values = values.detach().double()
+        values = values.detach().cpu().double()  # no device of Apple has float64
         self.count += values.numel()
         self.total += float(values.sum())
         self.squares += float(values.square().sum())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int], None]
 _PICTURE = re.compile(r"(confusion|reliability)(-\d+)?\.(png|svg)")
+_MOST_CLASSES, _WORST_CLASSES = 40, 20
 _WORST = 8  # mistakes named in the terminal; --json has more
 
 
@@ -130,7 +131,7 @@ def evaluate(
         with told_of("--figures"):
             drawn = draw_reports(found.reports, album)
     if json:
-        print(json_.dumps(found.as_dict()))
+        print(json_.dumps(found.as_dict(), allow_nan=False))
         return 0
     _say(found, split)
     from residual.cli.text import printable
@@ -165,8 +166,19 @@ def _progress() -> Iterator[Progress]:
         yield show
 
 
-def _name(report: Report) -> str:
-    return Path(report.place).name or report.place
+def names_of(places: Sequence[str]) -> dict[str, str]:
+    """What each place is called: the shortest end of its path that no other has."""
+    parts = {place: Path(place).parts for place in places}
+    longest = max(map(len, parts.values()), default=1)
+
+    def called(place: str) -> str:
+        for count in range(1, longest + 1):
+            tail = parts[place][-count:]
+            if sum(other[-count:] == tail for other in parts.values()) == 1:
+                return str(Path(*tail)) if tail else place
+        return place
+
+    return {place: called(place) for place in parts}
 
 
 def _say(found: Together, split: str | None) -> None:
@@ -176,24 +188,25 @@ def _say(found: Together, split: str | None) -> None:
     facts = found.members[0].sheet.facts
     out = console()
     dataset = facts["origin"] if facts["dataset"] == "folder" else facts["dataset"]
-    steps = ", ".join(f"{_name(one)} at step {one.step:,}" for one in found.members)
+    names = names_of([one.place for one in found.reports])
+    steps = ", ".join(f"{names[one.place]} at step {one.step:,}" for one in found.members)
     times = f"{sum(one.sheet.facts['seconds'] for one in found.members):.1f} s"
     print(printable(f"{steps} on {dataset}, {facts['protocol']}, {facts['device']}, {times}"))
     print(printable(f"protocol  {facts['words']}"))
     if found.ensemble is not None:
         print(f"ensemble  average of the {found.ensemble.sheet.facts['average']} of {len(found.members)}")
-    out.print(_tops(found))
-    out.print(_others(found))
+    out.print(_tops(found, names))
+    out.print(_others(found, names))
     if found.pairs:
-        out.print(_pairs(found))
+        out.print(_pairs(found, names))
     if found.ensemble is None and found.members[0].calibrated is not None and facts["protocol"] == "1-crop":
         print("next      `residual predict RUN IMAGE --temperature calibrated` divides the logits by this temperature")
     if split is None and facts["split"] != "test":
         print(f"there are no test images: these are the {facts['split']} images")
     shown = found.reports[-1]
-    out.print(_classes(shown))
+    out.print(_classes(shown, names[shown.place]))
     if shown.mistakes:
-        out.print(_mistakes(shown))
+        out.print(_mistakes(shown, names[shown.place]))
 
 
 def _table(title: str, columns: dict[str, bool], rows: Sequence[tuple[str, ...]]) -> Table:
@@ -215,7 +228,7 @@ def _between(interval: Interval) -> str:
     return f"{100 * interval[0]:.2f} to {100 * interval[1]:.2f}"
 
 
-def _tops(found: Together) -> Table:
+def _tops(found: Together, names: Mapping[str, str]) -> Table:
     from residual.cli.words import percent
     from residual.evaluation.intervals import WILSON
 
@@ -226,19 +239,19 @@ def _tops(found: Together) -> Table:
                 continue  # every answer is among the first k, which says nothing
             counts = (f"{top.hits:,}", f"{top.images:,}")
             shares = (percent(top.accuracy), _between(top.interval), percent(top.error), _between(top.error_interval))
-            rows.append((_name(one), one.split, f"top-{top.k}", *counts, *shares))
+            rows.append((names[one.place], one.split, f"top-{top.k}", *counts, *shares))
     columns = {"": False, "split": False, "among the first": False, "right": True, "images": True, "accuracy": True}
     columns |= {"95 % interval": True, "error": True, "its 95 % interval": True}
     return _table(f"{found.members[0].sheet.facts['protocol']}; intervals: {WILSON}", columns, rows)
 
 
-def _others(found: Together) -> Table:
+def _others(found: Together, names: Mapping[str, str]) -> Table:
     from residual.cli.words import percent
 
     rows = []
     for one in found.reports:
         means = [percent(one.means[name]) for name in ("recall", "precision", "f1")]
-        cells = [_name(one), f"{one.evaluation.scores['loss']:.4f}", *means, percent(one.calibration.error)]
+        cells = [names[one.place], f"{one.evaluation.scores['loss']:.4f}", *means, percent(one.calibration.error)]
         if one.calibrated is not None:
             fitted = one.calibrated.temperature
             cells += [f"{fitted.value:.3f}", f"{fitted.images:,}"]
@@ -254,10 +267,9 @@ def _others(found: Together) -> Table:
     return _table(f"{protocol}; means over classes; ECE: {bins} bins of equal width", columns, rows)
 
 
-def _pairs(found: Together) -> Table:
+def _pairs(found: Together, names: Mapping[str, str]) -> Table:
     from residual.evaluation.intervals import AGRESTI_MIN
 
-    names = {one.place: _name(one) for one in found.members}
     rows = [
         (
             names[pair.first],
@@ -277,23 +289,27 @@ def _pairs(found: Together) -> Table:
     return _table(title + ("; p not corrected for many pairs" if len(rows) > 1 else ""), columns, rows)
 
 
-def _classes(one: Report) -> Table:
+def _classes(one: Report, name: str) -> Table:
     from residual.cli.words import percent
+    from residual.evaluation.statistics import worst_first
 
     rows = []
-    for k, figures in enumerate(one.classes):
-        wrong = one.evaluation.confusion[k].clone()
-        wrong[k] = 0
+    many = len(one.classes) > _MOST_CLASSES
+    for figures in worst_first(one.classes)[:_WORST_CLASSES] if many else one.classes:
+        wrong = one.evaluation.confusion[figures.number].clone()
+        wrong[figures.number] = 0
         most = int(wrong.argmax())
         confused = f"{one.class_names[most]} ({int(wrong[most])})" if int(wrong[most]) else ""
         shares = [percent(share) for share in (figures.recall, figures.precision, figures.f1)]
         rows.append((figures.name, f"{figures.images:,}", *shares, confused))
     columns = {"class": False, "images": True, "top-1 (recall)": True, "precision": True, "F1": True}
-    title = f"by class: {_name(one)}, {one.sheet.facts['protocol']}"
+    title = f"by class: {name}, {one.sheet.facts['protocol']}"
+    if many:
+        title += f"; the {_WORST_CLASSES} worst of {len(one.classes):,}, --json has all"
     return _table(title, columns | {"most often taken for": False}, rows)
 
 
-def _mistakes(one: Report) -> Table:
+def _mistakes(one: Report, name: str) -> Table:
     from residual.cli.words import percent
 
     names = one.class_names
@@ -309,5 +325,5 @@ def _mistakes(one: Report) -> Table:
         for wrong in one.mistakes[:_WORST]
     ]
     columns = {"image": False, "truth": False, "taken for": False, "probability": True, "of the truth": True}
-    title = f"most wrong: {_name(one)}, {one.sheet.facts['protocol']}; of highest loss first"
+    title = f"most wrong: {name}, {one.sheet.facts['protocol']}; of highest loss first"
     return _table(title, columns | {"loss": True}, rows)

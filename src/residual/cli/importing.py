@@ -78,7 +78,7 @@ def import_(
 
     from residual.evaluation.bringing import weight_file
     from residual.evaluation.imported import classifier_of
-    from residual.models.interchange.beside import sight_beside
+    from residual.models.interchange.beside import labels_beside, sight_beside
     from residual.models.interchange.families import bring_in
     from residual.models.interchange.foreign import read_foreign
     from residual.sealed import write_folder
@@ -87,7 +87,9 @@ def import_(
     foreign = read_foreign(path, part)
     brought = bring_in(foreign, "torchvision" if usual is not None else from_, path, channels)
     side = resize if resize is not None else usual
-    classifier, said = classifier_of(brought, foreign, names, side, interpolation, sight_beside(path))
+    classifier, said = classifier_of(
+        brought, foreign, names, side, interpolation, sight_beside(path), labels_beside(path)
+    )
     write_folder(
         target, classifier.pack(), "model", {"step": classifier.provenance["step"], "imported": foreign.sha256}
     )

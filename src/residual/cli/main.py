@@ -198,11 +198,18 @@ def _explain(error: Exception, tokens: Sequence[str]) -> int:
         case RuntimeError() if "home directory" in str(error):
             return _say("no home folder is known for a name that begins with ~ (path): write the path in full", 2)
         case _ if lacks_memory(error):
-            return _say("out of memory (batch_size, network): make one of them smaller or close other programs", 6)
+            return _say(_too_large(tokens), 6)
         case RuntimeError() if any(sign in str(error) for sign in ("CUDA error", "HIP error", "MPS backend")):
             what = " ".join(str(error).split(". ")[0].split())[:200]
             return _say(f"the GPU failed, {what} (--device): the last checkpoint is whole, go on with --resume", 6)
     return _say(f"{type(error).__name__}: {error} (a fault of the program): run again with --debug and report it", 1)
+
+
+def _too_large(tokens: Sequence[str]) -> str:
+    if tokens and tokens[0] in ("train", "tune", "study", "find-lr", "reproduce"):
+        return "out of memory (batch_size, network): make one of them smaller or close other programs"
+    remedy = "close other programs, take smaller images or a protocol of fewer views, or --device cpu"
+    return f"out of memory (residual {' '.join(tokens[:1])}): {remedy}"
 
 
 def _usage(error: cyclopts.CycloptsError, tokens: Sequence[str]) -> str:
@@ -281,5 +288,7 @@ def main() -> None:
         sys.stderr = os.fdopen(2, "w")
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
+            # A terminal tells what it can show; in a file or a pipe every name must survive, also on Windows.
+            known = {} if stream.isatty() or "PYTHONIOENCODING" in os.environ else {"encoding": "utf-8"}
+            stream.reconfigure(errors="replace", **known)
     sys.exit(run(sys.argv[1:]))

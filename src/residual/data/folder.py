@@ -338,8 +338,13 @@ def manifest(parts: Mapping[Part, _Files]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def open_to_judge(layout: Layout, names: Sequence[str], wishes: Wishes) -> dict[Part, FolderSource]:
+def open_to_judge(
+    layout: Layout, names: Sequence[str], wishes: Wishes, aliases: Mapping[str, str] | None = None
+) -> dict[Part, FolderSource]:
     """The parts of any folder of photographs, their labels those of a network with these class names.
+
+    Args:
+        aliases: other names by which folders are known -> those of the network.
 
     Raises:
         DataError: a class the network does not know, or a file that cannot be used.
@@ -347,7 +352,11 @@ def open_to_judge(layout: Layout, names: Sequence[str], wishes: Wishes) -> dict[
     root = layout.root
     known = [unicodedata.normalize("NFC", name) for name in names]
     found = {name for classes in layout.parts.values() for name in classes}
-    meant = {name: layout.titles[name] if layout.titles.get(name) in known else name for name in found}
+    other = aliases or {}
+    meant = {
+        name: layout.titles[name] if layout.titles.get(name) in known else other.get(name, name)
+        for name in found - set(known)
+    } | {name: name for name in found & set(known)}
     found = set(meant.values())
     extra, missing = sorted(found - set(known)), [name for name in known if name not in found]
     if extra:

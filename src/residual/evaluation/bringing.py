@@ -12,7 +12,7 @@ from residual.evaluation.imported import classifier_of
 from residual.evaluation.use import load
 from residual.files import Facts, digest
 from residual.models import pack_weights
-from residual.models.interchange.beside import sight_beside
+from residual.models.interchange.beside import labels_beside, sight_beside
 from residual.models.interchange.families import bring_in
 from residual.models.interchange.foreign import is_named_like_weights, read_foreign
 from residual.models.interchange.published import find_published
@@ -53,7 +53,9 @@ def bring(place: str) -> Origin:
     if usual is not None or (is_named_like_weights(path) and not path.is_dir()):
         foreign = read_foreign(path)
         brought = bring_in(foreign, "torchvision" if usual is not None else "auto", path)
-        classifier, said = classifier_of(brought, foreign, resize=usual, beside=sight_beside(path))
+        classifier, said = classifier_of(
+            brought, foreign, resize=usual, beside=sight_beside(path), labels=labels_beside(path)
+        )
         facts: Facts = {
             "weights": place,
             "sha256": foreign.sha256,

@@ -39,7 +39,7 @@ def stored_preprocessing(contents: Mapping[str, bytes], where: object) -> Prepro
     try:
         facts, constants = json.loads(contents[DESCRIPTION]), safetensors.torch.load(contents[CONSTANTS])
         return Preprocessing.restore(facts["preprocessing"], constants)
-    except (KeyError, ValueError, TypeError, RecursionError, safetensors.SafetensorError) as error:
+    except (LookupError, ValueError, TypeError, RecursionError, safetensors.SafetensorError) as error:
         raise ModelError(f"the constants cannot be used: {error!r:.200}", where, "restore the checkpoint") from None
 
 

@@ -40,6 +40,8 @@ def mind_places(paths: Iterable[Path], option: str, own: Callable[[Path], bool])
             replaced.append(path)
         above = path.absolute().parent
         while not os.path.lexists(above):
+            if above.parent == above:
+                raise StorageError("there is no such drive", above, f"name another place with {option}")
             above = above.parent
         if not above.is_dir():
             raise StorageError("a file stands where a folder is needed", above, f"name another place with {option}")

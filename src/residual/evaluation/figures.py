@@ -6,6 +6,7 @@ images is; what another training would give, several runs tell. Balanced accurac
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -89,7 +90,7 @@ class Report:
         """Ready for JSON: figures, classes, confusion (rows true, columns predicted), each with how it came about."""
         facts = self.sheet.facts
         kept = ("place", "step", "dataset", "origin", "split", "protocol", "words", "views", "average", "members")
-        return {
+        table = {
             **{name: facts[name] for name in kept if name in facts},
             "images": self.evaluation.images,
             **self.evaluation.scores,
@@ -107,6 +108,19 @@ class Report:
             "device": facts["device"],
             "seconds": round(facts["seconds"], 2),
         }
+        return dict(finite(table))
+
+
+def finite(value: Any) -> Any:
+    """A value for JSON, which has no word for what is not a finite number: None stands in its place."""
+    match value:
+        case float():
+            return value if math.isfinite(value) else None
+        case dict():
+            return {name: finite(inner) for name, inner in value.items()}
+        case list() | tuple():
+            return [finite(inner) for inner in value]
+    return value
 
 
 def _calibrated(found: Calibrated) -> dict[str, Any]:

@@ -24,6 +24,8 @@ from residual.errors import DataError, UsageError
 
 Given = str | os.PathLike[str] | PIL.Image.Image | NDArray[Any] | Tensor
 _CHANNELS = (1, 3, 4)
+_DEEP = 256
+"""Images of 16 and 32 bits are read as 0 to 65535, as PNG files have them; the scale of less is unknown."""
 _UINT8 = "give uint8, 0 to 255; of floats from 0 to 1 that is (255 * x).round() as uint8"
 
 
@@ -46,6 +48,9 @@ class Image(NamedTuple):
             raise DataError(f"{width} x {height} pixels", self.name, f"give 1 to {PIXEL_LIMIT:,} pixels")
         try:
             copy = self.what.copy()  # decodes it; the image of the caller stays as it is
+            if copy.mode == "F" or (copy.mode.startswith("I") and np.asarray(copy).max() < _DEEP):
+                what = f"this image has the mode {copy.mode} and no scale that is known"
+                raise UsageError(what, self.name, "convert it to L or RGB, with values from 0 to 255")
             return fitted(Encoded(copy), sight.channels, sight.image_size, self.name, sight.geometry)
         except (OSError, ValueError, SyntaxError, MemoryError) as error:
             raise DataError(f"not a readable image: {error}", self.name, "replace or remove it") from None

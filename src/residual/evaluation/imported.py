@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from residual.data.cifar import CLASS_NAMES, OFFICIAL
+from residual.data.datasets import Name
 from residual.data.geometry import Interpolation
 from residual.data.preprocessing import Preprocessing
 from residual.errors import ModelError, UsageError
@@ -31,6 +32,7 @@ def classifier_of(
     resize: int | None = None,
     interpolation: Interpolation | None = None,
     beside: Sight | None = None,
+    labels: Sequence[str] | None = None,
 ) -> tuple[Classifier, list[str]]:
     """The classifier, and what was assumed for it, line by line.
 
@@ -39,6 +41,7 @@ def classifier_of(
         resize: the side to which images are resized before the centre is cut, if not that of the library.
         interpolation: how they are resized, if not as the library does.
         beside: what a description beside the file says of the images; goes before what is usual for the library.
+        labels: the names of the classes there; pass where the file itself has none.
 
     Raises:
         ModelError: the file's own description does not fit its network.
@@ -61,7 +64,7 @@ def classifier_of(
     if interpolation is not None:
         preprocessing = replace(preprocessing, interpolation=interpolation)
     preprocessing = _with_channels(preprocessing, spec.channels, foreign.file)
-    found, words = _names(brought, names)
+    found, words = _names(brought, names, labels)
     said.append(words)
     old = (description or {}).get("provenance", {})
     provenance = {
@@ -96,10 +99,19 @@ def _restored(description: dict[str, Any], where: str) -> Preprocessing:
             raise ValueError("class_names is not a list of names")
         if type(description["provenance"].get("step", 0)) is not int:
             raise ValueError("provenance has no step")
+        _check_data(description["provenance"].get("data") or {"name": "folder", "origin": "", "checksums": {}})
         return Preprocessing.restore(description["preprocessing"], constants)
-    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+    except (LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         remedy = "export it again with `residual export RUN --to safetensors`"
         raise ModelError(f"the file's description cannot be used: {error!r:.120}", where, remedy) from None
+
+
+def _check_data(data: dict[str, Any]) -> None:
+    """Raise where it is not what `evaluate` reads of the data set of a training."""
+    if data["name"] not in get_args(Name) or not isinstance(data["origin"], str):
+        raise ValueError("provenance.data is of no known data set")
+    if not all(isinstance(text, str) for pair in data["checksums"].items() for text in pair):
+        raise ValueError("provenance.data.checksums is no table of texts")
 
 
 def _with_channels(preprocessing: Preprocessing, channels: int, where: str) -> Preprocessing:
@@ -111,7 +123,7 @@ def _with_channels(preprocessing: Preprocessing, channels: int, where: str) -> P
     return preprocessing.with_channels(channels)
 
 
-def _names(brought: Brought, names: Sequence[str] | None) -> tuple[tuple[str, ...], str]:
+def _names(brought: Brought, names: Sequence[str] | None, labels: Sequence[str] | None) -> tuple[tuple[str, ...], str]:
     classes = brought.network.spec.classes
     if names is not None:
         if len(names) != classes:
@@ -123,6 +135,8 @@ def _names(brought: Brought, names: Sequence[str] | None) -> tuple[tuple[str, ..
             what = f"{len(found)} class names for {classes} classes"
             raise ModelError(what, brought.report.family, "give them with --classes")
         return found, "classes: from the file"
+    if labels is not None and len(labels) == classes:
+        return tuple(labels), "classes: as the config.json beside the weights names them"
     if classes == 1000:
         return imagenet_names(), "classes: the 1000 of ImageNet in their usual order"
     if brought.report.family == "cifar" and classes == len(CLASS_NAMES):

@@ -1,6 +1,7 @@
 """Which images a network is judged on: those of the data set it was trained on, or any folder of photographs.
 
-Of another folder every image counts, and its class folders are matched to the network's classes by name.
+Of another folder every image counts, and its class folders are matched to the network's classes by name;
+of a network for ImageNet also by their WordNet numbers.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from residual.data.source import Dataset, Source, everything
 from residual.data.tables import is_table
 from residual.errors import DataError, UsageError
 from residual.evaluation.classifier import Classifier
+from residual.models.interchange.class_names import imagenet_names, imagenet_numbers
 from residual.runs.folder import find_run
 
 Split = Literal["test", "validation", "training"]
@@ -37,6 +39,8 @@ class Judged:
     split: Split
     source: Source
     indices: Tensor
+    own: bool = True
+    """Whether they are of the data set that the network was trained on."""
 
 
 def select(
@@ -153,7 +157,9 @@ def _own(dataset: Dataset, place: str | os.PathLike[str] | None, split: Split | 
 
 def _other(classifier: Classifier, layout: Layout, split: Split | None) -> Judged:
     """All images of a part of another folder; a folder without parts is taken as a test set."""
-    parts = open_to_judge(layout, classifier.class_names, _wishes(classifier, False))
+    names = classifier.class_names
+    aliases = dict(zip(imagenet_numbers(), names, strict=True)) if names == imagenet_names() else None
+    parts = open_to_judge(layout, names, _wishes(classifier, False), aliases)
     named: dict[Split, Source | None] = {
         "test": parts.get("test", parts.get("all")),
         "validation": parts.get("validation"),
@@ -164,4 +170,4 @@ def _other(classifier: Classifier, layout: Layout, split: Split | None) -> Judge
     if source is None:
         there = ", ".join(part for part, found in named.items() if found is not None)
         raise UsageError(f"{layout.root} has no {chosen} part", "--split", f"it has {there}")
-    return Judged("folder", str(layout.root.absolute()), chosen, source, everything(source))
+    return Judged("folder", str(layout.root.absolute()), chosen, source, everything(source), own=False)

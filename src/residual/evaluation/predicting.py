@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Literal
 
 import torch
+from torch import Tensor
 
+from residual.data.preprocessing import Preprocessing
+from residual.data.workers import workers
 from residual.device import choose_device, mind_fork
 from residual.errors import DataError, ResidualError, UsageError, log, nearest
 from residual.evaluation.calibration import fit_temperature
 from residual.evaluation.classifier import DESCRIPTION, Classifier
-from residual.evaluation.given import Given, gather
+from residual.evaluation.given import Given, Image, gather
 from residual.evaluation.predictions import answers
 from residual.evaluation.use import load_to_use
 from residual.runs.folder import find_run
@@ -99,11 +104,11 @@ def predict_images(
         unreadable = _tell
     given, chosen = gather(images), torch.device(choose_device(device))
     found: list[Prediction] = []
-    for start in range(0, len(given), _BATCH):
+    for batch in _decoded(given, classifier.preprocessing):
         names, pixels = [], []
-        for image in given[start : start + _BATCH]:
+        for image, read in batch:
             try:
-                pixels.append(image.read(classifier.preprocessing))
+                pixels.append(read())
                 names.append(image.name)
             except DataError as error:
                 if unreadable is None:
@@ -116,6 +121,25 @@ def predict_images(
                 best = [(classifier.class_names[c], p) for c, p in zip(order, share, strict=True)][:top_k]
                 found.append(Prediction(name, tuple(best)))
     return found
+
+
+def _decoded(given: list[Image], sight: Preprocessing) -> Iterator[list[tuple[Image, Callable[[], Tensor]]]]:
+    """The images by batches, each with what gives its pixels. Files are decoded side by side, and those of the next
+    batch while the network answers; an image of the caller's is read in his own thread."""
+    pool = workers()
+
+    def begun(start: int) -> list[tuple[Image, Callable[[], Tensor]]]:
+        batch = given[start : start + _BATCH]
+        return [
+            (one, pool.submit(one.read, sight).result if isinstance(one.what, Path) else partial(one.read, sight))
+            for one in batch
+        ]
+
+    ahead = begun(0)
+    for start in range(_BATCH, len(given) + _BATCH, _BATCH):
+        batch, ahead = ahead, begun(start)
+        if batch:
+            yield batch
 
 
 def calibrated(place: str | os.PathLike[str] | None, device: str = "auto") -> float:

@@ -17,12 +17,13 @@ KS = (1, 3, 5)
 
 
 def rank_of_truth(logits: Tensor, labels: Tensor) -> Tensor:
-    """int64 N: how many classes stand before the true one; 0 is a top-1 hit. Not-a-number counts as last."""
+    """int64 N: how many classes stand before the true one; 0 is a top-1 hit. Answers that hold a not-a-number anywhere
+    name no class, and count as the worst."""
     truth = logits.gather(1, labels.unsqueeze(1))
     classes = torch.arange(logits.shape[1], device=logits.device)
     before = (logits > truth) | ((logits == truth) & (classes < labels.unsqueeze(1)))
     worst = torch.full_like(labels, max(logits.shape[1], *KS))  # no hit even where the classes are few
-    return torch.where(truth.squeeze(1).isnan(), worst, before.sum(1))
+    return torch.where(logits.isnan().any(1), worst, before.sum(1))
 
 
 def sum_type(device: torch.device) -> torch.dtype:

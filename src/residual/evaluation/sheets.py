@@ -212,6 +212,8 @@ def _unpack(facts: Any, logits_MNK: Tensor, labels_N: Tensor) -> tuple[list[Shee
             raise ValueError(f"{what} is not a list of names")
     if logits_MNK.dtype != torch.float32 or logits_MNK.shape != (len(members), len(images), len(names)):
         raise ValueError("logits are not float32 for its members, images and classes")
+    if not bool(logits_MNK.isfinite().all()):
+        raise ValueError("a logit is not finite")
     if labels_N.dtype != torch.int64 or labels_N.shape != (len(images),) or not members or len(names) < 2:
         raise ValueError("labels are not int64, one for each image")
     if len(images) and not 0 <= int(labels_N.min()) <= int(labels_N.max()) < len(names):

@@ -83,10 +83,12 @@ def worst_first(figures: Sequence[ClassFigures]) -> list[ClassFigures]:
 
 
 def mean_figures(figures: Sequence[ClassFigures]) -> dict[str, float | None]:
-    """Precision, recall and F1, each the plain mean of the classes that have it (macro average)."""
+    """Precision, recall and F1, each the plain mean over the classes (macro average). A class that has images and is
+    never answered has the precision 0, as in its F1; one without images that is never answered has none of them."""
     found: dict[str, float | None] = {}
     for name in ("precision", "recall", "f1"):
-        values = [value for one in figures if (value := getattr(one, name)) is not None]
+        able = [one for one in figures if one.images or (name != "recall" and one.predicted)]
+        values = [getattr(one, name) or 0.0 for one in able]
         found[name] = sum(values) / len(values) if values else None
     return found
 

@@ -124,6 +124,7 @@ def from_files(paths: Sequence[Place], average: Average | None = None) -> Togeth
         DataError: not such a file.  UsageError: the files are not of the same images, classes and protocol.
     """
     check_choices(average=average)
+    _refuse_same([Path(path).expanduser() for path in paths])
     sheets: list[Sheet] = []
     known: list[Facts] = []
     for path in paths:
@@ -165,11 +166,22 @@ def _refuse_twice(places: Sequence[Place]) -> None:
         seen.add(where)
 
 
+def _refuse_same(paths: Sequence[Path]) -> None:
+    seen = set()
+    for path in paths:
+        if (where := os.path.realpath(path)) in seen:
+            raise UsageError("a file is named twice", path, "name it once: with itself it is no ensemble")
+        seen.add(where)
+
+
 def _held_out(classifier: Classifier, place: Place, judged: Judged, data: str | None, follow_links: bool) -> Judged:
     """The validation images that a temperature is fitted on."""
     if judged.split == "validation":
         what = "these are the validation images, on which a temperature is fitted and never judged"
         raise UsageError(what, "--calibrate", "choose --split test, or leave --calibrate out")
+    if not judged.own:
+        what = "a temperature is fitted on images that were held out of the training, and these are others"
+        raise UsageError(what, "--calibrate", "leave it out, or judge the images of the training")
     return select(classifier, place, "validation", data, follow_links)
 
 

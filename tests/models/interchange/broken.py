@@ -27,6 +27,21 @@ OWNED = "owned"
 Maker = Callable[[Path], Path]
 SOUND: State = make_resnet((1, 1, 1), (2, 4, 8), False, 10, "cifar")
 WIDE: State = make_resnet((1, 1, 1, 1), (2, 4, 8, 16), True, 10)
+HUGE = {
+    "format": 1,
+    "names": "safetensors",
+    "provenance": {},
+    "network": {
+        "name": "resnet-20",
+        "depths": [10_000] * 3,
+        "widths": [1, 1, 1],
+        "stem": "3x3",
+        "unit": "basic",
+        "shortcut": "A",
+        "classes": 10,
+    },
+}
+"""To lay such a network out takes minutes."""
 
 
 class Evil:
@@ -279,6 +294,11 @@ BYTES: dict[str, tuple[str, Callable[[], bytes], str]] = {
         "x.safetensors",
         lambda: safetensors.torch.save(SOUND, {"residual": '{"format": 99}'}),
         "newer release",
+    ),
+    "a description of more units than tensors": (
+        "x.safetensors",
+        lambda: safetensors.torch.save(SOUND, {"residual": json.dumps(HUGE)}),
+        "30,000 units are said to be",
     ),
     "a description that is none": (
         "x.safetensors",

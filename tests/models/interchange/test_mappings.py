@@ -92,6 +92,7 @@ def test_auto_finds_the_library(library, state, answer):
         ("resnet of two", ""),
         ("resnet of three", "stride in the 3x3"),
         ("timm's plain", "stride in the 3x3"),
+        ("timm's d of two", "no pooling against aliasing"),
         ("cifar, option A", "zero channels on both sides"),
         ("cifar, four stages", "stride in the 3x3"),
     ],
@@ -99,7 +100,7 @@ def test_auto_finds_the_library(library, state, answer):
 def test_what_the_tensors_do_not_tell_is_said(name, words):
     library, state, _ = MADE[name]
     said = [line for line in bring_in(foreign(state), library, "here").report.remarks if "do not tell" in line]
-    assert len(said) == bool(words)
+    assert bool(said) == bool(words)
     assert words in "".join(said)
 
 
@@ -263,6 +264,25 @@ def test_the_prefix_of_data_parallel_is_left_off_only_where_all_have_it():
     del wrapped["module.linear.bias"]
     with pytest.raises(ModelError, match="no network known here has these"):
         bring_in(foreign(wrapped | {"linear.bias": state["linear.bias"]}), library, "here")
+
+
+@pytest.mark.parametrize("prefixes", [("_orig_mod.",), ("model.",), ("module.", "_orig_mod."), ("model.", "net.")])
+def test_so_are_those_of_compile_and_lightning(prefixes):
+    library, state, _ = MADE["cifar, option A"]
+    wrapped = {"".join(prefixes) + name: tensor for name, tensor in state.items()}
+    _, report, *_ = bring_in(foreign(wrapped), library, "here")
+    assert [line for line in report.remarks if "is left off" in line] == [
+        f"all {len(state)} names begin with {prefix}, which is left off" for prefix in prefixes
+    ]
+
+
+def test_the_constants_of_each_library_are_its_own():
+    """timm's resnetv2 models have Inception's, all its other ResNets and torchvision's have ImageNet's."""
+    for name, (library, state, _) in MADE.items():
+        sight = bring_in(foreign(state), library, "here").sight
+        assert sight is not None
+        half = name.startswith("timm's v2")
+        assert (sight.mean == (0.5,) * 3, sight.std == (0.5,) * 3) == (half, half), name
 
 
 def test_counters_may_be_missing_and_half_numbers_become_whole():

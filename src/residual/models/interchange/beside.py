@@ -2,13 +2,15 @@
 
 Its `pretrained_cfg` holds `input_size` and `test_input_size` (C, H, W), `crop_pct` and `test_crop_pct`, `crop_mode`,
 `interpolation`, `mean` and `std`. Source: timm.models._hub and timm.data.config (its release 1.0.31), whose own
-evaluation takes the sizes of the test where they are named. Nothing else of the file is read.
+evaluation takes the sizes of the test where they are named. Of the file's other entries `label_names` are read, and
+`architecture`, by which a network that has the tensors of another is known.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -17,6 +19,7 @@ from residual.files import Damaged, read_regular
 from residual.models.interchange.conversion import Interpolation, Resize, Sight
 
 _LIMIT: Final = 1 << 20
+_SMOOTHED: Final = re.compile(r"(?:\w*_)?(?:se|eca)?resnet(?:aa|blur)", re.IGNORECASE)
 _MODES: Final[dict[str, Resize]] = {"center": "crop", "squash": "squash", "border": "pad"}
 
 
@@ -26,15 +29,39 @@ def sight_beside(weights: Path) -> Sight | None:
     Raises:
         ModelError: there is one, and it cannot be used.
     """
+    path, table = _table(weights)
+    architecture = table.get("architecture")
+    if isinstance(architecture, str) and _SMOOTHED.match(architecture):
+        what = f"{architecture:.60} pools against aliasing, which its tensors do not tell, and is no network here"
+        raise ModelError(what, path, "take the weights of a plain ResNet")
+    found = table.get("pretrained_cfg")
+    try:
+        return _sight(found) if isinstance(found, dict) else None
+    except (ValueError, TypeError, KeyError) as error:
+        raise ModelError(f"what it says of the images cannot be used: {error!r:.80}", path, "move it away") from None
+
+
+def labels_beside(weights: Path) -> tuple[str, ...] | None:
+    """The names of the classes in such a file; None where it has none, or not for each a name of its own.
+
+    Raises:
+        ModelError: the file cannot be read.
+    """
+    found = _table(weights)[1].get("label_names")
+    if not isinstance(found, list) or not all(isinstance(name, str) and name.strip() for name in found):
+        return None
+    return tuple(found) if len({*found}) == len(found) else None
+
+
+def _table(weights: Path) -> tuple[Path, dict[str, Any]]:
     path = weights.parent / "config.json"
     if not path.is_file():
-        return None
+        return path, {}
     try:
         table = json.loads(read_regular(path, _LIMIT))
-        found = table.get("pretrained_cfg") if isinstance(table, dict) else None
-        return _sight(found) if isinstance(found, dict) else None
-    except (OSError, Damaged, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise ModelError(f"what it says of the images cannot be used: {error!r:.80}", path, "move it away") from None
+    except (OSError, Damaged, ValueError, RecursionError) as error:
+        raise ModelError(f"it cannot be read: {error!r:.80}", path, "move it away") from None
+    return path, table if isinstance(table, dict) else {}
 
 
 def _sight(table: dict[str, Any]) -> Sight:

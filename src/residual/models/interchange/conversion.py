@@ -23,6 +23,7 @@ from residual.models.networks import ResidualNetwork, build, outline
 from residual.models.spec import NetworkSpec
 
 Shapes = Mapping[str, tuple[int, ...]]
+_WRAPPED: Final = ("module.", "_orig_mod.", "model.", "net.")
 _COUNTER: Final = "num_batches_tracked"
 
 
@@ -126,6 +127,9 @@ def convert(
     """
     tensors, remarks = without_prefix(foreign.tensors)
     spec = spec or family.recognise({name: tuple(t.shape) for name, t in tensors.items()}, str(where))
+    if sum(spec.depths) > len(tensors):  # every unit has some; found out before a network of any size is laid out
+        what = f"{sum(spec.depths):,} units are said to be in a file of {len(tensors):,} tensors"
+        raise ModelError(what, where, "take another file")
     origins = family.origins(spec)
     state: dict[str, Tensor] = {}
     matched, converted, missing, absent, shaped = [], [], [], [], []
@@ -185,12 +189,14 @@ def rename(network: ResidualNetwork, family: Family) -> dict[str, Tensor]:
 
 
 def without_prefix(tensors: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], tuple[str, ...]]:
-    """The tensors without `module.`, where every name has it: DataParallel's wrapping, which says nothing else."""
-    prefix = "module."
-    if not all(name.startswith(prefix) for name in tensors):
-        return tensors, ()
-    said = f"all {len(tensors)} names begin with {prefix}, which is left off"
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}, (said,)
+    """The tensors without what DataParallel, torch.compile and Lightning put before every name, one in another."""
+    said: list[str] = []
+    while prefix := next((one for one in _WRAPPED if all(name.startswith(one) for name in tensors)), None):
+        said.append(f"all {len(tensors)} names begin with {prefix}, which is left off")
+        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+        if not tensors:
+            break
+    return tensors, tuple(said)
 
 
 def _changed(tensor: Tensor, change: Change | None) -> Tensor | None:

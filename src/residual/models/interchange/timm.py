@@ -36,6 +36,17 @@ def sight(_: NetworkSpec) -> Sight:
     return Sight(224, RESIZED, MEAN, STD, words)
 
 
+def sight_v2(_: NetworkSpec) -> Sight:
+    """timm's `resnetv2` models are trained with the constants of Inception (its `_cfg`)."""
+    words = "those of timm's resnetv2, half and half; its weights differ in size, crop and interpolation: see the page"
+    return Sight(224, RESIZED, (0.5,) * 3, (0.5,) * 3, f"{words} of yours")
+
+
+def assumed(spec: NetworkSpec) -> tuple[str, ...]:
+    words = "the tensors do not tell: no pooling against aliasing (timm's resnetaa and resnetblur have the same)"
+    return (*torchvision.assumed(spec), words)
+
+
 FAMILY: Final = Family(
     "timm",
     "timm",
@@ -48,7 +59,7 @@ FAMILY: Final = Family(
         "timm",
     ),
     sight,
-    torchvision.assumed,
+    assumed,
 )
 
 
@@ -96,6 +107,7 @@ D: Final = Family(
         "timm",
     ),
     sight,
+    assumed,
 )
 
 
@@ -189,5 +201,5 @@ V2: Final = Family(
     recognise_v2,
     origins_v2,
     refusal_v2,
-    sight,
+    sight_v2,
 )

@@ -39,7 +39,9 @@ def recognise(shapes: Shapes, where: str) -> NetworkSpec:
     stages = read_stages(shapes, UNITS, where, start=1)
     side = channels_of(shapes, "conv1.weight", 4, 2, where)
     if side != 7:
-        remedy = "torchvision's has 7x7; --from cifar and --from timm know others"
+        remedy = (
+            "networks of these names have 7x7 here: of another stem the tensors do not tell whether pooling follows"
+        )
         raise ModelError(f"its first convolution is {side}x{side}", where, remedy)
     return described(where, resnet_parts(shapes, stages.depths, stages.widths, stages.bottleneck, where))
 
