@@ -12,6 +12,11 @@ ifdef WHEELS
 FROM := --no-index --find-links "$(abspath $(WHEELS))"
 endif
 
+# A build of torch that is asked for is remembered, so that another one is installed in its place.
+ifdef TORCH_INDEX
+BUILD := $(VENV)/.torch-$(subst /,_,$(subst :,_,$(TORCH_INDEX)))
+endif
+
 .PHONY: help install demo test lint campaign campaigns wheelhouse constraints clean
 
 help:
@@ -36,11 +41,16 @@ $(BIN)/python:
 	    echo "error: Python 3.11 or newer is needed and '$(PYTHON)' is not: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
 
-$(STAMP): pyproject.toml constraints.txt | $(BIN)/python
-	@echo 'installing into $(VENV) (the first time downloads torch) ...'
 ifdef TORCH_INDEX
-	@$(PIP) install --index-url "$(TORCH_INDEX)" 'torch==$(TORCH)'
+$(BUILD): | $(BIN)/python
+	@echo 'installing torch from $(TORCH_INDEX) ...'
+	@$(PIP) install --force-reinstall --no-deps --index-url "$(TORCH_INDEX)" 'torch==$(TORCH)'
+	@rm -f $(VENV)/.torch-*
+	@touch $@
 endif
+
+$(STAMP): pyproject.toml constraints.txt $(BUILD) | $(BIN)/python
+	@echo 'installing into $(VENV) (the first time downloads torch) ...'
 	@$(PIP) install $(FROM) -c constraints.txt -e '.[dev]'
 	@touch $@
 
@@ -75,7 +85,10 @@ campaigns: install
 	@$(BIN)/python -m campaigns
 
 wheelhouse: $(BIN)/python
-	$(PIP) download $(FROM) -c constraints.txt -d wheelhouse '.[dev]' hatchling editables
+ifdef TORCH_INDEX
+	$(PIP) download --no-deps --index-url "$(TORCH_INDEX)" -d wheelhouse 'torch==$(TORCH)'
+endif
+	$(PIP) download $(FROM) --find-links wheelhouse -c constraints.txt -d wheelhouse '.[dev]' hatchling editables
 	@rm -f wheelhouse/residual-*
 	@echo 'Carry this folder with wheelhouse/ to a machine of the same kind, then: make install WHEELS=wheelhouse'
 

@@ -19,6 +19,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 ROOT = Path(__file__).resolve().parents[1]
 CIFAR_FILES = (*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin")
+CIFAR_FOLDER, CIFAR_ARCHIVE = "cifar-10-batches-bin", "cifar-10-binary.tar.gz"
 CIFAR_BYTES = 10_000 * (1 + 3 * 32 * 32)
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -101,18 +102,26 @@ def _is_whole(folder: Path) -> bool:
 @pytest.fixture(scope="session")
 def cifar() -> Path:
     """The official `cifar-10-batches-bin`, unpacked once per machine; many test processes may ask at once."""
+    fetched = [Path(place) for place in (os.environ.get("RESIDUAL_DATA"), ROOT / "data") if place]
+    for folder in (folder for place in fetched for folder in (place, place / CIFAR_FOLDER)):
+        if _is_whole(folder):
+            return folder
+    archive = next((path for place in fetched if (path := place / CIFAR_ARCHIVE).is_file()), None)
     shared = shared_folder()
-    if shared is None:
-        pytest.skip("the research data is not here: set RESIDUAL_SHARED")
+    if shared is None and archive is None:
+        pytest.skip("CIFAR-10 is not here: `residual data fetch cifar-10`, or set RESIDUAL_SHARED")
     place = Path(tempfile.gettempdir()) / "residual-tests-cifar10"
-    folder = place / "cifar-10-batches-bin"
+    folder = place / CIFAR_FOLDER
     if _is_whole(folder):
         return folder
     place.mkdir(exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".tmp-", dir=place))
     try:
-        command = [sys.executable, str(shared / "data" / "cifar10" / "unpack.py"), str(temporary)]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=240)
+        if shared is None:
+            shutil.unpack_archive(archive, temporary, filter="data")
+        else:
+            command = [sys.executable, str(shared / "data" / "cifar10" / "unpack.py"), str(temporary)]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=240)
         if folder.exists() and not _is_whole(folder):
             folder.rename(temporary / "damaged")
         if not folder.exists():

@@ -3,6 +3,7 @@
 import inspect
 import json
 import os
+import sys
 import tarfile
 
 import pytest
@@ -125,7 +126,7 @@ def test_help_describes_every_option(say, verb):
     described = inspect.getdoc(function) or ""
     for name in inspect.signature(function).parameters:
         assert f"\n{name}\n" in described
-        assert name.upper() in text or f"--{name}" in text
+        assert name.upper() in text or f"--{name.replace('_', '-')}" in text
 
 
 # verify
@@ -314,5 +315,20 @@ def test_what_cannot_be_shown_is_one_line(refused):
     refused(2, ["data", "show", "digits", "--recipe", "digit"], "digits")
     refused(2, ["data", "show", "digits", "--set", "data.augment.shft=1"], "did you mean shift")
     refused(3, ["data", "show", "cifar-100"], "cifar-100 was not found")
-    refused(3, ["data", "show", "folder"], "no folder of photographs was named")
+    refused(2, ["data", "show", "folder"], "name its path", "residual data show PHOTOS/")
+    refused(2, ["data", "fetch", "folder"], "nobody's to give")
     refused(2, ["data", "show", "digits", "--set", "batch_size=5000"], "fewer than one batch")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_links_that_lead_out_are_followed_where_that_is_allowed(say, refused, here):
+    photographs(here / "elsewhere")
+    photographs(here / "photos", ["cat", "dog"])
+    (here / "photos" / "owl").symlink_to(here / "elsewhere" / "owl")
+    small = ("--set", "network.name=resnet-8", "--set", "network.widths=[4,4,4]", "--set", "data.image_size=16")
+    for words in (("data", "verify"), ("data", "show"), ("find-lr",)):
+        refused(3, [*words, "photos/"], "--follow-links")
+    assert "owl" in say("data", "verify", "photos", "--follow-links").out
+    assert say("data", "show", "photos", "--follow-links", "--out", "a.png").code == 0
+    said = say("find-lr", "photos/", "--follow-links", *small, "--steps", 10, "--batch-size", 4, "--out", "b.png")
+    assert said.code == 0, said.err

@@ -110,7 +110,7 @@ def test_too_large_a_network_is_refused_at_once(digits, monkeypatch):
 @pytest.mark.parametrize("name", ["onnx", "onnxruntime", "onnxscript"])
 def test_without_the_extra_one_line_says_what_to_install(digits, monkeypatch, name):
     monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(EnvironmentFault, match=r"pip install 'residual\[onnx\]'"):
+    with pytest.raises(EnvironmentFault, match=r"pip install onnx onnxscript onnxruntime"):
         export_onnx(made(), digits)
 
 

@@ -110,8 +110,11 @@ def fetch(
     """
     from residual.data.datasets import FAMILIES, search_places
     from residual.data.download import fetch as download
+    from residual.errors import UsageError
 
     family = FAMILIES.get(_known(name))
+    if family is None and name == "folder":
+        raise UsageError("a folder of photographs is nobody's to give", "data fetch", "name its path to train")
     if family is None:
         print(f"{name} needs no download")
         return 0
@@ -168,8 +171,11 @@ def _known(name: str) -> str:
 def _meant(target: str) -> DataSettings:
     """The data set of a name, or the one that lies at a path."""
     from residual.data.datasets import DataSettings, recognise
-    from residual.errors import DataError
+    from residual.errors import DataError, UsageError
 
+    if target == "folder":
+        what = "a folder of photographs has no name of its own"
+        raise UsageError(what, "data", "name its path, as in `residual data show PHOTOS/`")
     if target in _names():
         return DataSettings.model_validate({"dataset": target})
     path = Path(os.path.expanduser(target))
@@ -181,7 +187,14 @@ def _meant(target: str) -> DataSettings:
 
 
 @data.command
-def verify(target: str, /, *, json: Annotated[bool, Parameter(negative=())] = False) -> int:
+def verify(
+    target: str,
+    /,
+    *,
+    follow_links: bool = False,
+    group: str | None = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
     """Read every file of a data set anew, compare its checksums, and count its images by class.
 
     Photographs are decoded, whatever is remembered of them, and what is found is remembered from then on. Ends with 3
@@ -191,12 +204,16 @@ def verify(target: str, /, *, json: Annotated[bool, Parameter(negative=())] = Fa
     ----------
     target
         A data set that `residual data list` found, or the path of one.
+    follow_links
+        Also read files that links lead out to.
+    group
+        The column of a table that says which images belong together.
     json
         JSON instead of a table.
     """
     from residual.data.datasets import read_anew
 
-    settings = _meant(target)
+    settings = _meant(target).model_copy(update={"follow_links": follow_links, "group": group})
     dataset = read_anew(settings)
     sources = {"training": dataset.train, "validation": dataset.validation, "test": dataset.test}
     counts = {
@@ -244,6 +261,7 @@ def show(
     set: Many | None = None,
     seed: Whole | None = None,
     step: Whole = 0,
+    follow_links: bool = False,
     out: str | None = None,
 ) -> int:
     """Draw a batch of training images, augmented, exactly as a network sees them at one step of a run.
@@ -260,6 +278,8 @@ def show(
         The run's seed.
     step
         Which batch.
+    follow_links
+        Also read files that links lead out to.
     out
         A .png or .svg file; without it, NAME-batch.png in the working folder.
     """
@@ -273,13 +293,14 @@ def show(
 
     if not 0 <= step < 10**9:
         raise UsageError(f"step is {step}", "--step", "choose 0 or more")
-    chosen = _recipe(_meant(target), recipe, set or [], seed)
+    texts = [*(set or []), *(["data.follow_links=true"] if follow_links else [])]
+    chosen = _recipe(_meant(target), recipe, texts, seed)
     path = Path(f"{chosen.data.dataset}-batch.png")
     if out is not None:
         path = beside(Path(os.path.expanduser(target)) if chosen.data.path else Path(os.devnull), out)
     picture_format(path)
     mind_places([path], "--out", is_ours)
-    dataset, batches = _batches(chosen, set or [])
+    dataset, batches = _batches(chosen, texts)
     batch = batches.batch_at(step)
     labels = [dataset.class_names[label] for label in batch.labels.tolist()]
     title = f"{dataset.name}, recipe {chosen.name}, seed {chosen.seed}, step {step:,}"

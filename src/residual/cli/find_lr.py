@@ -20,6 +20,7 @@ def find_lr(
     *,
     from_: Annotated[str | None, Parameter(name="--from")] = None,
     data: str | None = None,
+    follow_links: bool = False,
     start: float = 1e-5,
     stop: float = 10.0,
     steps: Whole = 100,
@@ -44,6 +45,8 @@ def find_lr(
         Trained weights to begin from, as in `residual train`; what is frozen at first stays frozen.
     data
         The folder or archive with the images.
+    follow_links
+        Also read files that links lead out to.
     start
         The first rate.
     stop
@@ -80,7 +83,16 @@ def find_lr(
         images = Path(os.path.expanduser(data or what or os.devnull))
         named = Path(os.path.expanduser(out)) if (images / RUN).exists() else beside(images, out)
         mind_places([named], "--out", is_ours)
-    changes = asked(set, **{"from": from_}, data=data, batch_size=batch_size, network=network, seed=seed, device=device)
+    changes = asked(
+        set,
+        follow_links=follow_links,
+        **{"from": from_},
+        data=data,
+        batch_size=batch_size,
+        network=network,
+        seed=seed,
+        device=device,
+    )
     screen = console()
     with screen.status("range test ...") if screen.is_terminal and not json else nullcontext() as status:
 

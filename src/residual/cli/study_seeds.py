@@ -64,9 +64,12 @@ def seeds(
     from residual.analysis.elements import plural
     from residual.cli.drawing import draw_run
     from residual.cli.words import console
+    from residual.errors import UsageError
     from residual.studies.seeds import study_seeds
     from residual.training.progress import Listener, Silent, Unbroken, make_listener
 
+    if seeds < 1:
+        raise UsageError(f"{seeds} seeds are no study", "--seeds", "give 1 or more")
     changes = asked(set, data=data, epochs=epochs, network=network, device=device, protocol=protocol)
     changes += ending(recipe, protocol, changes)
     first_process = speaks()

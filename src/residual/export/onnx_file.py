@@ -24,7 +24,7 @@ from residual.version import VERSION
 
 OPSET: Final = 18
 TOLERANCE: Final = 1e-4
-INSTALL: Final = "pip install 'residual[onnx]'"
+INSTALL: Final = "pip install onnx onnxscript onnxruntime"
 _LIMIT = (1 << 31) - (1 << 22)  # what protobuf takes, less the graph itself
 _BATCH = 64
 

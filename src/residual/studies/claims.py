@@ -90,7 +90,7 @@ class Registry:
         for wanted in (name.strip().upper() for text in ids for name in text.split(",")):
             fitting = [name for name in known if fnmatchcase(name, wanted)]
             if not fitting:
-                remedy = nearest(wanted, [name.lower() for name in known])
+                remedy = nearest(wanted, [*known])
                 raise UsageError(f"no claim has the id {wanted[:40]!r}", "--claims", remedy)
             found |= {name: known[name] for name in fitting}
         return tuple(found.values())

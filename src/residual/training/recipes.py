@@ -195,7 +195,7 @@ RECIPES: dict[str, Recipe] = {
             "torchvision's reference training of its first ResNet-50 weights (76.13 %), after Gross and Wilber 2016 "
             "(fb.resnet.torch): 90 epochs, batch 256, rate .1 divided by 10 after 30 and 60 of them, crops of 8 to "
             "100 % of the area, mirror images, momentum .9, weight decay 1e-4 on every parameter, stride in the 3x3. "
-            "Goyal et al. 2017, section 5.1, divide once more after 80: --set schedule.shares=[0.3333,0.6667,0.8889]."
+            "Goyal et al. 2017, section 5.1, divide once more after 80: --set 'schedule.shares=[0.3333,0.6667,0.8889]'."
         ),
         departures=(
             "mean and deviation are those of the images trained on, not the customary constants",

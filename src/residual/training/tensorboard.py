@@ -27,7 +27,7 @@ from residual.runs.summary import flat
 from residual.training.progress import Listener, Record
 
 FOLDER = "tensorboard"
-INSTALL = "pip install 'residual[tensorboard]'"
+INSTALL = "pip install tensorboard"
 _STEM, _MARK = "events.out.tfevents.", ".residual"  # TensorBoard looks for the first, and reads in order of name
 _SHARES = ("top1", "top3", "top5")
 _METRICS = ("top1/validation", "top1/test", "loss/validation", "loss/test")

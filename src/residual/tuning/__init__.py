@@ -16,4 +16,6 @@ def need_optuna() -> None:
     """
     for name in ("optuna", "sqlalchemy"):
         if importlib.util.find_spec(name) is None:
-            raise EnvironmentFault(f"{name} is not installed", sys.executable, "pip install 'residual[tuning]'")
+            raise EnvironmentFault(
+                f"{name} is not installed", sys.executable, "pip install 'optuna>=5,<6' sqlalchemy cmaes"
+            )

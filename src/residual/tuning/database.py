@@ -128,7 +128,7 @@ class Database:
                 options.pop("connect_args")
             engine = create_engine(self.address.url, **options)
         except ImportError:
-            remedy = "pip install 'residual[postgresql]'"
+            remedy = "pip install 'psycopg[binary]'"
             raise StorageError("the driver of PostgreSQL is not installed", self.address.shown, remedy) from None
 
         def make(session: Session) -> None:

@@ -240,7 +240,7 @@ def _borrowed(algorithm: Borrowed, size: int, seed: int) -> BaseSampler:
             # A generation is asked for at once: without the liar, its members would crowd on one spot.
             return optuna.samplers.TPESampler(n_startup_trials=size, multivariate=True, constant_liar=True, seed=seed)
         if importlib.util.find_spec("cmaes") is None:
-            raise EnvironmentFault("cmaes is not installed", "--sampler cmaes", "pip install 'residual[tuning]'")
+            raise EnvironmentFault("cmaes is not installed", "--sampler cmaes", "pip install cmaes")
         return optuna.samplers.CmaEsSampler(
             n_startup_trials=size, popsize=max(2, size // 2), seed=seed, warn_independent_sampling=False
         )

@@ -24,7 +24,7 @@ from residual.errors import EnvironmentFault, ModelError
 from residual.models.interchange.foreign import Foreign, first
 from residual.models.interchange.pickled import entries
 
-INSTALL: Final = "pip install 'residual[keras]'"
+INSTALL: Final = "pip install h5py"
 _ORDER: Final[Mapping[str, tuple[str, ...]]] = {
     "conv2d": ("kernel", "bias"),
     "dense": ("kernel", "bias"),
