@@ -203,7 +203,8 @@ def main(argv: list[str]) -> int:
         raise UsageError("one seed has no spread", "--seeds", "give 2 or more")
     began = time.monotonic()
     stored = RESULTS / "fine-tuning.json"
-    old = json.loads(stored.read_bytes())["problems"] if options.only and stored.is_file() else {}
+    kept = json.loads(stored.read_bytes()) if options.only and stored.is_file() else None
+    old = kept["problems"] if kept else {}
     names = [options.only] if options.only else list(PROBLEMS)
     own = {"compute.threads": options.threads, "compute.precision": "float32"}
     new: dict[str, Facts] = {}
@@ -212,5 +213,5 @@ def main(argv: list[str]) -> int:
         new[name] = compare(PROBLEMS[name], options.seeds, RUNS / name, own)
         new[name]["seconds"] = round(time.monotonic() - start, 1)
     found = {name: (old | new)[name] for name in PROBLEMS if name in old | new}
-    write_result("fine-tuning", {"problems": found}, began)
+    write_result("fine-tuning", {"problems": found}, began, kept)
     return judge(new)

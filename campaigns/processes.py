@@ -185,6 +185,7 @@ def main(argv: list[str]) -> int:
     began = time.monotonic()
     kills = {"worker": options.worker_kills, "agent": options.agent_kills}
     found: Facts = {}
+    kept: Facts | None = None
     with tempfile.TemporaryDirectory(prefix="residual-processes-") as name:
         place = Path(name)
         if options.only is None:
@@ -194,11 +195,11 @@ def main(argv: list[str]) -> int:
             print(found["renumbered"], flush=True)
             found["faults"] = {title: fault(title, place) for title in FAULTS}
         else:
-            stored = json.loads((RESULTS / "processes.json").read_bytes())
-            found |= {part: stored[part] for part in ("against_one", "renumbered", "faults", *KILLERS)}
+            kept = json.loads((RESULTS / "processes.json").read_bytes())
+            found |= {part: kept[part] for part in ("against_one", "renumbered", "faults", *KILLERS)}
         for kind in KILLERS if options.only is None else (options.only,):
             found[kind] = kill_trial(kind, kills[kind], options.seed, options.steps, place)
-    write_result("processes", found, began)
+    write_result("processes", found, began, kept)
     code = require(int(found["against_one"]["sound"]), 1, "two processes agree with one")
     code |= require(int(not found["renumbered"]["order"]), 1, "the order stays with 4, 2 and 4 processes")
     code |= require(sum(row["sound"] for row in found["faults"].values()), len(FAULTS), "faults ended as they should")

@@ -138,7 +138,8 @@ def main(argv: list[str]) -> int:
         raise UsageError("--data is about one of the two", "protocols", "name it with --only")
     began, folder = time.monotonic(), Path(options.runs).expanduser()
     stored = RESULTS / "protocols.json"
-    old = json.loads(stored.read_bytes())["parts"] if options.only and stored.is_file() else {}
+    kept = json.loads(stored.read_bytes()) if options.only and stored.is_file() else None
+    old = kept["parts"] if kept else {}
     names = [options.only] if options.only else list(PARTS)
     for part in (PARTS[name] for name in names):
         missing = [run for run in part.runs if not (folder / run / "result.json").is_file()]
@@ -159,5 +160,5 @@ def main(argv: list[str]) -> int:
         new[name] = {"title": part.title, "images": count, "runs": list(part.runs), "protocols": by_protocol}
         new[name]["seconds"] = round(time.monotonic() - start, 1)
     found_parts = {name: (old | new)[name] for name in PARTS if name in old | new}
-    write_result("protocols", {"parts": found_parts}, began)
+    write_result("protocols", {"parts": found_parts}, began, kept)
     return 0

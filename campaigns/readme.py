@@ -315,8 +315,11 @@ def table() -> str:
         result = _read(name)
         if result is not None:
             what, figure, chance = row(result)
-            command = f"`{result['command']}` → [results/{name}.json](results/{name}.json)"
-            lines.append(f"| {what} | {figure} | {chance} | {command} | {_where(result)} |")
+            made = [*result.get("earlier", []), result]  # parts that were measured one by one
+            command = " and ".join(f"`{one['command']}`" for one in made)
+            command += f" → [results/{name}.json](results/{name}.json)"
+            where = "; ".join(dict.fromkeys(map(_where, made)))
+            lines.append(f"| {what} | {figure} | {chance} | {command} | {where} |")
     return "\n".join(lines)
 
 

@@ -88,8 +88,15 @@ def cifar_folder() -> str:
     return str(Path(open_dataset(DataSettings(dataset="cifar-10")).origin).resolve())
 
 
-def write_result(name: str, value: Facts, began: float) -> Path:
-    """Write `results/<name>.json`: the value with command, date, versions and machine."""
+_PROVENANCE = ("command", "date", "seconds", "versions", "machine")
+
+
+def write_result(name: str, value: Facts, began: float, kept: Facts | None = None) -> Path:
+    """Write `results/<name>.json`: the value with command, date, versions and machine.
+
+    Args:
+        kept: an earlier file of which parts are in the value; how they came about is kept under `earlier`.
+    """
     head: Facts = {
         "format": 1,
         "kind": "campaign",
@@ -100,6 +107,10 @@ def write_result(name: str, value: Facts, began: float) -> Path:
         "versions": versions(),
         "machine": machine(),
     }
+    if kept is not None:
+        told = {word: kept[word] for word in _PROVENANCE}
+        others = [one for one in kept.get("earlier", []) if one["command"] != head["command"]]
+        head["earlier"] = [*others, *([told] if told["command"] != head["command"] else [])]
     path = RESULTS / f"{name}.json"
     replace_file(path, readable(head | value))
     print(f"written: results/{name}.json")

@@ -101,6 +101,39 @@ def test_another_answer_is_refused(prepared, digits, monkeypatch):
         export_onnx(made(seed=2), digits, prepared=True)
 
 
+class _Session:
+    """Answers in the place of ONNX Runtime."""
+
+    def __init__(self, answers):
+        self.answers = answers
+
+    def SessionOptions(self):
+        return type("Options", (), {})()
+
+    def InferenceSession(self, data, options, providers):
+        return self
+
+    def run(self, names, given):
+        return [self.answers[: len(given["images"])].numpy()]
+
+
+@pytest.mark.parametrize(("shift", "same"), [(5e-5, True), (-5e-5, True), (3e-4, False)])
+def test_classes_that_are_as_good_as_each_other_are_no_disagreement(shift, same):
+    ours = torch.tensor([[1.0, 1.0 + 4e-5, -2.0], [0.5, -0.5, 0.0]])
+    theirs = ours + torch.tensor([shift, 0.0, 0.0])
+    images = torch.zeros(2, 1, 2, 2, dtype=torch.uint8)
+
+    def network(part):
+        return ours[: len(part)]
+
+    if same:
+        found = onnx_file.compare(_Session(theirs), b"", network, images, lambda part: part)
+        assert (found.same, found.images) == (2, 2)
+    else:
+        with pytest.raises(ModelError, match=r"2 of 2 alike, largest difference 0\.0003"):
+            onnx_file.compare(_Session(theirs), b"", network, images, lambda part: part)
+
+
 def test_too_large_a_network_is_refused_at_once(digits, monkeypatch):
     monkeypatch.setattr(onnx_file, "_LIMIT", 1000)
     with pytest.raises(ModelError, match="an ONNX file holds at most 2 GB"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from dataclasses import replace
@@ -22,6 +23,7 @@ from campaigns import (
     precision,
     protocols,
     readme,
+    running,
 )
 from campaigns.running import fingerprint, finish, unlike
 from residual.errors import EnvironmentFault
@@ -184,3 +186,18 @@ def test_the_verdict_about_bfloat16_says_no_more_than_its_interval() -> None:
         found = precision.compare({"float32": runs(*full), "bfloat16": runs(*half)})
         assert words in found["verdict"]
     assert "carries no verdict" in precision.compare({"float32": runs(0.8), "bfloat16": runs(0.8)})["verdict"]
+
+
+def test_parts_that_were_measured_before_keep_how_they_came_about(tmp_path, monkeypatch):
+    monkeypatch.setattr(running, "RESULTS", tmp_path)
+    kept = None
+    for words in ("--only one", "--only two", "--only two", ""):
+        monkeypatch.setattr(running.sys, "argv", ["campaigns", "parts", *words.split()])
+        path = running.write_result("parts", {"value": words}, 0.0, kept if words else None)
+        kept = json.loads(path.read_bytes())
+        if words == "--only two":
+            assert kept["command"] == 'make campaign parts ARGS="--only two"'
+            (earlier,) = kept["earlier"]
+            assert earlier["command"] == 'make campaign parts ARGS="--only one"'
+            assert {"date", "seconds", "versions", "machine"} <= set(earlier)
+    assert "earlier" not in kept, "all of it is of the last command"

@@ -1,4 +1,4 @@
-"""`residual data list`, `fetch`, `verify` and `show`; `check` and `pack` stand in `data_check`."""
+"""`residual data list`, `fetch`, `verify` and `show`; `check`, `pack` and `cache` stand beside it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 import cyclopts
 from cyclopts import Parameter
 
+from residual.cli.data_cache import cache
 from residual.cli.data_check import check, pack
 from residual.cli.text import Whole, beside, printable, written
 
@@ -28,8 +29,10 @@ if TYPE_CHECKING:
 Many = Annotated[list[str], Parameter(allow_repeating=True, negative=())]
 
 data = cyclopts.App(
-    name="data", help="List data sets, fetch and verify them, check and pack photographs, show what a network sees."
+    name="data",
+    help="List data sets, fetch and verify them, check and pack photographs, draw a batch, clear caches.",
 )
+data.command(cache)
 data.command(check)
 data.command(pack)
 

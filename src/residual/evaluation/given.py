@@ -2,7 +2,8 @@
 
 An array is HW, HWC or NHWC, a tensor HW, CHW or NCHW, both uint8, 0..255, C = 1 (grey), 3 (RGB) or 4 (RGBA). Every
 image is brought to the size of the model as a file is, so the pixels of a PNG are answered as the PNG itself. Of a
-large JPEG a file is decoded smaller, an image that was opened elsewhere is not: they may differ in the last digits.
+large JPEG a file is decoded smaller, an image that was opened elsewhere is not: their pixels differ, most at sharp
+edges.
 """
 
 from __future__ import annotations
