@@ -117,9 +117,9 @@ def cifar() -> Path:
     place.mkdir(exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=".tmp-", dir=place))
     try:
-        if shared is None:
+        if archive is not None:
             shutil.unpack_archive(archive, temporary, filter="data")
-        else:
+        elif shared is not None:
             command = [sys.executable, str(shared / "data" / "cifar10" / "unpack.py"), str(temporary)]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=240)
         if folder.exists() and not _is_whole(folder):

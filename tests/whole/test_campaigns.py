@@ -7,6 +7,7 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -190,10 +191,10 @@ def test_the_verdict_about_bfloat16_says_no_more_than_its_interval() -> None:
 
 def test_parts_that_were_measured_before_keep_how_they_came_about(tmp_path, monkeypatch):
     monkeypatch.setattr(running, "RESULTS", tmp_path)
-    kept = None
+    kept: dict[str, Any] = {}
     for words in ("--only one", "--only two", "--only two", ""):
-        monkeypatch.setattr(running.sys, "argv", ["campaigns", "parts", *words.split()])
-        path = running.write_result("parts", {"value": words}, 0.0, kept if words else None)
+        monkeypatch.setattr(sys, "argv", ["campaigns", "parts", *words.split()])
+        path = running.write_result("parts", {"value": words}, 0.0, kept if kept and words else None)
         kept = json.loads(path.read_bytes())
         if words == "--only two":
             assert kept["command"] == 'make campaign parts ARGS="--only two"'

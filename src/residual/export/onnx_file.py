@@ -136,7 +136,11 @@ def _describe(onnx: Any, model: Any, classifier: Classifier, prepared: bool) -> 
 
 @torch.inference_mode()
 def compare(
-    onnxruntime: Any, data: bytes, module: nn.Module, images: Tensor, prepare: Callable[[Tensor], Tensor]
+    onnxruntime: Any,
+    data: bytes,
+    module: Callable[[Tensor], Tensor],
+    images: Tensor,
+    prepare: Callable[[Tensor], Tensor],
 ) -> Agreement:
     """Run the file as it will be written, and the network, on the same images.
 
