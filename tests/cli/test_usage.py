@@ -9,6 +9,7 @@ import pytest
 
 from residual.cli.asked import CUSTOMARY
 from residual.cli.main import app
+from residual.errors import UsageError, log
 from residual.models import NETWORKS
 from residual.training.recipe import override, parse_override
 from residual.training.recipes import RECIPES, _tell_of_folder
@@ -207,6 +208,19 @@ def test_a_fault_of_the_program_is_said_to_be_one(say, monkeypatch):
     ]
     with pytest.raises(ZeroDivisionError):
         say("recipes", "digits", "--debug")
+
+
+def test_a_note_is_said_once_in_a_command_and_a_warning_as_often_as_it_comes(say, monkeypatch):
+    def find(_):
+        for _ in range(3):
+            log.info("a note")
+            log.warning("a warning")
+        raise UsageError("enough", "here", "stop")
+
+    monkeypatch.setattr("residual.training.recipes.find_recipe", find)
+    for _ in range(2):
+        lines = say("recipes", "digits").err.splitlines()
+        assert (lines.count("info: a note"), lines.count("warning: a warning")) == (1, 3)
 
 
 # What is right is answered, too.

@@ -98,8 +98,17 @@ def _own_shell() -> Shell:
 
 
 class _Warnings(logging.Handler):
+    """Notes are said once in a command, since a search opens the same images for every individual; warnings always."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: set[str] = set()
+
     def emit(self, record: logging.LogRecord) -> None:
-        _tell(f"{record.levelname.lower()}: {record.getMessage()}")
+        line = f"{record.levelname.lower()}: {record.getMessage()}"
+        if record.levelno >= logging.WARNING or line not in self.said:
+            self.said.add(line)
+            _tell(line)
 
 
 def _prepare(arguments: Sequence[str]) -> tuple[list[str], bool]:
@@ -124,6 +133,9 @@ def run(arguments: Sequence[str]) -> int:
     if not log.handlers:
         log.addHandler(_Warnings())
         log.propagate = False
+    for handler in log.handlers:
+        if isinstance(handler, _Warnings):
+            handler.said.clear()
     log.setLevel(logging.INFO)  # a note that something takes long
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it speaks of its own cache folder
     try:
