@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import residual
 from residual.data.preprocessing import Preprocessing
 from residual.errors import DataError, UsageError
 from residual.evaluation.classifier import Classifier
+from residual.evaluation.predicting import predict_images
 from residual.files import TEMPORARY
 from residual.models import NetworkSettings, build, resolve
 from residual.runs.folder import RunFolder
@@ -154,3 +156,29 @@ def test_a_checkpoint_that_was_named_is_told_of_only_at_the_start(run, told):
 def test_the_last_run_is_called_by_its_name(run, monkeypatch):
     monkeypatch.setenv("RESIDUAL_RUNS", str(run.path.parent))
     assert residual.evaluate("last").place == residual.evaluate().place == str(run.path)
+
+
+def test_many_files_are_answered_in_their_order_and_told_as_they_come(classifier, tmp_path):
+    """More than a batch, decoded side by side, some of them torn; beside them images of the caller's."""
+    for number in range(150):
+        Image.fromarray(np.full((16, 16), number, np.uint8)).save(tmp_path / f"{number:03}.png")
+    for number in (0, 70, 149):
+        (tmp_path / f"{number:03}.png").write_bytes(b"\x89PNG torn")
+    told: list[tuple[int, int]] = []
+    bad: list[str] = []
+    given = [tmp_path, np.zeros((16, 16), np.uint8)]
+    found = predict_images(
+        classifier,
+        given,
+        unreadable=lambda error: bad.append(str(error.where)),
+        progress=lambda done, whole: told.append((done, whole)),
+    )
+    names = [f"{number:03}.png" for number in range(150) if number not in (0, 70, 149)]
+    assert [Path(one.file).name for one in found] == [*names, "images[1]"]
+    assert [Path(one).name for one in bad] == ["000.png", "070.png", "149.png"]
+    assert told == [(64, 151), (128, 151), (151, 151)]
+    alone = [predict_images(classifier, tmp_path / name)[0].best for name in names[:3]]
+    for one, other in zip(found[:3], alone, strict=True):
+        assert dict(one.best) == pytest.approx(dict(other), rel=1e-5)
+    with pytest.raises(DataError, match=r"000\.png"):
+        predict_images(classifier, tmp_path)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json as json_
 import re
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -19,7 +17,6 @@ if TYPE_CHECKING:
     from residual.evaluation.intervals import Interval
     from residual.evaluation.together import Together
 
-Progress = Callable[[str, int, int], None]
 _PICTURE = re.compile(r"(confusion|reliability)(-\d+)?\.(png|svg)")
 _MOST_CLASSES, _WORST_CLASSES = 40, 20
 _WORST = 8  # mistakes named in the terminal; --json has more
@@ -92,6 +89,7 @@ def evaluate(
             raise UsageError(what, "--from-predictions", "leave it out, or name the runs instead of the file")
     check_versions()
     from residual.analysis.style import is_ours
+    from residual.cli.words import bar
     from residual.evaluation.destination import PREDICTIONS, holds, mind_places, told_of
     from residual.evaluation.sheets import check_name
     from residual.evaluation.together import evaluate_together, from_files
@@ -109,7 +107,7 @@ def evaluate(
     if from_predictions:
         found = from_files(from_predictions, average)
     else:
-        with _progress() as progress:
+        with bar("evaluating") as progress:
             found = evaluate_together(
                 runs or ("last",),
                 protocol=protocol or "1-crop",
@@ -141,29 +139,6 @@ def evaluate(
     if drawn:
         print(printable(f"figures      {drawn[0].parent}: {len(drawn)} files"))
     return 0
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """A bar on a terminal, on standard error; elsewhere nothing."""
-    from rich.progress import Progress, TaskID
-
-    from residual.cli.text import printable
-    from residual.training.progress import Output
-
-    console = Output(file=sys.stderr)
-    if not console.is_terminal or console.is_dumb_terminal:
-        yield lambda _place, _done, _all: None
-        return
-    with Progress(console=console, transient=True) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def show(place: str, done: int, total: int) -> None:
-            if place not in tasks:
-                tasks[place] = bar.add_task(printable(f"evaluating {Path(place).name}"), total=total)
-            bar.update(tasks[place], completed=done, total=total)
-
-        yield show
 
 
 def names_of(places: Sequence[str]) -> dict[str, str]:

@@ -63,6 +63,7 @@ def predict(
     mind_first_word(run, "predict", images)
     check_versions()
     from residual.analysis.style import is_ours, picture_format
+    from residual.cli.words import bar
     from residual.evaluation.destination import EMBEDDINGS, holds, mind_places, told_of
     from residual.evaluation.embeddings import Collector, check_name, save
     from residual.evaluation.predicting import predict as look
@@ -84,15 +85,17 @@ def predict(
             collector.listen(classifier)
 
     bad: list[ResidualError] = []
-    found = look(
-        run,
-        images,
-        top_k=top_k,
-        device=device,
-        temperature=_temperature(temperature),
-        unreadable=bad.append,
-        prepared=prepared,
-    )
+    with bar("predicting") as progress:
+        found = look(
+            run,
+            images,
+            top_k=top_k,
+            device=device,
+            temperature=_temperature(temperature),
+            unreadable=bad.append,
+            prepared=prepared,
+            progress=lambda done, whole: progress(run, done, whole),
+        )
     _WRITERS["json" if json else format or "table"](found)
     if vectors is not None and found:
         with told_of("--embeddings"):

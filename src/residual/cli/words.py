@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import datetime
 import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -23,6 +27,26 @@ def console() -> Console:
     return found if found.is_terminal else Output(width=160, no_color=True)
 
 
+@contextmanager
+def bar(verb: str) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on a terminal, on standard error, told what is at work and how much of it is done; elsewhere nothing."""
+    from rich.progress import Progress, TaskID
+
+    screen = Output(file=sys.stderr)
+    if not screen.is_terminal or screen.is_dumb_terminal:
+        yield lambda _what, _done, _all: None
+        return
+    with Progress(console=screen, transient=True) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = progress.add_task(printable(f"{verb} {Path(what).name}"), total=total)
+            progress.update(tasks[what], completed=done, total=total)
+
+        yield show
+
+
 def percent(share: float | None) -> str:
     return "" if share is None else f"{100 * share:.2f} %"
 
@@ -35,8 +59,6 @@ class Announcing:
         self.stepped, self.recorded, self.saved, self.ended = inner.stepped, inner.recorded, inner.saved, inner.ended
 
     def began(self, plan: dict[str, Any]) -> None:
-        from pathlib import Path
-
         for line in choices(RunFolder(Path(plan["run"])).facts(), plan):
             print(printable(line), flush=True)
         self._inner.began(plan)

@@ -28,6 +28,7 @@ _BATCH = 64
 
 OnError = Literal["raise", "skip"]
 Temperature = float | Literal["calibrated"]
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ def predict(
     on_error: OnError = "raise",
     unreadable: Callable[[ResidualError], None] | None = None,
     prepared: Callable[[Classifier], None] = lambda _: None,
+    progress: Progress = lambda _done, _all: None,
 ) -> list[Prediction]:
     """The most probable classes of images, in their order.
 
@@ -63,6 +65,7 @@ def predict(
         on_error: "skip" leaves an image out that cannot be read, with a warning.
         unreadable: told of every image that cannot be read, which is then left out.
         prepared: given the classifier before it sees the first image.
+        progress: told how many of the images of how many are done.
 
     Raises:
         DataError: an image cannot be read, and neither `on_error` nor `unreadable` says to leave it out; or there is
@@ -83,6 +86,7 @@ def predict(
         temperature=temperature,
         on_error=on_error,
         unreadable=unreadable,
+        progress=progress,
     )
 
 
@@ -95,6 +99,7 @@ def predict_images(
     temperature: float | None = None,
     on_error: OnError = "raise",
     unreadable: Callable[[ResidualError], None] | None = None,
+    progress: Progress = lambda _done, _all: None,
 ) -> list[Prediction]:
     """The same of a classifier that is loaded: `Classifier.predict`."""
     _check(top_k, temperature, on_error)
@@ -104,6 +109,7 @@ def predict_images(
         unreadable = _tell
     given, chosen = gather(images), torch.device(choose_device(device))
     found: list[Prediction] = []
+    done = 0
     for batch in _decoded(given, classifier.preprocessing):
         names, pixels = [], []
         for image, read in batch:
@@ -120,6 +126,8 @@ def predict_images(
             for name, share, order in zip(names, shares.tolist(), classes.tolist(), strict=True):
                 best = [(classifier.class_names[c], p) for c, p in zip(order, share, strict=True)][:top_k]
                 found.append(Prediction(name, tuple(best)))
+        done += len(batch)
+        progress(done, len(given))
     return found
 
 
