@@ -138,7 +138,7 @@ def test_numbers_and_names_of_imagenet_stand_in_one_order():
     [
         (("preprocessing", "train_size"), [5]),
         (("provenance", "data"), "x"),
-        (("provenance", "data"), {"name": "cifar-10"}),
+        (("provenance", "data"), {"name": "cifar-10", "origin": 5}),
         (("provenance", "data"), {"name": "nowhere", "origin": "", "checksums": {}}),
         (("provenance", "data"), {"name": "digits", "origin": "", "checksums": {"a": 1}}),
         (("provenance", "step"), "7"),

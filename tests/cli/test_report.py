@@ -113,7 +113,7 @@ def test_a_page_that_cannot_be_written_is_one_line(say, finished):
     (finished.parent / "file").write_text("")
     said = say("report", finished, "--out", "file/a.html")
     assert said.code == 5
-    assert "cannot write" in only_error(said)
+    assert "a file stands where a folder is needed" in only_error(said)
 
 
 def test_the_held_out_images_can_be_chosen(say, finished):

@@ -78,7 +78,10 @@ def test_out_and_in_again_is_the_same(tmp_path, target, make):
     x = old.preprocessing.normalise(images)
     assert torch.equal(new.network(x), old.network(x))
     assert old.network(x).std() > 0.01
-    assert (new.provenance["step"], new.provenance["data"]) == (7, {"name": "folder"})
+    assert (new.provenance["step"], new.provenance["data"]) == (
+        7,
+        {"name": "folder", "origin": "the images its weights were trained on", "checksums": {}},
+    )
     assert new.provenance["imported"]["file"] == "x.safetensors"
     assert Classifier.unpack(new.pack(), "here").class_names == old.class_names
 

@@ -71,7 +71,7 @@ def classifier_of(
         **old,
         "run": foreign.file,
         "step": old.get("step", 0),
-        "data": old.get("data") or _data(found),
+        "data": {"origin": ELSEWHERE, "checksums": {}, **old["data"]} if old.get("data") else _data(found),
         "imported": {
             "file": foreign.file,
             "sha256": foreign.sha256,
@@ -99,7 +99,7 @@ def _restored(description: dict[str, Any], where: str) -> Preprocessing:
             raise ValueError("class_names is not a list of names")
         if type(description["provenance"].get("step", 0)) is not int:
             raise ValueError("provenance has no step")
-        _check_data(description["provenance"].get("data") or {"name": "folder", "origin": "", "checksums": {}})
+        _check_data(description["provenance"].get("data") or {"name": "folder"})
         return Preprocessing.restore(description["preprocessing"], constants)
     except (LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         remedy = "export it again with `residual export RUN --to safetensors`"
@@ -108,9 +108,9 @@ def _restored(description: dict[str, Any], where: str) -> Preprocessing:
 
 def _check_data(data: dict[str, Any]) -> None:
     """Raise where it is not what `evaluate` reads of the data set of a training."""
-    if data["name"] not in get_args(Name) or not isinstance(data["origin"], str):
+    if data["name"] not in get_args(Name) or not isinstance(data.get("origin", ""), str):
         raise ValueError("provenance.data is of no known data set")
-    if not all(isinstance(text, str) for pair in data["checksums"].items() for text in pair):
+    if not all(isinstance(text, str) for pair in data.get("checksums", {}).items() for text in pair):
         raise ValueError("provenance.data.checksums is no table of texts")
 
 
