@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from campaigns import readme
 from campaigns.running import ROOT, environment
 from residual.cli.main import app
+from residual.training.settings import settings
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
@@ -67,3 +69,70 @@ def test_every_command_the_readme_shows_is_one_the_program_knows() -> None:
     targets = set(re.findall(r"make (\w+)", text))
     rules = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert targets <= rules, targets - rules
+
+
+def _shown() -> list[tuple[str, list[str]]]:
+    """Every command line of the documents for users: the document, and its words after `residual`."""
+    found = []
+    for document in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        if document.name in ("claims.md", "log.md"):  # written by the program; of its time
+            continue
+        text = document.read_text(encoding="utf-8").replace("\\\n", " ")
+        lines = [line for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
+        lines += re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+        lines += re.findall(r"^    (residual .*)$", text, re.MULTILINE)
+        for line in lines:
+            # No shell is asked: a comment ends the line, and what is meant for another command is left out.
+            for command in re.findall(r"(?:^|-m |; )residual (\w[^;&|#>]+)", line):
+                found.append((document.name, [word.strip("'\",.`") for word in command.split()]))
+    return found
+
+
+SHOWN = _shown()
+
+
+def test_there_are_commands_in_the_documents() -> None:
+    assert len(SHOWN) > 100
+    assert len({words[0] for _, words in SHOWN}) > 15
+
+
+@cache
+def _options(words: tuple[str, ...]) -> tuple[frozenset[str], str]:
+    """The options of the command that these two words begin with, and its name."""
+    here, name = app, []
+    for word in words:
+        if word.startswith("-") or word not in here:
+            break
+        here = here[word]
+        name.append(word)
+    arguments = here.assemble_argument_collection() if here.default_command is not None else ()
+    return frozenset(name for one in arguments for name in one.names), " ".join(name)
+
+
+def test_every_option_that_is_shown_is_one() -> None:
+    for document, words in SHOWN:
+        options, name = _options(tuple(words[:2]))
+        said = f"{document}: residual {' '.join(words)}"
+        assert name or words[0].startswith("-"), said
+        own = words[: words.index("--launch") + 1] if "--launch" in words else words  # then come a launcher's
+        for word in own:
+            if word.startswith("--") and len(word) > 2:
+                assert word.partition("=")[0] in {*options, "--help", "--version", "--debug"}, said
+
+
+def test_every_setting_that_is_shown_is_one() -> None:
+    known = {one.path for one in settings()} | {"network", "optimiser", "schedule"}
+    known |= {one.path.removeprefix("network.") for one in settings("network")}  # as `residual models` has them
+    shown = {
+        path
+        for document in DOCUMENTS
+        if document.name not in ("claims.md", "log.md")
+        for path in re.findall(r"--set '?([\w.]+)=", document.read_text(encoding="utf-8"))
+    }
+    assert len(shown) > 10
+    assert shown <= known
+    table = (ROOT / "docs" / "other-tools.md").read_text(encoding="utf-8").partition("## What it is called")[2]
+    groups = {path.partition(".")[0] for path in known}
+    named = {word.partition("=")[0] for word in re.findall(r"`([a-z_]+\.[a-z_.]+(?:=\S+)?)`", table)}
+    assert len(named) > 20
+    assert {word for word in named if word.partition(".")[0] in groups} <= known
