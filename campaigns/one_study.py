@@ -71,27 +71,26 @@ def file_name(study: str, usual: dict[str, Any], own: dict[str, Any]) -> str:
     if usual["name"]:
         return f"{study}-{usual['name']}"
     given = [] if usual["budget"] == "cpu" else [usual["budget"]]
-    given += [f"from-{usual['first']}"] if usual.get("first") else []
+    given += [f"from-{usual['first']}"] if usual["first"] else []
     for value in (usual["steps"], *own.values()):
         given += [str(one) for one in (value if isinstance(value, list) else [value]) if one is not None]
     return "-".join([study, *given])
 
 
-def _changed(plan: Plan, usual: dict[str, object], own: dict[str, object]) -> Plan:
+def _changed(plan: Plan, usual: dict[str, Any], own: dict[str, Any]) -> Plan:
     """The plan with what was asked for."""
-    changes: dict[str, object] = {"options": {**plan.options, **own}}
-    first, count = usual.get("first"), usual["seeds"]
-    if (isinstance(first, int) and first) or isinstance(count, int):
-        begin = first if isinstance(first, int) else 0
-        changes["seeds"] = tuple(range(begin, begin + (count if isinstance(count, int) else len(plan.seeds))))
-    if isinstance(usual["steps"], int):
+    changes: dict[str, Any] = {"options": {**plan.options, **own}}
+    first, count = usual["first"], usual["seeds"]
+    if first or count is not None:
+        changes["seeds"] = tuple(range(first, first + (len(plan.seeds) if count is None else count)))
+    if usual["steps"] is not None:
         changes["steps"] = usual["steps"]
-    if isinstance(usual["threads"], int):
+    if usual["threads"] is not None:
         changes["set"] = (*plan.set, ("compute.threads", usual["threads"]))
-    return replace(plan, **changes)  # type: ignore[arg-type]  # by name
+    return replace(plan, **changes)
 
 
-def _for_runs(usual: dict[str, object], trained: Plan) -> dict[str, object]:
+def _for_runs(usual: dict[str, Any], trained: Plan) -> dict[str, Any]:
     """What of this is meant for the trainings that the study measures."""
     changed = _changed(trained, usual, {})
     return {"seeds": changed.seeds, "steps": changed.steps, "set": changed.set}

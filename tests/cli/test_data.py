@@ -248,7 +248,8 @@ def test_every_data_set_is_shown(say, here, target):
         assert len(picture.convert("RGB").getcolors(1 << 24) or ()) > 20
     if target == "digits":
         again = say("data", "show", target, "--set", "batch_size=9", "--out", "batch.png")
-        assert again.out == "batch.png (in place of the one that stood there)\n"
+        assert again.out == "batch.png\n"
+        assert again.err == "info: batch.png of an earlier call will be replaced\n"
 
 
 def test_a_batch_is_drawn_by_recipe_seed_and_step(say, here):

@@ -46,7 +46,8 @@ def test_a_run_is_left_as_it_was_and_its_weights_are_used(here, say):
     assert fingerprint(run.path) == print_before
     assert json.loads(say(*arguments).out)["losses"] == found["losses"]
     said = say(*[word for word in arguments if word != "--json"])
-    assert "picture  lr.svg (in place of the one that stood there)" in said.out
+    assert "picture  lr.svg" in said.out
+    assert "lr.svg of an earlier call will be replaced" in said.err
 
 
 def test_what_is_no_answer_is_said(here, say):

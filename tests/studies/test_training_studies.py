@@ -219,7 +219,7 @@ def test_plans_are_of_studies_that_exist():
 
 
 def test_a_result_file_is_named_after_what_was_asked_for():
-    usual = {"budget": "cpu", "steps": None, "name": None}
+    usual = {"budget": "cpu", "first": 0, "steps": None, "name": None}
     assert one_study.file_name("units", usual, {"depth": None}) == "units"
     assert one_study.file_name("units", usual | {"budget": "gpu"}, {"depth": 56}) == "units-gpu-56"
     longer = usual | {"steps": 64_000}

@@ -16,7 +16,7 @@ from cyclopts import Parameter
 
 from residual.cli.data_cache import cache
 from residual.cli.data_check import check, pack
-from residual.cli.text import Whole, beside, printable, written
+from residual.cli.text import Whole, beside, printable
 
 if TYPE_CHECKING:
     from residual.data.batches import Batches
@@ -307,9 +307,8 @@ def show(
     batch = batches.batch_at(step)
     labels = [dataset.class_names[label] for label in batch.labels.tolist()]
     title = f"{dataset.name}, recipe {chosen.name}, seed {chosen.seed}, step {step:,}"
-    stood = path.exists()
     draw_sheet(displayed(batch.images, batches.preprocessing), labels, title, path)
-    print(written(path, stood))
+    print(printable(str(path)))
     return 0
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from residual.cli.asked import asked
-from residual.cli.text import Whole, printable, written
+from residual.cli.text import Whole, beside, printable
 
 
 def find_lr(
@@ -71,7 +71,6 @@ def find_lr(
         The rates, losses and suggestions as JSON.
     """
     from residual.analysis.style import is_ours, picture_format
-    from residual.cli.text import beside
     from residual.cli.words import console
     from residual.errors import UsageError, log
     from residual.evaluation.destination import mind_places
@@ -103,7 +102,6 @@ def find_lr(
         found = find_rate(what, set=changes, start=start, stop=stop, steps=steps, shape=shape, stepped=stepped)
     test = found.test
     path = Path(os.path.expanduser(out)) if out else (found.run.path if found.run else Path()) / "find-lr.png"
-    stood = path.exists()
     rates = {suggestion.name: suggestion.rate for suggestion in test.suggestions}
     title = f"{found.recipe.name}, {found.network}, batch {found.recipe.batch_size}, from step {found.step:,}"
     try:
@@ -124,5 +122,5 @@ def find_lr(
     for suggestion in test.suggestions:
         print(f"rate     {suggestion.rate:<9.2g} {suggestion.name}: {suggestion.meaning}")
     if drawn:
-        print(f"picture  {written(path, stood)}")
+        print(printable(f"picture  {path}"))
     return 0

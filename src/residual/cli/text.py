@@ -15,11 +15,6 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
-def written(path: Path, stood: bool) -> str:
-    """Where a file was written, and whether another stood there before."""
-    return printable(f"{path}{' (in place of the one that stood there)' if stood else ''}")
-
-
 def beside(place: Path, name: str) -> Path:
     """Where a file is written to: not among the images of a place, and no folder.
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, Literal, get_args
 
 from residual.data.cache import cache_folder
+from residual.data.weights import weights_folder
 from residual.errors import StorageError
 from residual.files import Facts, remove_folder
 
@@ -82,12 +83,11 @@ def clear(things: Iterable[Kept]) -> list[Kept]:
 
 
 def _all() -> Iterator[Kept]:
-    folder = cache_folder()
-    for path in _entries(folder):
+    for path in _entries(cache_folder()):
         kind = next((kind for form, kind in _FORMS if form.fullmatch(path.name)), None)
         if kind is not None and not path.is_symlink() and path.is_dir() == (kind == "data sets"):
             yield from _measured(kind, path)
-    for path in _entries(folder / "weights"):
+    for path in _entries(weights_folder()):
         if path.is_file() and not path.is_symlink() and not path.name.startswith("."):
             yield from _measured("weights", path)
 

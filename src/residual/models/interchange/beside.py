@@ -48,7 +48,7 @@ def labels_beside(weights: Path) -> tuple[str, ...] | None:
         ModelError: the file cannot be read.
     """
     found = _table(weights)[1].get("label_names")
-    if not isinstance(found, list) or not all(isinstance(name, str) and name.strip() for name in found):
+    if not isinstance(found, list) or not found or not all(isinstance(name, str) and name.strip() for name in found):
         return None
     return tuple(found) if len({*found}) == len(found) else None
 
