@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from campaigns.running import finish, spread, write_result
@@ -15,13 +16,17 @@ LEAST = 0.98
 LONGEST = 120
 
 
-def train_seeds(seeds: int) -> Facts:
-    """Train every seed in a process of its own; the seconds are those of the whole command."""
+def train_seeds(seeds: int, more: Sequence[str] = ()) -> Facts:
+    """Train every seed in a process of its own; the seconds are those of the whole command.
+
+    Args:
+        more: arguments of `residual train` beside the seed.
+    """
     results, seconds = [], []
     with tempfile.TemporaryDirectory() as place:
         for seed in range(seeds):
             run = Path(place) / f"digits-{seed}"
-            seconds.append(round(finish(["train", "--seed", str(seed), "--log", "plain", "--out", str(run)]), 1))
+            seconds.append(round(finish(["train", *more, "--seed", str(seed), "--log", "plain", "--out", str(run)]), 1))
             result = RunFolder.open(run).result()
             if result is None:
                 raise RuntimeError(f"seed {seed} did not finish")
@@ -29,7 +34,7 @@ def train_seeds(seeds: int) -> Facts:
             print(f"seed {seed}: test {result['final']['test']['top1']:.2%}, {seconds[-1]:.0f} s", flush=True)
     last = results[-1]
     return {
-        "each_command": "residual train --seed SEED",
+        "each_command": " ".join(["residual train", *more, "--seed SEED"]),
         "recipe": last["recipe"],
         "network": last["network"],
         "data": last["data"],

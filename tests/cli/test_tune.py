@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -11,8 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from residual.cli import words
 from residual.cli.asked import ending
+from residual.cli.study import _table as table
 from residual.cli.tune import describe
 from residual.training.recipe import override
 from residual.training.recipes import RECIPES
@@ -25,7 +30,17 @@ TINY = (
 )  # fmt: skip
 
 
-def test_a_study_from_the_command_line(say: Callable[..., Said], here: Path) -> None:
+def printed(summary: Any, width: int, patch: pytest.MonkeyPatch) -> list[str]:
+    """The table of a study, on a terminal of that width."""
+    screen = Console(width=width, file=io.StringIO(), force_terminal=True, no_color=True, highlight=False)
+    with patch.context() as here:
+        here.setattr(words, "console", lambda: screen)
+        table(summary)
+    assert isinstance(screen.file, io.StringIO)
+    return re.sub(r"\x1b\[[0-9;]*m", "", screen.file.getvalue()).splitlines()
+
+
+def test_a_study_from_the_command_line(say: Callable[..., Said], here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = say("tune", *TINY, "--study", "first")
     assert said.code == 0, said.err
     assert "generation 1/1: 1 to be trained, 1 survive" in said.out
@@ -38,6 +53,13 @@ def test_a_study_from_the_command_line(say: Callable[..., Said], here: Path) -> 
     assert value["counts"]["trained"] == 3
     assert value["best"]["fitness"] == max(value["best_so_far"])
     assert [row["number"] for row in value["individuals"]] == [0, 1, 2]
+    for width in (60, 80, 120):
+        lines = printed(value, width, monkeypatch)
+        assert max(map(len, lines)) <= width, width
+        assert ("weight_decay" in lines[3]) == (width > 60), "all genes in one column where they do not fit"
+        for row in value["individuals"]:
+            figures = [f"{gene:.4g}" for gene in row["genes"].values()]
+            assert all(any(figure in line.split() for line in lines) for figure in figures), width
     before = photograph(here / "runs/first/trial-0000")
     assert say("tune", "--study", "first").code == 0
     assert photograph(here / "runs/first/trial-0000") == before

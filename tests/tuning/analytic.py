@@ -1,6 +1,7 @@
 """A study whose fitness is a known function of the genes, worked on by the real worker on a real database.
 
-`python -m tests.tuning.analytic NAME SAMPLER SEED [STORAGE]` is one worker of it, as a process of its own.
+`python -m tests.tuning.analytic NAME SAMPLER SEED [STORAGE [wait]]` is one worker of it, as a process of its own; with
+`wait` it says that it is there, and begins when it is sent a line.
 """
 
 from __future__ import annotations
@@ -68,4 +69,7 @@ def story(snapshot: Snapshot) -> list[Any]:
 
 
 if __name__ == "__main__":
+    if sys.argv[5:] == ["wait"]:
+        print("here", flush=True)
+        sys.stdin.readline()
     worker(begin(sys.argv[1], sys.argv[2], int(sys.argv[3]), *sys.argv[4:5])).run()

@@ -37,10 +37,11 @@ def opened(name: str = "one", **wish: Any) -> Study:
     return study
 
 
-def process(name: str, sampler: str = "ga", seed: int = 0, storage: str = "") -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.tuning.analytic", name, sampler, str(seed), *([storage] if storage else [])]
+def process(name: str, storage: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tests.tuning.analytic", name, "ga", "0", storage, "wait"]
     environment = subprocess_environment({"OMP_NUM_THREADS": "1"})
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
 
 
 def test_a_generation_is_opened_once_whoever_asks() -> None:
@@ -130,10 +131,16 @@ def test_fresh_processes_make_the_same_populations_alone_and_four_at_once() -> N
     expected = story(alone.read())
     assert alone.address.file is not None
     elsewhere = {n: f"sqlite:///{alone.folder.parent / f'crew-{n}.sqlite3'}" for n in range(3)}
-    singles = [process("crew", storage=elsewhere[n]) for n in (1, 2)]
-    crew = [process("crew", storage=elsewhere[0]) for _ in range(4)]
-    said = [one.communicate(timeout=120)[1] for one in (*singles, *crew)]
-    assert [one.returncode for one in (*singles, *crew)] == [0] * 6, "\n".join(said)
+    workers = [process("crew", elsewhere[n]) for n in (1, 2, 0, 0, 0, 0)]
+    for one in workers:
+        assert one.stdout is not None
+        assert one.stdout.readline() == "here\n"
+    for one in workers:  # a worker that starts first must not find the whole study for itself
+        assert one.stdin is not None
+        one.stdin.write("\n")
+        one.stdin.flush()
+    said = [one.communicate(timeout=120)[1] for one in workers]
+    assert [one.returncode for one in workers] == [0] * 6, "\n".join(said)
     assert "locked" not in "".join(said)
     found = [begin("crew", storage=address).read() for address in elsewhere.values()]
     assert [story(snapshot) for snapshot in found] == [expected] * 3

@@ -63,9 +63,9 @@ def test_runs_killed_at_random_instants_end_like_the_run_left_alone() -> None:
 
 
 def test_a_saver_that_is_not_atomic_fails_the_same_trial() -> None:
-    # Where a kill falls between two saves it finds nothing to break: other instants are tried then.
-    trials = (kill.trial(SAVING, kills=2, seed=seed, program=kill.BAD, window=kill.WINDOW) for seed in range(3, 8))
-    assert any(found["identical"] < 2 for found in trials)
+    # Its saves last some hundredths of a second. Where a kill finds nothing to break, other instants are tried.
+    trials = (kill.trial(SAVING, kills=1, seed=seed, program=kill.BAD, window=0.02) for seed in range(3, 8))
+    assert any(found["identical"] == 0 for found in trials)
 
 
 def test_damage_is_found_and_the_checkpoint_before_serves() -> None:
@@ -85,7 +85,7 @@ def test_a_value_that_is_not_finite_is_found_in_the_same_step() -> None:
 
 
 def test_the_embedded_default_learns() -> None:
-    found = digits.train_seeds(1)
+    found = digits.train_seeds(1, ("--epochs", "6"))  # a quarter of it
     assert found["test_top1"]["mean"] >= 0.97
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import cyclopts
 from cyclopts import Parameter
@@ -14,6 +14,9 @@ from residual.cli import study_arms, study_cost, study_runs
 from residual.cli.study_compare import compare
 from residual.cli.study_seeds import seeds
 from residual.cli.text import printable
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 study = cyclopts.App(name="study", help="Studies: what takes several trainings, or measures trained networks.")
 study.command(seeds)
@@ -105,36 +108,59 @@ def draw(summary: dict[str, Any], folder: Path, path: Path | None = None) -> Pat
 
 
 def _table(summary: dict[str, Any]) -> None:
+    """The individuals, no number ever broken: three genes fit into 80 columns, more may share one."""
+    from rich.measure import Measurement
+
+    from residual.cli.words import console
+
+    screen = console()
+    table = _individuals(summary, apart=True)
+    needed = Measurement.get(screen, screen.options.update(width=10_000), table).minimum
+    screen.print(table if needed <= screen.width else _individuals(summary, apart=False))
+    if len(summary["individuals"]) > MOST_ROWS:
+        print(f"the last {MOST_ROWS} of {len(summary['individuals']):,} individuals; --json has them all")
+    best = summary["best"]
+    if best is not None:
+        print(f"best     individual {best['number']}: validation top-1 {best['fitness']:.2%}")
+
+
+def _individuals(summary: dict[str, Any], *, apart: bool) -> Table:
+    """The table, each gene in a column of its own or all in one."""
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    from residual.cli.words import console, percent
+    from residual.cli.words import percent
 
     counts = ", ".join(f"{count} {word}" for word, count in summary["counts"].items() if count)
     head = f"{summary['study']}: {summary['algorithm']['name']}, {summary['status']}; {counts or 'no individual yet'}"
-    table = Table(title=Text(printable(head)), title_justify="left")
+    table = Table(title=Text(printable(head)), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     paths = list(summary["space"]["genes"])
-    for column in ("individual", "generation", "state", "validation top-1", *paths, "came about", "note"):
-        table.add_column(Text(printable(column)), overflow="fold", justify="right" if column in paths else "left")
-    rows = summary["individuals"]
-    for row in rows[-MOST_ROWS:]:
-        values = [row["genes"][path] for path in paths]
+    for column in ("no.", "gen.", "validation\ntop-1"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for path in paths if apart else []:
+        # A line for the section and one for the setting.
+        parts = [printable(part) for part in path.partition(".")]
+        table.add_column(Text(f"{parts[0]}{parts[1]}\n{parts[2]}"), justify="right", no_wrap=True)
+    if not apart:
+        table.add_column("genes", no_wrap=True)
+    table.add_column("came about", min_width=14 if apart else 6, overflow="fold")
+    for row in summary["individuals"][-MOST_ROWS:]:
+        genes = {path: _short(row["genes"][path]) for path in paths}
         parents = f" ({', '.join(map(str, row['parents']))})" if row["parents"] else ""
         twin = summary["duplicates"].get(str(row["number"]))
+        state = "" if row["state"] == "trained" else row["state"]
         note = row["reason"] or ("" if twin is None else f"the genes of {twin}")
         cells = [
             str(row["number"]),
             str(row["generation"]),
-            row["state"],
             percent(row["fitness"]),
-            *(f"{value:.4g}" if isinstance(value, float) else str(value) for value in values),
-            f"{row['how']}{parents}",
-            note,
+            *(genes.values() if apart else ["\n".join(f"{path} {gene}" for path, gene in genes.items())]),
+            "; ".join(part for part in (state, f"{row['how']}{parents}", note) if part),
         ]
-        table.add_row(*(Text(printable(cell)) for cell in cells))
-    console().print(table)
-    if len(rows) > MOST_ROWS:
-        print(f"the last {MOST_ROWS} of {len(rows):,} individuals; --json has them all")
-    best = summary["best"]
-    if best is not None:
-        print(f"best     individual {best['number']}: validation top-1 {best['fitness']:.2%}")
+        table.add_row(*(Text("\n".join(printable(line) for line in cell.splitlines())) for cell in cells))
+    return table
+
+
+def _short(gene: object) -> str:
+    return f"{gene:.4g}" if isinstance(gene, float) else str(gene)

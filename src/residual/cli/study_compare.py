@@ -178,6 +178,7 @@ def describe_training(event: dict[str, Any]) -> list[str]:
 
 
 def _table(found: Facts) -> None:
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
@@ -186,7 +187,7 @@ def _table(found: Facts) -> None:
 
     searches = plural(found["searches"], "search", "searches")
     title = f"{found['name']}: {found['trainings']} trainings a search, {searches} an arm, winners anew"
-    table = Table(title=Text(printable(title)), title_justify="left")
+    table = Table(title=Text(printable(title)), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in ("arm", "test top-1", "top-3", "top-5", "loss", "validation top-1", "fitness was"):
         table.add_column(column, justify="left" if column == "arm" else "right")
     for arm, means in found["means"].items():
