@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from residual.analysis.construction import deepened
 from residual.analysis.probing import features, linear_cka, probe, probes
@@ -22,6 +22,20 @@ from residual.models.units import Unit
 PIXELS = torch.randint(256, (40, 3, 16, 16), dtype=torch.uint8, generator=stream(0, "tests"))
 IMAGES = PIXELS.float() / 255 - 0.5
 LABELS = torch.arange(40) % 10
+
+
+def slow_cka(a: Tensor, b: Tensor) -> float:
+    """Song et al. 2012, equation 5, with the matrices written out."""
+
+    def hsic(k: Tensor, m: Tensor) -> Tensor:
+        n = len(k)
+        k, m = k - k.diag().diag(), m - m.diag().diag()
+        one = torch.ones(n, dtype=k.dtype)
+        middle = (one @ k @ one) * (one @ m @ one) / ((n - 1) * (n - 2))
+        return ((k @ m).trace() + middle - 2 / (n - 2) * (one @ k @ m @ one)) / (n * (n - 3))
+
+    k, m = a @ a.T, b @ b.T
+    return float(hsic(k, m) / (hsic(k, k) * hsic(m, m)).sqrt())
 
 
 def network(**parts):
@@ -158,7 +172,10 @@ def test_likeness_is_one_up_to_rotation_and_scale_and_small_for_strangers():
     a = torch.randn(400, 5, dtype=torch.float64, generator=stream(0, "a"))
     turn, _ = torch.linalg.qr(torch.randn(5, 5, dtype=torch.float64, generator=stream(0, "turn")))
     assert linear_cka(a, 3 * a @ turn + 7) == pytest.approx(1)
-    assert linear_cka(a, torch.randn(400, 5, dtype=torch.float64, generator=stream(0, "b"))) < 0.1
+    for channels in (5, 300):
+        b = torch.randn(400, channels, dtype=torch.float64, generator=stream(0, "b"))
+        assert abs(linear_cka(a, b)) < 0.05, "unrelated features are unlike, however many there are"
+        assert linear_cka(a, b) == pytest.approx(slow_cka(a, b), abs=1e-12)
     assert linear_cka(a, torch.ones(400, 5, dtype=torch.float64)) == 0
 
 

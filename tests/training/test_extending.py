@@ -145,6 +145,17 @@ def test_what_depends_on_iterations_and_events_goes_on(schedule: Any) -> None:
     assert continued(schedule, 10, 20, 0.1)[0] == schedule
 
 
+@pytest.mark.parametrize("length", [None, 90, 100])
+def test_drops_at_shares_of_the_run_stay_where_they_were(length: int | None) -> None:
+    schedule = Steps(drops=(80,), shares=(1 / 3, 2 / 3))
+    whole = length or 90
+    last = schedule.rate_at(89, whole, {})
+    again, why = continued(schedule, 90, 180, last, length)
+    before = [schedule.rate_at(step, whole, {}) for step in range(90)]
+    assert [again.rate_at(step, 180, {}) for step in range(180)] == before + 90 * [last]
+    assert why == "the schedule steps goes on from 0.0001, its drops where they were"
+
+
 @pytest.mark.parametrize("kind", [OneCycle, Cosine])
 def test_a_schedule_that_begins_at_zero_is_what_it_was(kind: Any) -> None:
     for step in range(50):

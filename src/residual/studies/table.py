@@ -96,7 +96,7 @@ TRAINED: Final[Mapping[str, Study]] = {
         ),
         _study(
             "probes",
-            "test accuracy of ridge classifiers on each unit's averaged maps; linear CKA between neighbouring units",
+            "test accuracy of ridge classifiers on each unit's averaged maps; unbiased linear CKA of neighbours",
             "make campaign probes",
             "4 minutes after `make campaign degradation`",
             PAPER,

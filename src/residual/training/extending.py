@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import math
 import os
 import re
 import shlex
@@ -30,7 +31,7 @@ from residual.training.freezing import at_the_end
 from residual.training.places import refuse_inside
 from residual.training.progress import Listener
 from residual.training.recipe import Changes, Override, Recipe, as_overrides, override
-from residual.training.schedules import AnySchedule, Cosine, OneCycle
+from residual.training.schedules import AnySchedule, Cosine, OneCycle, Steps
 from residual.training.settling import settled
 from residual.training.start import start_files
 from residual.training.state import FACTS, STATE
@@ -69,15 +70,23 @@ class Until:
         return int(self.value) if self.unit == "steps" else steps_of(self.value, images, batch_size)
 
 
-def continued(schedule: AnySchedule, first: int, total: int, rate: float) -> tuple[AnySchedule, str]:
+def continued(
+    schedule: AnySchedule, first: int, total: int, rate: float, length: int | None = None
+) -> tuple[AnySchedule, str]:
     """The schedule of steps `first` to `total`, and in words what it does.
 
-    Steps and plateau go on as they are: their rate depends on the iteration, or on what has happened. One cycle and
-    cosine have ended, so they begin a second, lower time.
+    Steps and plateau go on as they are: their rate depends on the iteration, or on what has happened. Drops at shares
+    of the run stay where they were, or the rate would rise to what it was before them. One cycle and cosine have
+    ended, so they begin a second, lower time.
 
     Args:
         rate: that of the parent's last step.
+        length: the steps that the parent's schedule was made for, if not `first`.
     """
+    if isinstance(schedule, Steps) and schedule.shares:
+        places = [max(1, math.ceil(share * (first if length is None else length))) for share in schedule.shares]
+        kept = schedule.model_copy(update={"shares": (), "drops": tuple(sorted((*schedule.drops, *places)))})
+        return kept, f"the schedule steps goes on from {rate:.3g}, its drops where they were"
     if isinstance(schedule, OneCycle):
         peak = LOWER * schedule.peak
         divisors = {
@@ -143,7 +152,7 @@ def extend(
         raise UsageError(what, "--extend-to", "name a greater length")
     origin, happened = _origin(parent, facts, result, first)
     rate = stored.schedule.rate_at(first - 1, facts["chosen"]["steps"], happened)
-    schedule, why = continued(stored.schedule, first, steps, rate)
+    schedule, why = continued(stored.schedule, first, steps, rate, facts["chosen"]["steps"])
     changes = [
         *at_the_end(stored.start, len(facts["network"]["depths"])),
         *_changes(stored, schedule, until, steps, asked),

@@ -16,7 +16,6 @@ from residual.analysis.propagation import mean_ratio, signals, stack_variances
 from residual.chance import stream
 from residual.files import Facts
 from residual.models import NetworkSettings, build, resolve
-from residual.models.initialisation import deviation
 
 LAYERS: Final = 30
 DRAWS: Final = 6
@@ -47,7 +46,8 @@ def initial_weights() -> Facts:
     """The deviation of all weights of ResNet-56, each over what it should be; biases; the first layer's n Var[w]."""
     network = build(resolve(NetworkSettings(name="resnet-56", conv_bias=True), classes=10), seed=0)
     convs = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
-    scaled = torch.cat([(conv.weight / deviation(conv.weight, "he-fan-in")).flatten() for conv in convs])
+    # Written out here, not asked of what draws them: k x k x input channels are what one output adds up.
+    scaled = torch.cat([(conv.weight / math.sqrt(2 / conv.weight[0].numel())).flatten() for conv in convs])
     biases = [conv.bias.abs().max() for conv in convs if conv.bias is not None]
     # The stem of one network has 432 weights, which say little of a variance: those of many seeds are taken.
     spec = resolve(NetworkSettings(name="resnet-8"), classes=10)
