@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -96,7 +97,8 @@ def test_trained_runs_are_measured_and_their_seeds_make_one_spread(runs, tmp_pat
     of_two = next(value for value in said["measured"]["plain-8"].values() if isinstance(value, dict))
     assert len(of_two["values"]) == 2
     assert set(said["series"][series]) == set(said["measured"])
-    assert said["seeds"] == [0, 1]
+    assert said["seeds"] == [0], "two seeds of one network are not two of all"
+    assert "the networks have other seeds (plain-8: 0, 1; resnet-20-as-12: 0)" in said["caveats"]
     assert len(said["pictures"]) >= 1
     assert said["recipes"]["plain-8"]["name"] == "digits"
 
@@ -106,6 +108,29 @@ def test_a_study_of_runs_is_said_in_a_table(runs, tmp_path, capsys):
     assert "plain-8" in capsys.readouterr().out
     assert command(["study", "responses", runs[0], runs[0]]) == 2
     assert "named twice" in capsys.readouterr().err
+
+
+def test_runs_of_one_network_that_are_no_seeds_of_one_training_are_refused(runs, tmp_path, capsys):
+    other = {"network.widths": [4, 4, 4], "data.limit": 100, "steps": 6, "batch_size": 40, "network.name": "plain-8"}
+    run = train("digits", set=other | {"seed": 2, "optimiser.weight_decay": 0.01}, out=tmp_path / "other")
+    assert command(["study", "probes", runs[0], str(run.path), "--out", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert "are both plain-8, and no seeds of one training: optimiser.weight_decay" in said
+    assert len(said.splitlines()) == 1
+
+
+def test_units_are_numbered_from_the_input_whether_they_can_be_deleted_or_not(runs, tmp_path, capsys):
+    assert command(["study", "lesion", runs[2], "--images", "20", "--out", str(tmp_path), "--json"]) == 0
+    points = json.loads(capsys.readouterr().out)["series"]["lesions"]["resnet-20-as-12"]
+    assert points["unit"] == [1, 3, 5], "of 1, 2 and 2 units the first of the later stages change their maps"
+    assert points["swap"] == []
+
+
+def test_a_study_of_runs_in_no_common_folder_asks_for_one_before_it_measures(runs, tmp_path, capsys, monkeypatch):
+    shutil.copytree(runs[2], tmp_path / "a" / "b" / "c" / "run")
+    monkeypatch.setattr("residual.studies.run_studies.study_responses", None)
+    assert command(["study", "responses", runs[0], str(tmp_path / "a" / "b" / "c" / "run")]) == 2
+    assert "these runs lie in no folder together" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -133,8 +133,10 @@ def _study(
 
     command = f"residual study {name} RUN... --images {images}"
     asked = Asked(runs, images, data=data, device=device, command=command, tell=tell)
+    if not runs:
+        raise UsageError("no run was named", "runs", "name one or more runs, such as those of a study")
+    folder = folder_of(runs) if out is None else Path(out).expanduser()
     found = study(asked)
-    folder = folder_of(asked) if out is None else Path(out).expanduser()
     return say_evidence(found, folder, json, lambda: _table(found))
 
 

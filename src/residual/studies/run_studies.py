@@ -1,6 +1,7 @@
 """Studies of trained networks: responses, lesions, probes. Runs of one network over several seeds make one spread.
 
-Nothing is trained. Errors and accuracies are in percent; every figure is of the test images named in `settings`.
+Nothing is trained. Errors and accuracies are in percent. Every figure is of so many test images as `settings` says,
+evenly spread over all of them: those of a folder stand class by class.
 """
 
 from __future__ import annotations
@@ -31,16 +32,20 @@ from residual.evaluation.use import load
 from residual.files import Facts
 from residual.models import put
 from residual.models.units import Unit
-from residual.runs.folder import RunFolder, find_run
-from residual.studies.arms import FULL, public, spread
+from residual.runs.folder import RunFolder, find_run, runs_root
+from residual.runs.summary import flat
+from residual.studies.arms import FULL, PRIVATE, public, spread
 from residual.studies.evidence import Budget, Evidence, RecipeFacts, made, recipe_facts
 from residual.studies.table import DEFINITIONS
 from residual.training.recipes import RECIPES
 
 BATCH = 250
+ADDED, SHARED = 32, 500
+"""Images of which the additive form and the shares of branches are taken; gradients are those of one batch."""
 SILENT = 0.01
 """A branch is silent whose deviation is below this share of what its shortcut carries."""
 Tell = Callable[[str, int, int], None]
+_FREE = (*PRIVATE, "evaluation.", "epochs", "steps", "name", "source", "departures", "processes.")
 
 
 @dataclass(frozen=True)
@@ -94,14 +99,37 @@ def opened(asked: Asked) -> list[Trained]:
     places = [os.path.realpath(one.run.path) for one in found]
     if len({*places}) < len(places):
         raise UsageError("a run is named twice", "runs", "name each once")
+    first: dict[str, Trained] = {}
+    for one in found:
+        other = first.setdefault(one.name, one)
+        if unlike := _differences(other.run.facts(), one.run.facts()):
+            what = f"{other.run.path} and {one.run.path} are both {one.name}, and no seeds of one training: {unlike}"
+            raise UsageError(what, "runs", "measure them in one call each")
     return found
+
+
+def _differences(one: Facts, other: Facts) -> str:
+    """In what two runs of one network differ beside the seed, where they ran, and what was judged when."""
+    tables = [
+        {
+            **{path: value for path, value in flat(facts["recipe"]).items() if not path.startswith(_FREE)},
+            "steps": facts["chosen"]["steps"],
+            "the images": facts["data"]["checksums"],
+        }
+        for facts in (one, other)
+    ]
+    names = [name for name in {**tables[0], **tables[1]} if tables[0].get(name) != tables[1].get(name)]
+    return ", ".join(names[:4]) + (" and others" if len(names) > 4 else "")
 
 
 def _some(judged: Judged, count: int) -> Tensor:
     """So many of the images, evenly spread."""
-    whole = len(judged.indices)
+    return judged.indices[_spread(len(judged.indices), count)]
+
+
+def _spread(whole: int, count: int) -> Tensor:
     count = min(count, whole)
-    return judged.indices[torch.arange(count) * whole // count]
+    return torch.arange(count) * whole // count
 
 
 def _batches(one: Trained, source: Source, indices: Tensor) -> Iterator[Tensor]:
@@ -114,7 +142,10 @@ def _by_network(found: Sequence[tuple[str, Facts]]) -> Facts:
     table: dict[str, list[Facts]] = {}
     for name, figures in found:
         table.setdefault(name, []).append(figures)
-    return {name: {key: spread([one[key] for one in rows]) for key in rows[0]} for name, rows in table.items()}
+    return {
+        name: {key: spread([one[key] for one in rows]) for key in rows[0] if all(key in one for one in rows)}
+        for name, rows in table.items()
+    }
 
 
 def study_responses(asked: Asked) -> Evidence:
@@ -127,15 +158,16 @@ def study_responses(asked: Asked) -> Evidence:
         network = put(one.classifier.network, one.device)
         indices = _some(one.test, asked.images)
         found = responses(network, _batches(one, one.test.source, indices))
-        some = indices[:BATCH]
+        some = _some(one.test, min(BATCH, asked.images))
         labels = one.test.source.labels.index_select(0, some).to(one.device)
         images = next(_batches(one, one.test.source, some))
         passed = signals(network, images, labels)
-        additive = _additive(one, images[:32])
+        additive = _additive(one, images[_spread(len(images), ADDED)])
         rows.append((one.name, {"response": found.mean, "gradient_ratio": passed.ratio, **additive}))
         points = {"layer": list(found.layers), "response": list(found.layers.values()), "gradient": passed.gradients}
         series.setdefault(one.name, points)  # of the first run of each network
-    return _evidence("responses", asked, trained, _by_network(rows), {"responses": series}, began)
+    sizes = {"gradient_images": BATCH, "additive_images": ADDED}
+    return _evidence("responses", asked, trained, _by_network(rows), {"responses": series}, began, sizes)
 
 
 @torch.no_grad()
@@ -143,7 +175,7 @@ def _additive(one: Trained, images: Tensor) -> Facts:
     """How far x_L is from x_l + sum of F in the last stage, from its second unit on; nothing for plain networks."""
     network = one.classifier.network.eval()
     stage = [unit for unit in network.stages[-1].children() if isinstance(unit, Unit)]
-    if any(unit.shortcut is None or unit.addition is not None for unit in stage):
+    if any(unit.shortcut is None or unit.addition is not None for unit in stage) or len(stage) < 2:
         return {}
     maps: Tensor = network.stem(images)
     for units in list(network.stages)[:-1]:
@@ -165,7 +197,7 @@ def study_lesion(asked: Asked) -> Evidence:
             asked.tell(name, done, whole)
 
         found = lesions(network, one.test.source, indices, constants, one.device, tell)
-        shares = responses(network, _batches(one, one.test.source, indices[:500])).shares
+        shares = responses(network, _batches(one, one.test.source, indices[_spread(len(indices), SHARED)])).shares
         rises = [error - found.whole for error in found.deleted] or [0.0]
         swaps = [error - found.whole for error in found.swapped] or [0.0]
         figures = {
@@ -178,10 +210,13 @@ def study_lesion(asked: Asked) -> Evidence:
             "least_share": min(shares.values(), default=0.0),
         }
         rows.append((one.name, figures))
-        numbers = {place: number for number, place in enumerate(found.units, 1)}
+        units = [
+            (stage, place) for stage, some in enumerate(network.stages) for place in range(len([*some.children()]))
+        ]
+        numbers = {place: number for number, place in enumerate(units, 1)}
         points = {
             "whole": found.whole,
-            "unit": list(numbers.values()),
+            "unit": [numbers[place] for place in found.units],
             "deleted": list(found.deleted),
             "swap": [numbers[place] + 0.5 for place in found.pairs],
             "swapped": list(found.swapped),
@@ -190,7 +225,8 @@ def study_lesion(asked: Asked) -> Evidence:
     measured = _by_network(rows)
     for figures in measured.values():  # counted, not averaged: a unit is silent in some run, or in none
         figures["silent_blocks"] = figures["silent_blocks"]["most"]
-    return _evidence("lesion", asked, trained, measured, {"lesions": series}, began)
+    sizes = {"images_for_shares": SHARED}
+    return _evidence("lesion", asked, trained, measured, {"lesions": series}, began, sizes)
 
 
 def study_probes(asked: Asked) -> Evidence:
@@ -233,6 +269,7 @@ def _evidence(
     measured: Mapping[str, Any],
     series: Mapping[str, Any],
     began: float,
+    sizes: Mapping[str, int] | None = None,
 ) -> Evidence:
     """The evidence of a study of runs; their recipes are told as they were trained."""
     facts = [one.run.facts() for one in trained]
@@ -241,21 +278,35 @@ def _evidence(
     budget: Budget = "smoke" if min(steps) < 1000 else "cpu" if devices == {"cpu"} else "gpu"
     least = min(steps)
     data = facts[0]["data"]
-    seeds = sorted({int(one["recipe"]["seed"]) for one in facts})
+    seeds, caveats = _seeds(trained, facts)
+    if least < FULL:
+        caveats.append(f"networks of {least:,} iterations, where the paper has {FULL:,}")
     return made(
         DEFINITIONS[study],
         budget,
         asked.command,
         measured,
-        settings={"images": asked.images, "steps": least},
+        settings={"images": asked.images, "steps": least, **(sizes or {})},
         series=series,
         recipes={one.name: _recipe(found) for one, found in zip(trained, facts, strict=True)},
-        seeds=tuple(seeds),
+        seeds=seeds,
         data={name: data[name] for name in ("name", "checksums", "training", "validation", "test")},
         device={"device": str(trained[0].device)},
-        caveats=(f"networks of {least:,} iterations, where the paper has {FULL:,}",) if least < FULL else (),
+        caveats=tuple(caveats),
         seconds=round(time.monotonic() - began, 1),
     )
+
+
+def _seeds(trained: Sequence[Trained], facts: Sequence[Facts]) -> tuple[tuple[int, ...], list[str]]:
+    """The seeds of every network; where these differ the fewest, so that nobody takes two networks for two seeds."""
+    table: dict[str, list[int]] = {}
+    for one, found in zip(trained, facts, strict=True):
+        table.setdefault(one.name, []).append(int(found["recipe"]["seed"]))
+    fewest = min(table.values(), key=len)
+    if all(sorted(seeds) == sorted(fewest) for seeds in table.values()):
+        return tuple(sorted(fewest)), []
+    told = "; ".join(f"{name}: {', '.join(map(str, sorted(seeds)))}" for name, seeds in table.items())
+    return tuple(sorted(fewest)), [f"the networks have other seeds ({told})"]
 
 
 def _recipe(facts: Facts) -> RecipeFacts:
@@ -264,7 +315,22 @@ def _recipe(facts: Facts) -> RecipeFacts:
     return recipe_facts(name, changed) if name in RECIPES else RecipeFacts(name, changed, "")
 
 
-def folder_of(asked: Asked) -> Path:
-    """Where the result file of a study of runs is written: beside the run, or above several."""
-    places = [find_run(name).path.resolve() for name in asked.runs]
-    return places[0] if len(places) == 1 else Path(os.path.commonpath([str(place) for place in places]))
+def folder_of(runs: Sequence[str]) -> Path:
+    """Where the result file of a study of runs is written: beside the run, or above several.
+
+    Raises:
+        UsageError: the runs lie in no folder of runs together.
+    """
+    places = [find_run(name).path.resolve() for name in runs]
+    if len(places) == 1:
+        return places[0]
+    try:
+        common = Path(os.path.commonpath([str(place) for place in places]))
+    except ValueError:  # on two drives
+        common = None
+    near = common is not None and all(len(place.parts) - len(common.parts) <= 2 for place in places)
+    if common is None or not (near or common.is_relative_to(runs_root().resolve())):
+        raise UsageError(
+            "these runs lie in no folder together", "runs", "say where the result is written: --out FOLDER"
+        )
+    return common
