@@ -13,7 +13,7 @@ from residual.errors import UsageError
 from residual.files import replace_file
 from residual.studies import evidence as module
 from residual.studies.claims import Claim
-from residual.studies.evidence import Evidence, Refused, gather, made, read, recipe_facts, strongest, write
+from residual.studies.evidence import Evidence, Refused, gather, made, place_of, read, recipe_facts, strongest, write
 from residual.studies.table import DEFINITIONS, WAYS
 from residual.studies.verdicts import Way, judge
 from residual.version import VERSION
@@ -171,15 +171,17 @@ def test_without_evidence_the_way_to_it_is_named():
 
 
 def test_the_strongest_evidence_counts_and_what_it_lacks_is_taken_from_the_next():
-    weak = sample(budget="smoke", source="weak")
+    weak = sample(budget="smoke", settings={"steps": 90_000}, source="weak")
     strong = sample(budget="gpu", source="strong", seeds=(0,))
     long = sample(settings={"steps": 64_000}, seeds=(0,), source="long")
     assert strongest([sample(settings={"steps": 8000}, source="short"), long], "degradation")[0] is long
     assert [one.source for one in strongest([weak, strong, sample(source="cpu")], "degradation")] == [
-        "strong",
         "cpu",
+        "strong",
         "weak",
-    ]
+    ], "more seeds count for more, whatever they ran on"
+    quick = sample(budget="gpu", settings={"steps": 1000}, source="quick")
+    assert strongest([quick, sample(settings={"steps": 8000}, seeds=(0,), source="long")], "degradation")[-1] is quick
     lacking = dataclasses.replace(strong, measured={"plain-20": MEASURED["plain-20"]})
     found = judge(CLAIM, [lacking, weak], {})
     assert found.evidence is not None
@@ -209,3 +211,65 @@ def test_every_shipped_file_is_accepted():
     found, refused = gather([], DEFINITIONS)
     assert refused == {}
     assert all(one.source.endswith(module.ENDING) for one in found)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (("settings", "steps"), None),
+        (("settings", "steps"), "64k"),
+        (("date",), None),
+        (("seconds",), "long"),
+        (("seeds",), ["a"]),
+        (("caveats",), [1]),
+        (("measured", "plain-20", "test_error"), 7.7),
+        (("measured", "plain-20", "test_error"), {"mean": 7.7}),
+        (("measured", "plain-20", "training_error", "least"), "5"),
+        (("measured", "plain-20", "training_error", "values"), []),
+        (("measured", "plain-20", "training_error", "most"), float("nan")),
+    ],
+)
+def test_a_file_with_a_field_of_another_type_is_refused_by_name_and_hides_no_other(stored, tmp_path, keys, value):
+    broken = tmp_path / "a-broken.evidence.json"
+    broken.write_bytes(stored.read_bytes())
+    change(broken, *keys, value=value)
+    with pytest.raises(Refused):
+        read(broken, DEFINITIONS)
+    found, refused = gather([tmp_path], DEFINITIONS, shipped=False)
+    assert [one.source for one in found] == [stored.name]
+    assert list(refused) == [broken.name]
+
+
+def full(**changed) -> Evidence:
+    measured = {"at_64000": {"resnet-20": {"test_error": {"mean": 8.0, "std": None, "values": [8.0]}}}}
+    recipes = {"resnet-20": recipe_facts("cifar10-paper", {"network.name": "resnet-20", **changed})}
+    return sample(measured=measured, recipes=recipes, settings={"steps": 64_000}, source="full")
+
+
+def test_figures_of_another_recipe_are_not_the_papers():
+    claim = Claim.model_validate(CLAIM.model_dump() | {"confirmed": "at_64000.resnet-20.test_error.mean < 9"})
+    assert judge(claim, [full()], {}).verdict == "confirmed"
+    assert (
+        judge(claim, [full(**{"evaluation.every_epochs": 10, "schedule.drops": [32000, 48000]})], {}).verdict
+        == "confirmed"
+    )
+    for path, value in {"optimiser.nesterov": True, "batch_size": 512, "data.limit": 10_000}.items():
+        other = judge(claim, [full(**{path: value})], {})
+        assert (other.verdict, other.why) == ("not measured", "full has no at_64000.resnet-20.test_error.mean")
+    changed = sample(recipes={"plain-20": recipe_facts("cifar10-paper", {**CHANGED, "optimiser.nesterov": True})})
+    found = judge(CLAIM, [changed], {})
+    assert "the recipe cifar10-paper was changed: optimiser.nesterov=True" in found.caveats
+
+
+def test_a_result_file_takes_the_place_of_one_that_it_covers_and_of_no_other(tmp_path):
+    first, second = tmp_path / "degradation.evidence.json", tmp_path / "degradation-2.evidence.json"
+    assert place_of(sample(), tmp_path) == first
+    write(sample(seeds=(0,)), first)
+    assert place_of(sample(), tmp_path) == first, "seeds 0, 1, 2 cover seed 0"
+    assert place_of(sample(seeds=(1,)), tmp_path) == second
+    assert place_of(sample(settings={"depth": 8}), tmp_path) == second
+    write(sample(seeds=(1,)), second)
+    assert place_of(sample(seeds=(1, 2)), tmp_path) == second
+    assert place_of(sample(recipes={}), tmp_path).name == "degradation-3.evidence.json"
+    first.write_text("mine")
+    assert place_of(sample(seeds=(0,)), tmp_path).name == "degradation-3.evidence.json"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from itertools import pairwise
 
 import pytest
 
@@ -19,7 +20,7 @@ from residual.studies.pictures import pictures
 from residual.studies.plans import CPU, GPU, OF_RUNS, plan_of
 from residual.studies.rates import study_rates
 from residual.studies.table import DEFINITIONS, PAPER
-from residual.studies.training_studies import start_signals
+from residual.studies.training_studies import Wish, seed001, start_signals
 from residual.training.recipe import override
 from residual.training.recipes import RECIPES
 from residual.training.train import train
@@ -282,3 +283,71 @@ def test_a_campaign_is_the_plan_with_what_was_asked_for(monkeypatch, tmp_path):
     trained = seen["plan"].options["degradation"]
     assert (trained["seeds"], trained["steps"]) == ((0,), 8000)
     assert ("compute.threads", 1) in trained["set"]
+
+
+def test_the_formula_counts_what_every_layer_takes_in_and_gives_out():
+    found = start_signals(20, 64)
+    over = {}
+    for kind, first in (("he-fan-in", 1.0), ("lecun", 0.5), ("xavier", 0.5)):
+        formula, measured = (found[f"{kind}, bare"][name] for name in ("formula", "variance"))
+        assert formula[:2] == [1.0, first]
+        over[kind] = [value / measured[0] / right for value, right in zip(measured, formula, strict=True)]
+    # The same draws, each layer's times a number: what the formula leaves over is the same for all of them.
+    assert over["lecun"] == pytest.approx(over["he-fan-in"], rel=1e-4)
+    assert over["xavier"] == pytest.approx(over["he-fan-in"], rel=1e-4)
+    xavier = found["xavier, bare"]["formula"]
+    ratios = [after / before for before, after in pairwise(xavier)]
+    assert sorted({round(ratio, 6) for ratio in ratios}) == [round(1 / 3, 6), 0.5]
+    assert sum(ratio < 0.4 for ratio in ratios) == 2, "16 to 32 and 32 to 64 filters"
+
+
+SMALL = (
+    "--log",
+    "plain",
+    "--seeds",
+    "1",
+    "--set",
+    "data.limit=60",
+    "--set",
+    "batch_size=30",
+    "--set",
+    "compute.threads=1",
+)
+
+
+def test_units_of_a_recipe_with_one_cycle_need_no_warm_up(tmp_path, capsys):
+    narrow = ("--set", "network.widths=[4,4,4]", "--steps", "2", "--out", str(tmp_path))
+    assert command(["study", "units", "digits", "--depth", "8", *SMALL, *narrow]) == 0
+    assert "warm-up is left out: the schedule one-cycle has none" in capsys.readouterr().err
+
+
+def test_an_arm_that_does_not_train_is_a_result_and_keeps_no_other_from_training(tmp_path, capsys, monkeypatch):
+    fails = {"network.norm": "none", "schedule.peak": 1000.0, "schedule.start_divisor": 1.0}
+    monkeypatch.setattr(arm_table, "SEED001", {"first": {}, "fails": fails, "last": {"optimiser.weight_decay": 0.0}})
+    narrow = ("--set", "network.name=resnet-8", "--set", "network.widths=[4,4,4]", "--set", "compute.precision=float32")
+    length = ("--set", "epochs=none", "--set", "steps=12", "--out", str(tmp_path), "--json")
+    found = command(["study", "seed001", "digits", *SMALL, *narrow, *length])
+    said = capsys.readouterr()
+    assert found == 0, said.err
+    value = json.loads(said.out)
+    assert set(value["measured"]) == set(value["recipes"]) == {"first", "last"}
+    assert any(caveat.startswith("fails did not train: ") for caveat in value["caveats"])
+
+
+def test_a_length_in_steps_makes_the_longer_arm_of_seed_001_longer_by_as_much(monkeypatch):
+    asked = {}
+
+    def caught(study, arms, wish, *rest, **more):
+        asked.update(arms)
+        raise UsageError("enough", "here", "stop")
+
+    monkeypatch.setattr("residual.studies.training_studies._run", caught)
+    with pytest.raises(UsageError, match="enough"):
+        seed001(Wish("seed001-onecycle", (0,), 100), ("as-described", "longer"))
+    assert asked == {"as-described": {}, "longer": {"steps": 400}}
+
+
+def test_drops_in_steps_of_a_recipe_in_epochs_are_not_left_where_they_are():
+    recipe = override(RECIPES[PAPER], [("epochs", 164.0)])
+    with pytest.raises(UsageError, match=r"measured in epochs and its drops of the rate in steps"):
+        shortened(recipe, 8000)

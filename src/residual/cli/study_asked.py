@@ -145,11 +145,11 @@ def pair(spread: dict[str, float] | None, unit: str, digits: int = 2) -> str:
 
 def say_evidence(evidence: Evidence, folder: Path, json: bool, tell: Callable[[], None]) -> int:
     """Write the result file and draw its figures beside it; then say what `tell` says, or the file as JSON."""
-    from residual.studies.evidence import ENDING, write
+    from residual.studies.evidence import ENDING, place_of, write
 
-    path = folder / f"{evidence.study}{ENDING}"
+    path = place_of(evidence, folder)
     write(evidence, path)
-    drawn = _draw(evidence, folder)
+    drawn = _draw(evidence, folder, path.name.removesuffix(ENDING))
     if json:
         print(json_.dumps(evidence.as_dict() | {"file": str(path), "pictures": [str(one) for one in drawn]}))
         return 0
@@ -162,7 +162,7 @@ def say_evidence(evidence: Evidence, folder: Path, json: bool, tell: Callable[[]
     return 0
 
 
-def _draw(evidence: Evidence, folder: Path) -> Sequence[Path]:
+def _draw(evidence: Evidence, folder: Path, stem: str) -> Sequence[Path]:
     from residual.errors import log
 
     try:
@@ -171,7 +171,7 @@ def _draw(evidence: Evidence, folder: Path) -> Sequence[Path]:
 
         drawn = []
         for number, one in enumerate(drawable(evidence), 1):
-            path = folder / f"{evidence.study}-{number}.png"
+            path = folder / f"{stem}-{number}.png"
             draw_file(one.draw, evidence.series[one.series], one.title, path)
             drawn.append(path)
     except ImportError as error:

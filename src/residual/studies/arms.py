@@ -11,20 +11,20 @@ from __future__ import annotations
 import itertools
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from residual.analysis.bands import Band, band
 from residual.analysis.curves import curves
-from residual.errors import UsageError
+from residual.errors import NonFiniteError, UsageError
 from residual.files import Facts
 from residual.runs.folder import RunFolder
 from residual.studies.arm_table import Arms
 from residual.studies.evidence import Budget, Definition, Evidence, RecipeFacts, made, recipe_identity
 from residual.studies.seeds import check_seeds, finished, seed_jobs, usual_place
-from residual.studies.side_by_side import train_all
+from residual.studies.side_by_side import end_all
 from residual.training.progress import Listener, Silent
 from residual.training.recipe import Override, Recipe, override
 from residual.training.recipes import find_recipe
@@ -44,6 +44,8 @@ class Compared:
     seeds: tuple[int, ...]
     runs: Mapping[str, tuple[RunFolder, ...]]
     recipes: Mapping[str, RecipeFacts]
+    failed: Mapping[str, NonFiniteError] = field(default_factory=dict)
+    """Arms of which a run came to no end, since its loss became no number; they have no runs here."""
 
     def figures(self) -> dict[str, Facts]:
         """By arm: training, validation and test error and last training loss, each over the seeds; seconds."""
@@ -169,10 +171,16 @@ def compare(
     for arm, changes in arms.items():
         asked = {**dict(common), **changes}
         jobs += seed_jobs(folder / arm, plain, seeds, [*asked.items()], partial(listener, arm), f"{arm}, ")
-    trained = iter(train_all(jobs))
+    ended = iter(end_all(jobs))
+    failed: dict[str, NonFiniteError] = {}
     for arm in arms:
-        runs[arm] = finished(folder / arm, plain, seeds, [next(trained) for _ in seeds]).runs
-    return Compared(folder, plain.name, tuple(seeds), runs, recipes)
+        of_arm = [next(ended) for _ in seeds]
+        error = next((one for one in of_arm if isinstance(one, NonFiniteError)), None)
+        if error is not None:
+            failed[arm] = error
+            continue
+        runs[arm] = finished(folder / arm, plain, seeds, [one for one in of_arm if isinstance(one, RunFolder)]).runs
+    return Compared(folder, plain.name, tuple(seeds), runs, {arm: recipes[arm] for arm in runs}, failed)
 
 
 def public(changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,6 +194,9 @@ def shortened(recipe: Recipe, steps: int | None) -> list[Override]:
         return []
     asked: list[Override] = [("steps", steps)]
     drops = getattr(recipe.schedule, "drops", None)
+    if drops and not recipe.steps:
+        what = f"the recipe {recipe.name} is measured in epochs and its drops of the rate in steps"
+        raise UsageError(what, "--steps", "give it steps, or drops as schedule.shares")
     if drops and recipe.steps:
         asked.append(("schedule.drops", [max(1, round(drop * steps / recipe.steps)) for drop in drops]))
     return asked
@@ -231,6 +242,13 @@ def paper_caveats(compared: Compared) -> list[str]:
     found = []
     if facts["chosen"]["steps"] < FULL:
         found.append(f"{facts['chosen']['steps']:,} iterations, where the paper has {FULL:,}")
+    return [*found, *own_caveats(compared)]
+
+
+def own_caveats(compared: Compared) -> list[str]:
+    """What figures of fewer images, or without an arm that did not train, must be quoted with."""
+    facts = next(iter(compared.runs.values()))[0].facts()
+    found = [f"{arm} did not train: {error.what}" for arm, error in compared.failed.items()]
     if facts["data"]["name"].startswith("cifar") and facts["data"]["training"] < 50_000:
         found.append(f"trained on {facts['data']['training']:,} images")
     return found

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from itertools import count
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
@@ -154,6 +156,29 @@ def write(evidence: Evidence, path: Path) -> None:
     replace_file(path, readable(evidence.as_dict()))
 
 
+def place_of(evidence: Evidence, folder: Path) -> Path:
+    """Where to write a result file: in the place of one that it covers, else beside those of other seeds or settings.
+
+    A file is covered by one of the same study and settings that has its arms, by the same recipes, and its seeds.
+    """
+    for number in count(1):
+        path = folder / f"{evidence.study}{f'-{number}' if number > 1 else ''}{ENDING}"
+        if not os.path.lexists(path) or _covers(json.loads(readable(evidence.as_dict())), path):
+            return path
+    raise AssertionError("there are always more numbers")
+
+
+def _covers(new: Facts, path: Path) -> bool:
+    try:
+        old = json.loads(read_regular(path, _LIMIT))
+        same = all(old[name] == new[name] for name in ("study", "definition", "settings"))
+        arms = {arm: facts["sha256"] for arm, facts in new["recipes"].items()}
+        known = all(arms.get(arm) == facts["sha256"] for arm, facts in old["recipes"].items())
+        return bool(same and known and {*old["seeds"]} <= {*new["seeds"]})
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, Damaged, OSError):
+        return False
+
+
 def read(path: Path | Traversable, definitions: Mapping[str, Definition]) -> Evidence:
     """The evidence in a file.
 
@@ -163,7 +188,7 @@ def read(path: Path | Traversable, definitions: Mapping[str, Definition]) -> Evi
     """
     try:
         data = read_regular(path, _LIMIT) if isinstance(path, Path) else path.read_bytes()
-        value = json.loads(data)
+        value = json.loads(data, parse_constant=_not_finite)
     except (ValueError, RecursionError, Damaged, OSError) as error:
         raise Refused(f"no result file can be read: {type(error).__name__}", path, "restore it") from None
     if not isinstance(value, dict) or value.get("kind") != KIND:
@@ -175,13 +200,53 @@ def read(path: Path | Traversable, definitions: Mapping[str, Definition]) -> Evi
         recipes = {arm: RecipeFacts(**facts) for arm, facts in fields.pop("recipes").items()}
         seeds, caveats = tuple(fields.pop("seeds")), tuple(fields.pop("caveats"))
         found = Evidence(**fields, seeds=seeds, caveats=caveats, recipes=recipes, source=path.name)
-        tables = (found.measured, found.settings, found.data, found.versions, found.series)
-        if not all(isinstance(table, Mapping) for table in tables):
-            raise ValueError("figures that are no table")
+        _examine(found)
     except (TypeError, KeyError, AttributeError, ValueError) as error:
         raise Refused(f"its fields are not those of a result file: {error!r:.120}", path, "restore it") from None
     _check(found, path, definitions)
     return found
+
+
+def _not_finite(text: str) -> float:
+    raise ValueError(f"{text} is no figure")
+
+
+def _examine(found: Evidence) -> None:
+    """Raise ValueError where a field has not the type that verdicts and pages take it for."""
+    tables = (found.measured, found.settings, found.data, found.versions, found.series, found.device, found.machine)
+    if not all(isinstance(table, Mapping) for table in tables):
+        raise ValueError("figures that are no table")
+    if not all(isinstance(text, str) for text in (found.study, found.budget, found.command, found.date)):
+        raise ValueError("words that are no text")
+    if not all(isinstance(text, str) for text in found.caveats):
+        raise ValueError("caveats that are no text")
+    if not all(_whole(number) for number in (*found.seeds, found.settings.get("steps", 0))):
+        raise ValueError("seeds or steps that are no whole numbers")
+    if not _number(found.seconds):
+        raise ValueError("seconds that are no number")
+    _examine_figures(found.measured, "measured")
+
+
+def _examine_figures(table: Mapping[str, Any], where: str) -> None:
+    for name, value in table.items():
+        if name == "test_error" and not (isinstance(value, Mapping) and {"mean", "std", "values"} <= {*value}):
+            raise ValueError(f"{where}.{name} is no spread over seeds")
+        if isinstance(value, Mapping):
+            _examine_figures(value, f"{where}.{name}")
+        elif name == "values" and not (isinstance(value, list) and value and all(map(_number, value))):
+            raise ValueError(f"{where}.values are no numbers")
+        elif name in ("mean", "median", "least", "most", "std") and not (
+            _number(value) or (name == "std" and not value)
+        ):
+            raise ValueError(f"{where}.{name} is no number")
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _check(found: Evidence, path: object, definitions: Mapping[str, Definition]) -> None:
@@ -244,9 +309,12 @@ def _files(folders: Sequence[Path], shipped: bool) -> Iterable[Path | Traversabl
 
 
 def strongest(all_of_it: Iterable[Evidence], study: str) -> list[Evidence]:
-    """The evidence of a study, best first: the larger budget, then longer runs, more seeds, the newer date."""
+    """The evidence of a study, best first: longer runs, more seeds, the newer date; smoke after all others.
 
-    def place(one: Evidence) -> tuple[int, int, int, str]:
-        return BUDGETS.index(one.budget), int(one.settings.get("steps", 0)), len(one.seeds), one.date
+    On what device they ran says nothing of how far figures carry.
+    """
+
+    def place(one: Evidence) -> tuple[bool, int, int, str]:
+        return one.budget != "smoke", int(one.settings.get("steps", 0)), len(one.seeds), one.date
 
     return sorted((one for one in all_of_it if one.study == study), key=place, reverse=True)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from residual.errors import Interrupted, InUse, UsageError, log
+from residual.errors import Interrupted, InUse, NonFiniteError, UsageError, log
 from residual.launch import launched
 from residual.runs.folder import RUN, RunFolder
 
@@ -30,15 +30,29 @@ class Job:
     train: Callable[[], RunFolder]
 
 
+Ended = RunFolder | NonFiniteError
+"""How a run ends: finished, or with a loss that is no number, which the other runs do not wait for."""
+
+
 def train_all(jobs: Sequence[Job]) -> list[RunFolder]:
     """Every run, finished, in the order of the jobs; those that other processes train meanwhile are waited for.
 
     Raises:
-        what a training raises; the runs of other processes go on.
+        what a training raises; the runs of other processes go on. Where a loss is no number all others are trained
+        first.
     """
+    ended = end_all(jobs)
+    for one in ended:
+        if isinstance(one, NonFiniteError):
+            raise one
+    return [one for one in ended if isinstance(one, RunFolder)]
+
+
+def end_all(jobs: Sequence[Job]) -> list[Ended]:
+    """As `train_all`, but a run whose loss became no number is given back as its error."""
     if launched() is not None:  # these processes share every single training, and take them in one order
         return [_train(job) for job in jobs]
-    done: dict[Path, RunFolder] = {}
+    done: dict[Path, Ended] = {}
     told: set[Path] = set()
     while True:
         before = len(done)
@@ -46,7 +60,7 @@ def train_all(jobs: Sequence[Job]) -> list[RunFolder]:
             if job.place in done:
                 continue
             found = _trained(job)
-            if isinstance(found, RunFolder):
+            if not isinstance(found, str):
                 done[job.place] = found
             elif job.place not in told:
                 told.add(job.place)
@@ -57,16 +71,19 @@ def train_all(jobs: Sequence[Job]) -> list[RunFolder]:
             time.sleep(WAIT)
 
 
-def _train(job: Job) -> RunFolder:
+def _train(job: Job) -> Ended:
     try:
         return job.train()
+    except NonFiniteError as error:
+        log.warning("%s did not train: %s", job.name, error)
+        return error
     except Interrupted as error:  # to go on with this run alone would leave out the others
         remedy = "give the same command again, it goes on with this run and then takes the others"
         raise Interrupted(error.what, error.where, remedy, error.exit_code - 128) from None
 
 
-def _trained(job: Job) -> RunFolder | str:
-    """The finished run, or who is at work on it."""
+def _trained(job: Job) -> Ended | str:
+    """The run at its end, or who is at work on it."""
     stood = os.path.lexists(job.place / RUN)
     try:
         if stood:

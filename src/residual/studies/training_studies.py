@@ -9,27 +9,31 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
+from operator import mul
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 
 from residual.analysis.construction import deepened
-from residual.analysis.propagation import signals
+from residual.analysis.propagation import main_path, signals
 from residual.chance import stream
-from residual.errors import UsageError, nearest
+from residual.errors import UsageError, log, nearest
 from residual.evaluation.judged import select
 from residual.evaluation.use import load
 from residual.files import Facts
 from residual.models import NetworkSettings, build, resolve
+from residual.models.initialisation import deviation
 from residual.studies import arm_table
-from residual.studies.arm_table import Arms
-from residual.studies.arms import FULL, Compared, compare, evidence_of, paper_caveats, shortened, spread
+from residual.studies.arm_table import Arms, Changes
+from residual.studies.arms import FULL, Compared, compare, evidence_of, own_caveats, paper_caveats, shortened, spread
+from residual.studies.departures import FULL_LENGTH
 from residual.studies.evidence import Evidence
 from residual.studies.student import paired
 from residual.studies.table import DEFINITIONS
 from residual.training.progress import Listener, Silent
-from residual.training.recipe import Override
+from residual.training.recipe import Override, Recipe
 from residual.training.recipes import find_recipe
 
 _COMPARED_IMAGES = 256
@@ -56,10 +60,35 @@ class Studied:
     evidence: Evidence
 
 
-def _run(study: str, arms: Arms, wish: Wish, common: Sequence[Override] = ()) -> Compared:
+def _run(
+    study: str,
+    arms: Arms,
+    wish: Wish,
+    common: Sequence[Override] = (),
+    may_fail: Callable[[str], bool] = lambda arm: True,
+) -> Compared:
+    """The finished runs. `may_fail` says of which arms it is a result that they do not train.
+
+    Raises:
+        NonFiniteError: an arm that is needed did not train, or none did.
+    """
     recipe = find_recipe(wish.recipe)
     asked = [*common, *shortened(recipe, wish.steps), *wish.set]
-    return compare(study, recipe, arms, wish.seeds, set=asked, out=wish.out, listener=wish.listener)
+    fitting = {arm: _fitting(recipe, changes) for arm, changes in arms.items()}
+    compared = compare(study, recipe, fitting, wish.seeds, set=asked, out=wish.out, listener=wish.listener)
+    for arm, error in compared.failed.items():
+        if not compared.runs or not may_fail(arm):
+            raise error
+    return compared
+
+
+def _fitting(recipe: Recipe, changes: Changes) -> Changes:
+    """The changes of an arm, without parts that the recipe's kind of schedule has not: one cycle rises by itself."""
+    lacking = [f"schedule.{part}" for part in ("warmup", "hold") if not hasattr(recipe.schedule, part)]
+    left = {path: value for path, value in changes.items() if path not in lacking}
+    if len(left) < len(changes):
+        log.info("the papers' warm-up is left out: the schedule %s has none", recipe.schedule.kind)
+    return left
 
 
 def _studied(study: str, compared: Compared, wish: Wish, measured: Mapping[str, Any], **more: Any) -> Studied:
@@ -71,8 +100,8 @@ def _studied(study: str, compared: Compared, wish: Wish, measured: Mapping[str, 
 def _measured(compared: Compared) -> Facts:
     """The figures of every arm; those of runs of the paper's length also under `at_64000`."""
     figures = compared.figures()
-    full = {arm: one for arm, one in figures.items() if one["steps"] >= FULL}
-    return {**figures, **({"at_64000": full} if full else {})}
+    full = {arm: one for arm, one in figures.items() if one["steps"] == FULL}
+    return {**figures, **({FULL_LENGTH: full} if full else {})}
 
 
 def degradation(wish: Wish, depths: Sequence[int], kinds: Sequence[str] = ("plain", "resnet")) -> Studied:
@@ -123,12 +152,13 @@ def constructed(compared: Compared, depths: Sequence[int]) -> Facts:
 
 def units(wish: Wish, depth: int, networks: Sequence[str] = ()) -> Studied:
     """The five orders of a unit ([2] table 2), or named networks beside each other."""
-    compared = _run("units", arm_table.units(depth, networks), wish)
+    arms = arm_table.units(depth, networks)
+    compared = _run("units", arms, wish, may_fail=lambda arm: bool(networks) or arm != next(iter(arms)))
     study = "cifar-100" if wish.recipe == DEFINITIONS["cifar-100"].recipe else "units"
     if networks:
         return _studied(study, compared, wish, _measured(compared), settings={"networks": list(networks)})
     measured = _measured(compared)
-    first, *others = compared.runs
+    first, *others = compared.runs  # the original, or the study has failed
     measured["against_original"] = {arm: gap(measured[first], measured[arm]) for arm in others}
     caveats = _depth_caveat(depth, 110)
     return _studied(study, compared, wish, measured, settings={"depth": depth}, caveats=caveats)
@@ -161,7 +191,7 @@ def momentum(wish: Wish, depth: int) -> Studied:
 def batchnorm(wish: Wish, depth: int) -> Studied:
     """Plain networks with and without normalisation, from two initialisations, at a rate that both stand."""
     arms = arm_table.at_depth(arm_table.BATCHNORM, "plain", depth)
-    compared = _run("batchnorm", arms, wish, [("schedule.rate", _GENTLE)])
+    compared = _run("batchnorm", arms, wish, [("schedule.rate", _GENTLE)], may_fail=lambda arm: False)
     measured = _measured(compared)
     values = {arm: measured[arm]["training_error"]["values"] for arm in arm_table.BATCHNORM}
     sensitivity = {
@@ -177,8 +207,15 @@ def seed001(wish: Wish, arms: Sequence[str] = ()) -> Studied:
     if unknown:
         raise UsageError(f"no arm is named {unknown[0][:40]!r}", "--arms", nearest(unknown[0], [*arm_table.SEED001]))
     chosen = {arm: changes for arm, changes in arm_table.SEED001.items() if arm in arms or not arms}
+    usual = find_recipe(wish.recipe).epochs
+    if wish.steps is not None and usual is not None:  # longer by as much, in the unit that was asked for
+        chosen = {
+            arm: {"steps": round(wish.steps * changes["epochs"] / usual)} if "epochs" in changes else changes
+            for arm, changes in chosen.items()
+        }
     compared = _run("seed001", chosen, wish)
-    found = evidence_of(DEFINITIONS["seed001"], compared, _measured(compared), command=wish.command)
+    measured, caveats = _measured(compared), own_caveats(compared)
+    found = evidence_of(DEFINITIONS["seed001"], compared, measured, command=wish.command, caveats=caveats)
     return Studied(compared, found)
 
 
@@ -206,7 +243,8 @@ def initialisation(wish: Wish) -> Studied:
     chance = float(torch.tensor(float(len(facts["data"]["class_names"]))).log())
     measured = _measured(compared) | {"chance": chance}
     series = {"curves": compared.series(), "signals": start_signals()}
-    caveats = (f"{steps:,} steps on networks of 16 to 64 filters, where [3] trains large ones on ImageNet",)
+    length = f"{steps:,} steps on networks of 16 to 64 filters, where [3] trains large ones on ImageNet"
+    caveats = (length, *own_caveats(compared))
     found = evidence_of(
         DEFINITIONS["initialisation"],
         compared,
@@ -234,13 +272,16 @@ def start_signals(depth: int = 32, images: int = 32) -> Facts:
         for norm in ("none", "batch"):
             settings = {**arm_table.network_of("plain", depth), "network.initialisation": kind, "network.norm": norm}
             parts = {path.removeprefix("network."): value for path, value in settings.items()}
-            network = build(resolve(NetworkSettings.model_validate(parts), classes=10), seed=0)
+            spec = resolve(NetworkSettings.model_validate(parts), classes=10)
+            network = build(spec, seed=0)
             one = signals(network, noise, labels)
-            ratio = {"he-fan-in": 1.0, "lecun": 0.5, "xavier": 0.5}[kind]
+            # What the formula gives: the product of n_l Var[w_l] / 2, in which xavier counts what goes out as well.
+            weights = [conv.weight for conv in main_path(network).values()]
+            ratios = [deviation(weight, spec.initialisation) ** 2 * weight[0].numel() / 2 for weight in weights]
             found[f"{kind}, {'normalised' if norm == 'batch' else 'bare'}"] = {
                 "variance": list(one.variances),
                 "gradient": list(one.gradients),
                 "weight_gradient": list(one.weight_gradients),
-                **({"formula": [ratio**layer for layer in range(len(one.names))]} if norm == "none" else {}),
+                **({"formula": [*accumulate(ratios[1:], mul, initial=1.0)]} if norm == "none" else {}),
             }
     return found

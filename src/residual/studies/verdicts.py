@@ -15,6 +15,7 @@ from typing import Literal
 from residual.files import Facts
 from residual.studies.claims import DOCUMENT, Claim
 from residual.studies.conditions import Absent, Value
+from residual.studies.departures import departed, figures_of
 from residual.studies.evidence import Evidence, strongest
 
 Verdict = Literal["confirmed", "confirmed with a caveat", "not confirmed", "wrong in the seed", "not measured"]
@@ -127,13 +128,14 @@ def _measured(claim: Claim, evidence: Evidence, way: Way | None) -> Judgement:
     """The verdict on figures; raises `Absent` where the evidence lacks one of them."""
     if claim.confirmed is None:
         raise ValueError(f"{claim.id} has no condition")
-    figures = claim.confirmed.figures(evidence.measured)
+    measured = figures_of(evidence)
+    figures = claim.confirmed.figures(measured)
     if claim.right_if is not None:
-        figures |= claim.right_if.figures(evidence.measured)
+        figures |= claim.right_if.figures(measured)
     caveats = tuple(text for text in (claim.caveat, *added(evidence), *_chance(evidence, figures)) if text)
-    if claim.confirmed.holds(evidence.measured):
+    if claim.confirmed.holds(measured):
         verdict: Verdict = "confirmed with a caveat" if caveats else "confirmed"
-    elif claim.right_if is not None and claim.right_if.holds(evidence.measured):
+    elif claim.right_if is not None and claim.right_if.holds(measured):
         verdict = "wrong in the seed"
     else:
         verdict = "not confirmed"
@@ -143,6 +145,7 @@ def _measured(claim: Claim, evidence: Evidence, way: Way | None) -> Judgement:
 def added(evidence: Evidence) -> Iterable[str]:
     """What evidence itself asks to be said beside a verdict."""
     yield from evidence.caveats
+    yield from departed(evidence)
     if len(evidence.seeds) == 1:
         yield "one seed"
     if evidence.budget == "smoke" and evidence.recipes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from residual.studies.conditions import Value
@@ -106,10 +106,21 @@ def notes(made: Reproduction) -> list[str]:
     return lines
 
 
+def _pairs(changes: Mapping[str, object]) -> str:
+    return ", ".join(f"{path}={to}" for path, to in changes.items())
+
+
 def facts(one: Evidence) -> list[tuple[str, str]]:
     """The provenance of a result file, as names and values."""
     made_by = [f"{name} {version}" for name, version in one.versions.items()]
     recipes = [f"{arm}: {facts.name}, {facts.sha256[:12]}" for arm, facts in one.recipes.items()]
+    changes = [facts.changed for facts in one.recipes.values()]
+    common = (
+        {path: to for path, to in changes[0].items() if all(other.get(path) == to for other in changes)}
+        if changes
+        else {}
+    )
+    besides = {arm: {p: to for p, to in facts.changed.items() if p not in common} for arm, facts in one.recipes.items()}
     rows: Sequence[tuple[str, str]] = (
         ("study", f"{one.study}, definition {one.definition[:12]}"),
         ("command", one.command),
@@ -119,6 +130,8 @@ def facts(one: Evidence) -> list[tuple[str, str]]:
         ("seconds", f"{one.seconds:,.0f}"),
         ("seed" if len(one.seeds) == 1 else "seeds", ", ".join(map(str, one.seeds)) or "-"),
         ("recipes", "; ".join(recipes) or "-"),
+        ("changed in all", _pairs(common)),
+        ("changed besides", "; ".join(f"{arm}: {_pairs(own)}" for arm, own in besides.items() if own)),
         ("settings", "; ".join(f"{name}={setting}" for name, setting in one.settings.items()) or "-"),
         ("data", f"{one.data.get('name', '-')}, {len(one.data.get('checksums', {}))} files by SHA-256"),
         ("device", ", ".join(f"{name} {found}" for name, found in one.device.items()) or "-"),

@@ -1,0 +1,58 @@
+"""What of a recipe was changed beyond what its study changes: figures of such runs are not the paper's, and say so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from residual.studies.arm_table import SEED001
+from residual.studies.evidence import Evidence, RecipeFacts
+
+FULL_LENGTH: Final = "at_64000"
+"""Of `measured`: the arms that were trained as long as in the paper."""
+_JUDGED: Final = ("cifar10-paper", "cifar100-paper", "seed001-onecycle")
+"""Recipes of which claims speak; what other recipes change is their user's."""
+_USUAL: Final = (
+    *("network.", "evaluation.", "steps", "schedule.drops", "schedule.warmup", "schedule.hold"),
+    *("data.validation", "data.limit"),  # the second has a caveat of its own
+)
+_OWN: Final[Mapping[str, tuple[str, ...]]] = {
+    "momentum": ("schedule.rate", "optimiser.momentum"),
+    "batchnorm": ("schedule.rate",),
+    "initialisation": ("schedule.rate",),
+    "seed001": tuple(dict.fromkeys(path for changes in SEED001.values() for path in changes)),
+}
+
+
+def departures(evidence: Evidence, facts: RecipeFacts) -> dict[str, Any]:
+    """The changes of an arm's recipe that are neither usual nor its study's own, by path."""
+    if facts.name not in _JUDGED:
+        return {}
+    expected = (*_USUAL, *_OWN.get(evidence.study, ()))
+    return {path: value for path, value in facts.changed.items() if not path.startswith(expected)}
+
+
+def departed(evidence: Evidence) -> list[str]:
+    """In words, for verdicts; an empty list where every arm is its study's."""
+    found: dict[str, None] = {}
+    for facts in evidence.recipes.values():
+        found |= {f"{path}={value}": None for path, value in departures(evidence, facts).items()}
+    return [f"the recipe {_names(evidence)} was changed: {', '.join(found)}"] if found else []
+
+
+def _names(evidence: Evidence) -> str:
+    return " and ".join(dict.fromkeys(facts.name for facts in evidence.recipes.values()))
+
+
+def figures_of(evidence: Evidence) -> Mapping[str, Any]:
+    """What conditions are judged on: `measured`, without arms of the paper's length that are not of its recipe."""
+    full = evidence.measured.get(FULL_LENGTH)
+    if not isinstance(full, Mapping):
+        return evidence.measured
+    recipes = evidence.recipes
+    own = {
+        arm: figures
+        for arm, figures in full.items()
+        if arm not in recipes or not (departures(evidence, recipes[arm]) or "data.limit" in recipes[arm].changed)
+    }
+    return {**evidence.measured, FULL_LENGTH: own}
