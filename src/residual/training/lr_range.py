@@ -13,7 +13,7 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import torch
 
@@ -183,7 +183,8 @@ def judge(rates: Sequence[float], losses: Sequence[float], chance_level: float) 
     means = [sum(finite[i + 1 - first : i + 1]) / first for i in range(first - 1, lowest)]
     # At first the smoothed loss follows single batches, and chance makes it fall faster than any rate does.
     half = max((i for i, mean in enumerate(means, first - 1) if mean >= head - 0.5 * drop), default=begin)
-    return RangeTest(*parts, verdict, _suggestions(tried, averaged, begin, max(begin, half), lowest))
+    valley = _valley(averaged, len(rates) // 10)
+    return RangeTest(*parts, verdict, _suggestions(tried, averaged, begin, max(begin, half), lowest, valley))
 
 
 def _noise(losses: Sequence[float]) -> float:
@@ -193,12 +194,12 @@ def _noise(losses: Sequence[float]) -> float:
 
 
 def _suggestions(
-    rates: Sequence[float], losses: Sequence[float], begin: int, half: int, lowest: int
+    rates: Sequence[float], losses: Sequence[float], begin: int, half: int, lowest: int, valley: int
 ) -> tuple[Suggestion, ...]:
     """Rates between the beginning of the fall and the least loss, the lowest first; at `half` it is half done."""
     found = [
         (rates[_steepest(rates, losses, half, lowest)], "steepest", "the smoothed loss falls fastest here"),
-        (rates[_valley(losses)], "valley", "half-way down the longest fall, fastai's default peak for one cycle"),
+        (rates[valley], "valley", "half-way down the longest fall, fastai's default peak for one cycle"),
         (rates[lowest] / 10, "before-divergence", "a tenth of the rate of least loss"),
     ]
     found = sorted((one for one in found if rates[begin] <= one[0] <= rates[lowest]), key=lambda one: one[0])
@@ -215,13 +216,24 @@ def _steepest(rates: Sequence[float], losses: Sequence[float], begin: int, lowes
     return min(range(begin, lowest), key=slope)
 
 
-def _valley(losses: Sequence[float]) -> int:
-    """The middle of the stretch that the longest decreasing subsequence ends, as fastai counts it."""
-    lengths, end = [1] * len(losses), 0
-    for i in range(1, len(losses)):
-        lengths[i] = 1 + max((lengths[j] for j in range(i) if losses[i] < losses[j]), default=0)
+_LAST: Final = 5
+"""Losses at the end that fastai leaves out."""
+
+
+def _valley(losses: Sequence[float], first: int) -> int:
+    """The middle of the stretch that the longest decreasing subsequence ends, as fastai counts it.
+
+    As there the first tenth of the planned steps and the last five losses are left out, unless nothing remains.
+    """
+    if len(losses) - first - _LAST < _FEWEST:
+        first, used = 0, list(losses)
+    else:
+        used = list(losses[first:-_LAST])
+    lengths, end = [1] * len(used), 0
+    for i in range(1, len(used)):
+        lengths[i] = 1 + max((lengths[j] for j in range(i) if used[i] < used[j]), default=0)
         if lengths[i] > lengths[end]:
             end = i
     start = end - lengths[end]
     third = (end - start) / 3
-    return max(0, start + int(third) + int(third / 2))
+    return first + max(0, start + int(third) + int(third / 2))
