@@ -133,6 +133,15 @@ def test_a_part_without_class_folders(tmp_path):
     assert "test/ holds images and no class folders" in refusal(tmp_path)
 
 
+@pytest.mark.parametrize("names", [("train", "test"), ("train", "test1"), ("Training", "val", "plane"), ("train",)])
+def test_parts_without_class_folders_are_no_classes(tmp_path, names):
+    photographs(tmp_path, names, 2)
+    line = refusal(tmp_path)
+    assert "images and no class folders" in line
+    assert f"{names[0]}/" in line
+    assert "give a table of paths and labels" in line
+
+
 def test_what_is_not_used_is_said(tmp_path):
     divided(tmp_path, ["train", "val"])
     fill(tmp_path / "spare", 1, 0)

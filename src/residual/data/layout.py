@@ -228,7 +228,22 @@ def _parts(scanner: _Scanner, top: list[Entry], chain: tuple[str, ...]) -> dict[
         if rest:
             both = f"{some(rest)} beside {', '.join(sorted(used))}"
             scanner.remarks.append(f"not used: the folders {both} ({scanner.root})")
+    else:
+        _refuse_flat(scanner, [entry.name for entry in folders])
     return found
+
+
+def _refuse_flat(scanner: _Scanner, names: list[str]) -> None:
+    """Refuse parts that hold images themselves, as train/ and test/ or test1/: they would be taken for classes.
+
+    One folder named train among others is a class.
+    """
+    means = {name: part for name in names if (part := PARTS.get(name.lower().rstrip("0123456789")))}
+    if "train" in means.values() and (len(means) > 1 or len(names) == 1):
+        flat = " and ".join(f"{name}/" for name in means)
+        what = f"{flat} {'hold' if len(means) > 1 else 'holds'} images and no class folders"
+        remedy = f"sort the images into class folders, or give a table of paths and labels; {EXPECTED}"
+        raise DataError(what, scanner.root, remedy)
 
 
 def _is_class(scanner: _Scanner, folder: Entry, chain: tuple[str, ...]) -> bool:
