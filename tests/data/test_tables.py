@@ -70,6 +70,66 @@ def test_columns_may_stand_anywhere_and_parts_have_names(root):
     assert [len(part) for part in (dataset.train, dataset.validation, dataset.test)] == [4, 4, 4]
 
 
+# Other names of columns
+
+
+@pytest.mark.parametrize(
+    ("head", "values"),
+    [
+        ("fname,labels,is_valid", ("False", "True")),
+        ("path,label,phase", ("train", "val")),
+        ("f,l,is_valid", ("0", "1")),
+    ],
+)
+def test_a_division_by_another_name_is_kept(root, head, values):
+    dataset = open_folder(table(root, [head, *rows(root, lambda n: values[n % 3 == 0])]), WISHES)
+    assert dataset.validation is not None
+    assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (8, 4, 0)
+    assert dataset.class_names == ("cat", "dog", "owl")
+
+
+def test_a_division_that_cannot_be_understood_is_refused(root):
+    assert "line 2: no part is named 'solid'" in refusal(
+        table(root, ["path,label,phase", *rows(root, lambda n: "solid")])
+    )
+    line = refusal(table(root, ["path,label,is_valid", *rows(root, lambda n: "maybe")]))
+    assert "line 2: is_valid is 'maybe' " in line
+    assert "write true or false" in line
+
+
+def test_columns_that_are_not_used_are_told(root, caplog):
+    caplog.set_level("INFO", "residual")
+    path = table(root, ["path,label,fold,split", *rows(root, lambda n: n % 5, lambda n: "train")])
+    scan(path)
+    said = f"columns used: path (path), label (label), split (part); not used: 'fold' ({path})"
+    assert caplog.messages == [said]
+    caplog.clear()
+    scan(table(root, ["path,label", *rows(root)]))
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("head", [["path,label,usage"], []])
+def test_a_column_that_looks_like_a_division_is_told(root, head, caplog):
+    scan(table(root, [*head, *rows(root, lambda n: ("train", "test")[n % 3 == 0])]))
+    (said,) = caplog.messages
+    assert said.startswith(f"the column {'usage' if head else 3} divides the images (test, train) and is not used")
+
+
+def test_a_name_of_fastai_alone_asks_for_no_other(root):
+    for head in ("fname,breed", "where,labels"):
+        assert scan(table(root, [head, *rows(root)])).parts["all"].keys() == {"cat", "dog", "owl"}
+
+
+def test_several_labels_in_a_cell_are_no_class(root):
+    lines = rows(root)
+    lines[5] = (lines[5][0], "owl cat")
+    line = refusal(table(root, ["fname,labels", *lines]))
+    assert "line 7: several labels in a cell, 'owl cat'" in line
+    assert len(open_folder(table(root, ["fname,label", *lines]), WISHES).class_names) == 4
+    lines[5] = (lines[5][0], "barn owl")
+    assert "barn owl" in open_folder(table(root, ["fname,labels", *lines]), WISHES).class_names
+
+
 def test_numbers_are_classes_in_their_order(root):
     lines = [(path, int(path[-6:-4]) % 12 if label else 0) for path, label in rows(root)]
     lines = [(path, n) for n, (path, _) in enumerate(lines)]
