@@ -120,6 +120,20 @@ def test_a_name_of_fastai_alone_asks_for_no_other(root):
         assert scan(table(root, [head, *rows(root)])).parts["all"].keys() == {"cat", "dog", "owl"}
 
 
+@pytest.mark.parametrize("first", ["missing,cat", "missing.jpg.part,mouse"])
+def test_a_first_line_like_the_others_is_no_header(root, first):
+    (root / "x.part").write_bytes((root / "cat" / "000.jpg").read_bytes())
+    line = refusal(table(root, [first, *rows(root), "x.part,mouse"]))
+    assert f"line 1: '{first.split(',')[0]}' is no file and no header, for line " in line
+
+
+def test_a_first_line_that_is_taken_for_the_header_is_told(root, caplog):
+    caplog.set_level("INFO", "residual")
+    path = table(root, ["where,what", *rows(root)])
+    scan(path)
+    assert caplog.messages == [f"line 1 is taken for the header: 'where', 'what' ({path})"]
+
+
 def test_several_labels_in_a_cell_are_no_class(root):
     lines = rows(root)
     lines[5] = (lines[5][0], "owl cat")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -52,6 +52,8 @@ class _Columns:
 
     places: dict[str, int]
     header: list[str] = field(default_factory=list)
+    guessed: bool = False
+    """Whether the header has none of the known names."""
 
     def name(self, kind: str) -> str:
         """What the table calls a column, in small letters; empty where it has none of that kind."""
@@ -137,7 +139,7 @@ def _parse(table: Path, stream: IO[bytes], group: str | None, heed: Callable[[],
                     what = f"is_valid is {split[:40]!r}"
                     raise _fault(table, reader.line_num, what, "write true or false, or rename the column")
                 split = _IS_VALID[split.lower()]
-            watch.look(reader.line_num, cells, values["label"])
+            watch.look(reader.line_num, cells, values)
             yield _Row(reader.line_num, values["path"], values["label"], split, values.get("group", ""))
     except csv.Error as error:
         raise _fault(table, reader.line_num, f"not a line of a table: {error}", "quote cells as CSV does") from None
@@ -156,7 +158,19 @@ class _Watch:
         if "split" in columns.places:
             self.parts = {}
 
-    def look(self, line: int, cells: list[str], label: str) -> None:
+    def look(self, line: int, cells: list[str], values: Mapping[str, str]) -> None:
+        """Take heed of a line.
+
+        Raises:
+            DataError: the first line is taken for a header and is like this one.
+        """
+        label = values["label"]
+        if self.columns.guessed:
+            first = {kind: self.columns.header[place].strip() for kind, place in self.columns.places.items()}
+            suffix = Path(first["path"]).suffix
+            if first["label"] == label or (suffix and suffix == Path(values["path"]).suffix):
+                what = f"{first['path'][:200]!r} is no file and no header, for line {line:,} is like it"
+                raise _fault(self.table, 1, what, "correct the path, or name the columns path and label")
         for place in [*self.parts]:
             value = cells[place].strip().lower() if place < len(cells) else ""
             if value in PARTS:
@@ -219,6 +233,7 @@ def _columns(table: Path, cells: list[str], group: str | None) -> _Columns:
         if there:
             found[kind] = names.index(there[0])
     titled = bool(found) or not _is_file(table, cells[0].strip())
+    guessed = titled and not found and (group is None or group.strip().lower() not in names)
     if group is not None:
         if not titled or group.strip().lower() not in names:
             what = f"no column is named {group!r}, which data.group asks for"
@@ -236,7 +251,9 @@ def _columns(table: Path, cells: list[str], group: str | None) -> _Columns:
     if "group" in found:
         log.info("images with the same %r stay on one side of every division (%s)", names[found["group"]], table)
     _tell_of_columns(table, cells if titled else [str(number) for number in range(1, len(cells) + 1)], found)
-    return _Columns(found, cells if titled else [])
+    if guessed:
+        log.info("line 1 is taken for the header: %s (%s)", some([cell.strip() for cell in cells]), table)
+    return _Columns(found, cells if titled else [], guessed)
 
 
 def _tell_of_columns(table: Path, names: list[str], found: dict[str, int]) -> None:
