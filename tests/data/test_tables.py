@@ -176,6 +176,8 @@ FAULTS = {
     "quotes": (["path,label", '"cat/000.jpg"x,cat'], "line 2: not a line of a table"),
     "two columns": (["path,label,label", "cat/000.jpg,a,b"], "line 1: two columns are named 'label'"),
     "control": (["path,label", "cat/000.jpg,\x1b[31m"], "line 2: no label"),
+    "later control": (["path,label", "cat/000.jpg,a", "cat/001.png,\x1b[31m"], "line 3: no label"),
+    "long": (["path,label", "cat/000.jpg,a", f"cat/001.png,{'b' * 256}"], "line 3: no label"),
     "nothing": (["path,label"], "names no image"),
     "empty": ([""], "names no image"),
 }  # fmt: skip

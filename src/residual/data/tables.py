@@ -278,8 +278,9 @@ def _check_labels(table: Path, rows: list[_Row]) -> None:
     """Where all labels are whole numbers, they count the classes: none is below 0 or beyond their number."""
     values: dict[str, int] = {}
     for row in rows:
-        if any(not c.isprintable() for c in row.label) or len(row.label) > 255:
+        if not row.label.isprintable() or len(row.label) > 255:
             raise _fault(table, row.line, f"no label: {row.label[:40]!r}", "name classes in printable letters")
+    for row in rows:
         if row.label not in values:
             digits = row.label.removeprefix("-")
             if not (digits.isascii() and digits.isdigit() and len(digits) <= 18):
