@@ -47,7 +47,7 @@ def refusal(path, **wishes):
     return str(caught.value)
 
 
-@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 @pytest.mark.parametrize(
     ("head", "name"),
@@ -202,6 +202,15 @@ def test_an_endless_line_never_fills_the_memory(root):
         stream.seek(0, 2)
         stream.truncate(stream.tell() + (1 << 30))  # a gigabyte without a line end
     assert f"line 3: longer than {tables.LONGEST_LINE:,} bytes" in refusal(path)
+
+
+def test_a_cell_in_quotes_may_hold_any_line_end(root, monkeypatch):
+    monkeypatch.setattr(tables, "LONGEST_LINE", 40)  # parts of lines end anywhere, also between \r and \n
+    for end in ("\n", "\r\n", "\r"):
+        lines = [(path, label, '"a\r\nb\rc"') for path, label in rows(root)]
+        for more in range(28):
+            found = scan(table(root, ["path,label," + "x" * more, *lines], end=end)).parts["all"]
+            assert [len(held.files) for held in found.values()] == [4, 4, 4]
 
 
 def test_lines_are_bounded(root, monkeypatch):

@@ -205,10 +205,9 @@ def _both(first: str, lines: Iterator[str]) -> Iterator[str]:
 
 def _lines(table: Path, stream: IO[bytes], heed: Callable[[], None]) -> Iterator[str]:
     """The lines as text, none of them so long that it would fill the memory."""
-    for number in range(1, MOST_LINES + 2):
-        line = stream.readline(LONGEST_LINE + 1)
-        if not line:
-            return
+    for number, line in enumerate(_ended(stream), 1):
+        if number > MOST_LINES:
+            raise _fault(table, MOST_LINES, f"more than {MOST_LINES:,} lines", "divide the table")
         if number % _HEED == 0:
             heed()
         if len(line) > LONGEST_LINE:
@@ -219,7 +218,19 @@ def _lines(table: Path, stream: IO[bytes], heed: Callable[[], None]) -> Iterator
             yield line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError:
             raise _fault(table, number, "not UTF-8", "save the table as UTF-8 text") from None
-    raise _fault(table, MOST_LINES, f"more than {MOST_LINES:,} lines", "divide the table")
+
+
+def _ended(stream: IO[bytes]) -> Iterator[bytes]:
+    """The lines with their ends, a line feed, a carriage return or both; one that is too long comes in parts."""
+    rest = b""
+    while part := stream.readline(LONGEST_LINE + 1):
+        *lines, rest = (rest + part).splitlines(keepends=True)
+        yield from lines
+        if rest.endswith(b"\n") or len(rest) > LONGEST_LINE:
+            yield rest
+            rest = b""
+    if rest:
+        yield rest
 
 
 def _columns(table: Path, cells: list[str], group: str | None) -> _Columns:
