@@ -366,7 +366,12 @@ def open_to_judge(
     if missing:
         log.warning("%d of %d classes have no images here (%s): %s", len(missing), len(known), root, some(missing))
     size, channels = wishes.image_size or LARGEST, wishes.channels or 3
-    parts = {part: {meant[name]: held for name, held in classes.items()} for part, classes in layout.parts.items()}
+    parts: dict[Part, dict[str, Class]] = {part: {} for part in layout.parts}
+    for part, classes in layout.parts.items():
+        for name, held in classes.items():  # several folders may mean one class
+            whole = parts[part].setdefault(meant[name], Class())
+            whole.files.extend(held.files)
+            whole.bad.extend(held.bad)
     layout = replace(layout, parts=parts)
     return {
         part: _source(layout, held, wishes, channels, size)
