@@ -109,14 +109,22 @@ def cover(
     Raises:
         DataError: so narrow an image that it would have to grow beyond 100 million pixels.
     """
-    grown = USUAL.inner(image.shape[1], image.shape[2], size)
-    if grown[0] * grown[1] > PIXEL_LIMIT:
-        raise DataError(
-            f"{image.shape[2]} x {image.shape[1]} pixels are too narrow: they would grow to {grown[1]} x {grown[0]}",
-            where,
-            "cut it nearer to a square",
-        )
-    return _resized(image, grown, interpolation)
+    height, width = image.shape[1:]
+    if fault := too_narrow(height, width, size):
+        raise DataError(fault, where, "cut it nearer to a square")
+    return _resized(image, USUAL.inner(height, width, size), interpolation)
+
+
+def too_narrow(height: int, width: int, size: tuple[int, int], geometry: Geometry = USUAL) -> str:
+    """What is wrong with an image that would grow beyond 100 million pixels on its way to (H, W); nothing else."""
+    larger = geometry.around(size)
+    least = max(larger) ** 2 * max(height, width)  # what it would have at most, times its shorter side
+    if geometry.resize != "crop" or least < PIXEL_LIMIT // 2 * min(height, width):
+        return ""
+    grown = USUAL.inner(height, width, larger)
+    if grown[0] * grown[1] <= PIXEL_LIMIT:
+        return ""
+    return f"{width} x {height} pixels are too narrow: they would grow to {grown[1]} x {grown[0]}"
 
 
 def _centre(image: Tensor, size: tuple[int, int]) -> Tensor:
