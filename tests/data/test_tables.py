@@ -287,6 +287,13 @@ def test_the_test_images_are_a_side_as_well(root):
     assert not sides[0] & sides[1]
 
 
+def test_a_share_for_the_test_that_no_group_fits_is_refused(root):
+    path = table(root, ["path,label,group", *rows(root, lambda n: f"p{n % 2}")])
+    settings = DataSettings(dataset="folder", path=str(path), image_size=32, test=0.05, validation=0)
+    with pytest.raises(DataError, match=r"no group is small enough to set a share of 0\.05 .*: raise data\.test"):
+        divide(open_dataset(settings), settings)
+
+
 def test_a_column_named_group_needs_no_word(root):
     dataset = open_folder(grouped(root, head="path,label,group"), WISHES)
     assert dataset.groups is not None

@@ -256,7 +256,15 @@ def read_anew(settings: DataSettings) -> Dataset:
 
 
 def divide(dataset: Dataset, settings: DataSettings) -> Division:
-    """Which training images are used at all (`limit`, `per_class`), and which of these are held out."""
+    """Which training images are used at all (`limit`, `per_class`), and which of these are held out.
+
+    Raises:
+        DataError: images are to be held out or set aside for the test, and the share is too small for any.
+    """
+    if settings.test and not len(dataset.test):
+        why = "no group is small enough" if dataset.groups is not None else "there are too few images"
+        what = f"{why} to set a share of {settings.test:g} of the images aside for the test"
+        raise DataError(what, dataset.origin, "raise data.test, or leave it out")
     labels = dataset.train.labels
     used = torch.arange(len(labels))
     if settings.per_class is not None:
