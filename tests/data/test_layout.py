@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import sys
 import tarfile
@@ -120,6 +121,29 @@ def test_an_empty_class_folder_is_named(tmp_path):
     photographs(tmp_path, ["a", "b", "c"], 1)
     (tmp_path / "empty one").mkdir()
     assert "'empty one'" in refusal(tmp_path)
+
+
+def test_an_empty_class_folder_of_what_is_judged_on_is_as_a_missing_one(tmp_path):
+    divided(tmp_path)
+    for part in ("val", "test"):
+        shutil.rmtree(tmp_path / part / "dog")
+    missing = found(tmp_path)
+    for part in ("val", "test"):
+        (tmp_path / part / "dog").mkdir()
+    assert found(tmp_path) == missing
+    (tmp_path / "train" / "emu").mkdir()
+    assert "a class folder holds no image" in refusal(tmp_path)
+
+
+@POSIX
+def test_folders_in_folders_end_somewhere(tmp_path):
+    photographs(tmp_path, ["a", "b"], 1)
+    fill(tmp_path.joinpath("a", *"x" * 61), 1, 0)
+    assert len(found(tmp_path)["all"]["a"]) == 2
+    fill(tmp_path.joinpath("b", *"x" * 100), 1, 0)
+    line = refusal(tmp_path)
+    assert "folders lie more than 64 deep" in line
+    assert f"({tmp_path / 'b' / 'x'}" in line
 
 
 def test_two_folders_for_one_part(tmp_path):
