@@ -87,6 +87,24 @@ def test_an_archive_is_read_as_the_folder_it_was_made_from(tmp_path, suffix, mod
     assert not list(tmp_path.glob("*.jpg"))
 
 
+@pytest.mark.parametrize("name", ["README.txt", "__MACOSX/photos/._x.png", "@eaDir/a/b/c.jpg", ".DS_Store"])
+def test_what_lies_beside_the_one_folder_is_no_second_one(tmp_path, name):
+    members = [(f"photos/{path}", data) for path, data in sound()]
+    dataset = open_folder(written(tmp_path / "x.tar", [(name, b"x"), *members]), WISHES)
+    assert dataset.class_names == ("a", "b")
+    assert dataset.checksums == open_folder(written(tmp_path / "y.tar", members), WISHES).checksums
+
+
+def test_images_or_folders_beside_the_one_folder_are_told(tmp_path):
+    deep = [(f"photos/{path}", data) for path, data in sound()]
+    line = refusal(written(tmp_path / "x.tar", [("loose.png", IMAGE), *deep]))
+    assert "one class only, 'photos', which holds the folders 'a', 'b'" in line
+    assert "if these are meant, make an archive of its folder photos/ alone" in line
+    line = refusal(written(tmp_path / "y.tar", [("up/loose.png", IMAGE), *((f"up/{n}", data) for n, data in deep)]))
+    assert "make an archive of its folder up/photos/ alone" in line
+    assert "a class folder holds no image" in refusal(written(tmp_path / "z.tar", [("docs/a.txt", b"x"), *deep]))
+
+
 def test_a_compressed_archive_is_decompressed_once(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("RESIDUAL_CACHE", str(tmp_path / "cache"))
     archive = packed(photographs(tmp_path / "photos", count=3), tmp_path / "x.tar.gz", "w:gz")

@@ -31,6 +31,7 @@ from residual.data.reading import FolderSource
 from residual.data.source import Dataset
 from residual.data.splits import divided
 from residual.data.stores import File, shown
+from residual.data.trees import composed
 from residual.data.workers import Workers
 from residual.errors import DataError, log
 
@@ -244,12 +245,15 @@ def _one_class(layout: Layout, names: list[str]) -> tuple[str, object, str]:
     if not names:
         return "the training part holds no class folders", layout.root, EXPECTED
     what = f"one class only, {names[0]!r}"
-    if "all" in layout.parts:
-        paths = [file.path.split("/") for file in layout.parts["all"][names[0]].files]
-        inner = sorted({path[1] for path in paths if len(path) > 2})
+    paths = [file.path.split("/") for file in layout.parts.get("all", {}).get(names[0], Class()).files]
+    if paths and not layout.words:
+        at = next((at for at, name in enumerate(paths[0]) if composed(name) == names[0]), 0) + 1
+        inner = sorted({path[at] for path in paths if len(path) > at + 1})
         if len(inner) > 1:
-            advice = f"if these are meant, name the folder {shown(str(layout.root / paths[0][0]))}"
-            return f"{what}, which holds the folders {some(inner)}", layout.root, advice
+            folder = "/".join(paths[0][:at])
+            named = f"name the folder {shown(str(layout.root / folder))}"
+            meant = f"make an archive of its folder {shown(folder)}/ alone" if layout.root.is_file() else named
+            return f"{what}, which holds the folders {some(inner)}", layout.root, f"if these are meant, {meant}"
     return f"{what}: there is nothing to tell it from", layout.root, f"add a second class; {EXPECTED}"
 
 
