@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from residual.data import archives
+from residual.data.datasets import open_dataset, recognise
 from residual.data.folder import Wishes, open_folder
 from residual.data.places import holds_photographs, scan
 from residual.data.source import FileSource, everything
@@ -85,6 +86,13 @@ def test_an_archive_is_read_as_the_folder_it_was_made_from(tmp_path, suffix, mod
     assert isinstance(other.train, FileSource)
     assert one.train.digests(again) == other.train.digests(again)
     assert not list(tmp_path.glob("*.jpg"))
+
+
+def test_an_archive_is_recognised_wherever_its_images_lie_in_it(tmp_path):
+    texts = [(f"a/{number:03}.txt", b"x") for number in range(300)]
+    nameless = [(path.removesuffix(".png"), data) for path, data in sound()]
+    for name, members in (("texts.tar", [*texts, *sound()]), ("nameless.tar", nameless)):
+        assert len(open_dataset(recognise(written(tmp_path / name, members))).train) == 6
 
 
 @pytest.mark.parametrize("name", ["README.txt", "__MACOSX/photos/._x.png", "@eaDir/a/b/c.jpg", ".DS_Store"])

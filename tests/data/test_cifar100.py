@@ -255,9 +255,12 @@ def test_it_is_found_where_it_was_fetched_to(tmp_path, monkeypatch, cache, known
 
 
 def test_what_is_no_known_data_set_is_refused(tmp_path, known):
-    (tmp_path / "other.tar.gz").write_bytes(SMALL["cifar-10"].archives["binary"])
-    with pytest.raises(DataError, match=r"no data set is recognised here .*other\.tar\.gz.*cifar-10-binary\.tar\.gz"):
-        recognise(tmp_path / "other.tar.gz")
+    for name in ("other.zip", "other.tar.gz"):
+        (tmp_path / name).write_bytes(SMALL["cifar-10"].archives["binary"])
+    with pytest.raises(DataError, match=r"no data set is recognised here .*other\.zip.*cifar-10-binary\.tar\.gz"):
+        recognise(tmp_path / "other.zip")
+    with pytest.raises(DataError, match=r"no classes here: .*other\.tar\.gz"):
+        open_dataset(recognise(tmp_path / "other.tar.gz"))
 
 
 # The real one
