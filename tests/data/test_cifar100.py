@@ -21,6 +21,7 @@ from residual.errors import DataError, UsageError
 from residual.training.recipe import override
 from residual.training.recipes import RECIPES
 from tests.data.official_layout import in_small, labelled, member, pickled, write_archive, write_files
+from tests.data.photographs import photographs
 
 SMALL = {"cifar-10": in_small(CIFAR10, 50, 20), "cifar-100": in_small(CIFAR100, 200, 100)}
 EVERY = [(name, kind, archive) for name in SMALL for kind in ("binary", "python") for archive in (False, True)]
@@ -252,6 +253,15 @@ def test_it_is_found_where_it_was_fetched_to(tmp_path, monkeypatch, cache, known
     assert Path(open_dataset(DataSettings.model_validate({"dataset": name})).origin) == place
     for meant in (place, place.parent):
         assert recognise(meant).dataset == name
+
+
+@pytest.mark.parametrize(("name", "file"), [("cifar-100", "train"), ("cifar-100", "test"), ("cifar-10", "test_batch")])
+def test_a_file_of_such_a_name_makes_no_data_set(tmp_path, known, name, file):
+    photographs(tmp_path, ["cat", "dog"], 1)
+    (tmp_path / file).write_text("a list of names")
+    assert recognise(tmp_path).dataset == "folder"
+    (tmp_path / file).write_bytes(SMALL[name].files["python"][file])
+    assert recognise(tmp_path).dataset == name
 
 
 def test_what_is_no_known_data_set_is_refused(tmp_path, known):
