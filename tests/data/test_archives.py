@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from residual.data import archives
+from residual.data.datasets import open_dataset, recognise
 from residual.data.folder import Wishes, open_folder
 from residual.data.places import holds_photographs, scan
 from residual.data.source import FileSource, everything
@@ -85,6 +86,31 @@ def test_an_archive_is_read_as_the_folder_it_was_made_from(tmp_path, suffix, mod
     assert isinstance(other.train, FileSource)
     assert one.train.digests(again) == other.train.digests(again)
     assert not list(tmp_path.glob("*.jpg"))
+
+
+def test_an_archive_is_recognised_wherever_its_images_lie_in_it(tmp_path):
+    texts = [(f"a/{number:03}.txt", b"x") for number in range(300)]
+    nameless = [(path.removesuffix(".png"), data) for path, data in sound()]
+    for name, members in (("texts.tar", [*texts, *sound()]), ("nameless.tar", nameless)):
+        assert len(open_dataset(recognise(written(tmp_path / name, members))).train) == 6
+
+
+@pytest.mark.parametrize("name", ["README.txt", "__MACOSX/photos/._x.png", "@eaDir/a/b/c.jpg", ".DS_Store"])
+def test_what_lies_beside_the_one_folder_is_no_second_one(tmp_path, name):
+    members = [(f"photos/{path}", data) for path, data in sound()]
+    dataset = open_folder(written(tmp_path / "x.tar", [(name, b"x"), *members]), WISHES)
+    assert dataset.class_names == ("a", "b")
+    assert dataset.checksums == open_folder(written(tmp_path / "y.tar", members), WISHES).checksums
+
+
+def test_images_or_folders_beside_the_one_folder_are_told(tmp_path):
+    deep = [(f"photos/{path}", data) for path, data in sound()]
+    line = refusal(written(tmp_path / "x.tar", [("loose.png", IMAGE), *deep]))
+    assert "one class only, 'photos', which holds the folders 'a', 'b'" in line
+    assert "if these are meant, make an archive of its folder photos/ alone" in line
+    line = refusal(written(tmp_path / "y.tar", [("up/loose.png", IMAGE), *((f"up/{n}", data) for n, data in deep)]))
+    assert "make an archive of its folder up/photos/ alone" in line
+    assert "a class folder holds no image" in refusal(written(tmp_path / "z.tar", [("docs/a.txt", b"x"), *deep]))
 
 
 def test_a_compressed_archive_is_decompressed_once(tmp_path, monkeypatch, caplog):

@@ -21,6 +21,7 @@ from residual.errors import DataError, UsageError
 from residual.training.recipe import override
 from residual.training.recipes import RECIPES
 from tests.data.official_layout import in_small, labelled, member, pickled, write_archive, write_files
+from tests.data.photographs import photographs
 
 SMALL = {"cifar-10": in_small(CIFAR10, 50, 20), "cifar-100": in_small(CIFAR100, 200, 100)}
 EVERY = [(name, kind, archive) for name in SMALL for kind in ("binary", "python") for archive in (False, True)]
@@ -254,10 +255,22 @@ def test_it_is_found_where_it_was_fetched_to(tmp_path, monkeypatch, cache, known
         assert recognise(meant).dataset == name
 
 
+@pytest.mark.parametrize(("name", "file"), [("cifar-100", "train"), ("cifar-100", "test"), ("cifar-10", "test_batch")])
+def test_a_file_of_such_a_name_makes_no_data_set(tmp_path, known, name, file):
+    photographs(tmp_path, ["cat", "dog"], 1)
+    (tmp_path / file).write_text("a list of names")
+    assert recognise(tmp_path).dataset == "folder"
+    (tmp_path / file).write_bytes(SMALL[name].files["python"][file])
+    assert recognise(tmp_path).dataset == name
+
+
 def test_what_is_no_known_data_set_is_refused(tmp_path, known):
-    (tmp_path / "other.tar.gz").write_bytes(SMALL["cifar-10"].archives["binary"])
-    with pytest.raises(DataError, match=r"no data set is recognised here .*other\.tar\.gz.*cifar-10-binary\.tar\.gz"):
-        recognise(tmp_path / "other.tar.gz")
+    for name in ("other.zip", "other.tar.gz"):
+        (tmp_path / name).write_bytes(SMALL["cifar-10"].archives["binary"])
+    with pytest.raises(DataError, match=r"no data set is recognised here .*other\.zip.*cifar-10-binary\.tar\.gz"):
+        recognise(tmp_path / "other.zip")
+    with pytest.raises(DataError, match=r"no classes here: .*other\.tar\.gz"):
+        open_dataset(recognise(tmp_path / "other.tar.gz"))
 
 
 # The real one

@@ -91,6 +91,11 @@ def test_a_share_is_set_aside_for_the_test(root):
     assert dataset.checksums == open_dataset(settings(root)).checksums
 
 
+def test_a_share_for_the_test_that_is_no_image_is_refused(root):
+    with pytest.raises(DataError, match=r"too few images to set a share of 0\.01 of the images aside for the test"):
+        divide(open_dataset(settings(root, test=0.01)), settings(root, test=0.01))
+
+
 def test_a_share_for_the_test_beside_parts_is_refused(tmp_path):
     assert "data.test" in refusal(divided(tmp_path), test=0.1)
 

@@ -4,6 +4,7 @@ import io
 import os
 import random
 import resource
+import shutil
 import struct
 import sys
 import time
@@ -296,6 +297,30 @@ def test_what_a_folder_holds_besides_is_counted(tmp_path, caplog):
     assert find_images([tmp_path]) == [tmp_path / "a.jpg", tmp_path / "nameless"]
     (said,) = caplog.messages
     assert "2 .gif and 2 other files (1 .txt, 1 without a suffix)" in said
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_linked_and_closed_folders_are_counted(tmp_path, caplog, monkeypatch):
+    folder = tmp_path / "photos"
+    for place in (folder / "in", folder / "closed", folder / ".hidden", tmp_path / "elsewhere"):
+        place.mkdir(parents=True)
+        (place / "a.png").write_bytes(encoded(RGB, "PNG"))
+    (folder / "out").symlink_to(tmp_path / "elsewhere")
+    (folder / "in" / "again").symlink_to(folder / "in")
+    scandir = os.scandir
+
+    def refused(place):
+        if str(place).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(place))
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    assert find_images([folder]) == [folder / "in" / "a.png"]
+    (said,) = caplog.messages
+    assert said == f"not used: 2 links to folders and 1 folders that cannot be read ({folder})"
+    shutil.rmtree(folder / "in")
+    with pytest.raises(DataError, match="no image in this folder; not used: 1 links to folders and 1 folders"):
+        find_images([folder])
 
 
 def test_files_and_folders_are_found_in_order(tmp_path):

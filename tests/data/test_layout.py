@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import sys
 import tarfile
@@ -122,6 +123,29 @@ def test_an_empty_class_folder_is_named(tmp_path):
     assert "'empty one'" in refusal(tmp_path)
 
 
+def test_an_empty_class_folder_of_what_is_judged_on_is_as_a_missing_one(tmp_path):
+    divided(tmp_path)
+    for part in ("val", "test"):
+        shutil.rmtree(tmp_path / part / "dog")
+    missing = found(tmp_path)
+    for part in ("val", "test"):
+        (tmp_path / part / "dog").mkdir()
+    assert found(tmp_path) == missing
+    (tmp_path / "train" / "emu").mkdir()
+    assert "a class folder holds no image" in refusal(tmp_path)
+
+
+@POSIX
+def test_folders_in_folders_end_somewhere(tmp_path):
+    photographs(tmp_path, ["a", "b"], 1)
+    fill(tmp_path.joinpath("a", *"x" * 61), 1, 0)
+    assert len(found(tmp_path)["all"]["a"]) == 2
+    fill(tmp_path.joinpath("b", *"x" * 100), 1, 0)
+    line = refusal(tmp_path)
+    assert "folders lie more than 64 deep" in line
+    assert f"({tmp_path / 'b' / 'x'}" in line
+
+
 def test_two_folders_for_one_part(tmp_path):
     divided(tmp_path, ["train", "val", "valid"])
     assert "val/ and valid/ mean the same part" in refusal(tmp_path)
@@ -131,6 +155,15 @@ def test_a_part_without_class_folders(tmp_path):
     divided(tmp_path, ["train"])
     fill(tmp_path / "test", 3, 0)
     assert "test/ holds images and no class folders" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("names", [("train", "test"), ("train", "test1"), ("Training", "val", "plane"), ("train",)])
+def test_parts_without_class_folders_are_no_classes(tmp_path, names):
+    photographs(tmp_path, names, 2)
+    line = refusal(tmp_path)
+    assert "images and no class folders" in line
+    assert f"{names[0]}/" in line
+    assert "give a table of paths and labels" in line
 
 
 def test_what_is_not_used_is_said(tmp_path):

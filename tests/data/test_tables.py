@@ -47,7 +47,7 @@ def refusal(path, **wishes):
     return str(caught.value)
 
 
-@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 @pytest.mark.parametrize(
     ("head", "name"),
@@ -68,6 +68,80 @@ def test_columns_may_stand_anywhere_and_parts_have_names(root):
     dataset = open_folder(table(root, ["target;x;split;file", *(";".join(map(str, line)) for line in lines)]), WISHES)
     assert dataset.validation is not None
     assert [len(part) for part in (dataset.train, dataset.validation, dataset.test)] == [4, 4, 4]
+
+
+# Other names of columns
+
+
+@pytest.mark.parametrize(
+    ("head", "values"),
+    [
+        ("fname,labels,is_valid", ("False", "True")),
+        ("path,label,phase", ("train", "val")),
+        ("f,l,is_valid", ("0", "1")),
+    ],
+)
+def test_a_division_by_another_name_is_kept(root, head, values):
+    dataset = open_folder(table(root, [head, *rows(root, lambda n: values[n % 3 == 0])]), WISHES)
+    assert dataset.validation is not None
+    assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (8, 4, 0)
+    assert dataset.class_names == ("cat", "dog", "owl")
+
+
+def test_a_division_that_cannot_be_understood_is_refused(root):
+    assert "line 2: no part is named 'solid'" in refusal(
+        table(root, ["path,label,phase", *rows(root, lambda n: "solid")])
+    )
+    line = refusal(table(root, ["path,label,is_valid", *rows(root, lambda n: "maybe")]))
+    assert "line 2: is_valid is 'maybe' " in line
+    assert "write true or false" in line
+
+
+def test_columns_that_are_not_used_are_told(root, caplog):
+    caplog.set_level("INFO", "residual")
+    path = table(root, ["path,label,fold,split", *rows(root, lambda n: n % 5, lambda n: "train")])
+    scan(path)
+    said = f"columns used: path (path), label (label), split (part); not used: 'fold' ({path})"
+    assert caplog.messages == [said]
+    caplog.clear()
+    scan(table(root, ["path,label", *rows(root)]))
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("head", [["path,label,usage"], []])
+def test_a_column_that_looks_like_a_division_is_told(root, head, caplog):
+    scan(table(root, [*head, *rows(root, lambda n: ("train", "test")[n % 3 == 0])]))
+    (said,) = caplog.messages
+    assert said.startswith(f"the column {'usage' if head else 3} divides the images (test, train) and is not used")
+
+
+def test_a_name_of_fastai_alone_asks_for_no_other(root):
+    for head in ("fname,breed", "where,labels"):
+        assert scan(table(root, [head, *rows(root)])).parts["all"].keys() == {"cat", "dog", "owl"}
+
+
+@pytest.mark.parametrize("first", ["missing,cat", "missing.jpg.part,mouse"])
+def test_a_first_line_like_the_others_is_no_header(root, first):
+    (root / "x.part").write_bytes((root / "cat" / "000.jpg").read_bytes())
+    line = refusal(table(root, [first, *rows(root), "x.part,mouse"]))
+    assert f"line 1: '{first.split(',')[0]}' is no file and no header, for line " in line
+
+
+def test_a_first_line_that_is_taken_for_the_header_is_told(root, caplog):
+    caplog.set_level("INFO", "residual")
+    path = table(root, ["where,what", *rows(root)])
+    scan(path)
+    assert caplog.messages == [f"line 1 is taken for the header: 'where', 'what' ({path})"]
+
+
+def test_several_labels_in_a_cell_are_no_class(root):
+    lines = rows(root)
+    lines[5] = (lines[5][0], "owl cat")
+    line = refusal(table(root, ["fname,labels", *lines]))
+    assert "line 7: several labels in a cell, 'owl cat'" in line
+    assert len(open_folder(table(root, ["fname,label", *lines]), WISHES).class_names) == 4
+    lines[5] = (lines[5][0], "barn owl")
+    assert "barn owl" in open_folder(table(root, ["fname,labels", *lines]), WISHES).class_names
 
 
 def test_numbers_are_classes_in_their_order(root):
@@ -102,6 +176,8 @@ FAULTS = {
     "quotes": (["path,label", '"cat/000.jpg"x,cat'], "line 2: not a line of a table"),
     "two columns": (["path,label,label", "cat/000.jpg,a,b"], "line 1: two columns are named 'label'"),
     "control": (["path,label", "cat/000.jpg,\x1b[31m"], "line 2: no label"),
+    "later control": (["path,label", "cat/000.jpg,a", "cat/001.png,\x1b[31m"], "line 3: no label"),
+    "long": (["path,label", "cat/000.jpg,a", f"cat/001.png,{'b' * 256}"], "line 3: no label"),
     "nothing": (["path,label"], "names no image"),
     "empty": ([""], "names no image"),
 }  # fmt: skip
@@ -126,6 +202,15 @@ def test_an_endless_line_never_fills_the_memory(root):
         stream.seek(0, 2)
         stream.truncate(stream.tell() + (1 << 30))  # a gigabyte without a line end
     assert f"line 3: longer than {tables.LONGEST_LINE:,} bytes" in refusal(path)
+
+
+def test_a_cell_in_quotes_may_hold_any_line_end(root, monkeypatch):
+    monkeypatch.setattr(tables, "LONGEST_LINE", 40)  # parts of lines end anywhere, also between \r and \n
+    for end in ("\n", "\r\n", "\r"):
+        lines = [(path, label, '"a\r\nb\rc"') for path, label in rows(root)]
+        for more in range(28):
+            found = scan(table(root, ["path,label," + "x" * more, *lines], end=end)).parts["all"]
+            assert [len(held.files) for held in found.values()] == [4, 4, 4]
 
 
 def test_lines_are_bounded(root, monkeypatch):
@@ -200,6 +285,13 @@ def test_the_test_images_are_a_side_as_well(root):
     sides = [{by_name[n] for n in names(part, everything(part))} for part in (dataset.train, dataset.test)]
     assert sides[1]
     assert not sides[0] & sides[1]
+
+
+def test_a_share_for_the_test_that_no_group_fits_is_refused(root):
+    path = table(root, ["path,label,group", *rows(root, lambda n: f"p{n % 2}")])
+    settings = DataSettings(dataset="folder", path=str(path), image_size=32, test=0.05, validation=0)
+    with pytest.raises(DataError, match=r"no group is small enough to set a share of 0\.05 .*: raise data\.test"):
+        divide(open_dataset(settings), settings)
 
 
 def test_a_column_named_group_needs_no_word(root):

@@ -20,9 +20,10 @@ from typing import IO, Any, NamedTuple
 
 from residual.data.cache import cache_folder
 from residual.data.checking import nothing
+from residual.data.encoded import SUFFIXES
 from residual.data.layout import PARTS
 from residual.data.stores import ArchiveStore, File, shown
-from residual.data.trees import ArchiveTree
+from residual.data.trees import ArchiveTree, passed_over
 from residual.errors import DataError, StorageError, log
 from residual.files import Damaged, canonical, digest, growing_file, read_regular, remove_forgotten, replace_file
 
@@ -71,14 +72,21 @@ def open_tree(path: Path, heed: Callable[[], None] = nothing, anew: bool = False
 
 
 def _around(files: dict[str, File]) -> str:
-    """The folder that holds everything and other folders as well, as ImageNet's archives have one."""
+    """The folder that holds everything and other folders as well, as ImageNet's archives have one.
+
+    What is passed over, and files beside it that are no images, are as if they were not.
+    """
     top = ""
     while True:
         below = [path[len(top) :] for path in files if path.startswith(top)]
-        first = {path.partition("/")[0] for path in below if not path.startswith(".")}
+        first = {
+            name
+            for name, slash, _ in (path.partition("/") for path in below)
+            if not passed_over(name) and (slash or name.lower().endswith(SUFFIXES))
+        }
         if len(first) != 1 or (name := first.pop()).lower() in PARTS:
             return top
-        if not any(path.count("/") >= 2 for path in below):
+        if not any(path.startswith(f"{name}/") and path.count("/") >= 2 for path in below):
             return top
         top += name + "/"
 

@@ -26,7 +26,7 @@ from residual.data.digits import read_digits
 from residual.data.folder import Wishes, open_folder
 from residual.data.geometry import Interpolation, Resize
 from residual.data.layout import ARCHIVES
-from residual.data.places import holds_photographs
+from residual.data.places import holds_photographs, is_file_of_photographs
 from residual.data.preprocessing import Normalisation
 from residual.data.source import Dataset, everything
 from residual.data.splits import divided, stratified
@@ -228,7 +228,7 @@ def open_dataset(settings: DataSettings, heed: Callable[[], None] = nothing, ane
 
 
 def recognise(path: Path) -> DataSettings:
-    """The data set that lies at a path, judged by the names of its files.
+    """The data set that lies at a path, judged by the names of its files; what is in them is said when it is opened.
 
     Raises:
         DataError: none is known by these names.
@@ -236,7 +236,7 @@ def recognise(path: Path) -> DataSettings:
     for name, family in FAMILIES.items():
         if published.recognised(path, family.forms) is not None:
             return DataSettings.model_validate({"dataset": name, "path": str(path)})
-    if path.is_dir() or holds_photographs(path):
+    if path.is_dir() or is_file_of_photographs(path):
         return DataSettings.model_validate({"dataset": "folder", "path": str(path)})
     archives = [form.archive for family in FAMILIES.values() for form in family.forms]
     unpack = "unpack the archive; or " if path.suffix.lower() in ARCHIVES else ""
@@ -256,7 +256,15 @@ def read_anew(settings: DataSettings) -> Dataset:
 
 
 def divide(dataset: Dataset, settings: DataSettings) -> Division:
-    """Which training images are used at all (`limit`, `per_class`), and which of these are held out."""
+    """Which training images are used at all (`limit`, `per_class`), and which of these are held out.
+
+    Raises:
+        DataError: images are to be held out or set aside for the test, and the share is too small for any.
+    """
+    if settings.test and not len(dataset.test):
+        why = "no group is small enough" if dataset.groups is not None else "there are too few images"
+        what = f"{why} to set a share of {settings.test:g} of the images aside for the test"
+        raise DataError(what, dataset.origin, "raise data.test, or leave it out")
     labels = dataset.train.labels
     used = torch.arange(len(labels))
     if settings.per_class is not None:

@@ -24,12 +24,14 @@ from torch import Tensor
 
 from residual.data.checking import Verdict, check, nothing
 from residual.data.geometry import Geometry, Interpolation, Resize
+from residual.data.images import too_narrow
 from residual.data.layout import EXPECTED, Bad, Class, Layout, Part, some
 from residual.data.places import scan
 from residual.data.reading import FolderSource
 from residual.data.source import Dataset
 from residual.data.splits import divided
 from residual.data.stores import File, shown
+from residual.data.trees import composed
 from residual.data.workers import Workers
 from residual.errors import DataError, log
 
@@ -97,23 +99,21 @@ def open_folder(
     layout = layout or scan(root, wishes.follow_links, group=wishes.group, heed=heed, anew=anew)
     names = class_names(layout)
     sound = sift(layout, names, wishes.threads, wishes.quarantine, heed, quiet=True, anew=anew)
-    trained = sound.parts.get("train") or sound.parts["all"]
-    empty = _Files()
-    tested, held = sound.parts.get("test", empty), sound.parts.get("validation")
-    groups = _Groups(layout, sound)
     words = layout.words or (
         ", ".join(f"{part}/" for part in sound.parts) if "all" not in sound.parts else "class folders"
     )
-    if wishes.test:
-        if "all" not in sound.parts:
-            what = "data.test sets images aside in a folder without parts; this one has " + words
-            raise DataError(what, root, "leave data.test out, or name a folder of class folders")
-        labels = torch.tensor(trained.labels)
-        kept, aside = divided(labels, wishes.test, "folder-test", groups.of(trained))
-        trained, tested = trained.some(kept), trained.some(aside)
+    if wishes.test and "all" not in sound.parts:
+        what = "data.test sets images aside in a folder without parts; this one has " + words
+        raise DataError(what, root, "leave data.test out, or name a folder of class folders")
+    groups = _Groups(layout, sound)
+    trained, tested = _set_aside(sound, wishes, groups)
     size, channels, chosen, reasons = _geometry(trained, wishes)
-
     judged = wishes.test_size or size
+    narrow = _narrow(wishes, judged)
+    if any(narrow(verdict) for part in sound.parts.values() for verdict in part.verdicts):
+        sound = sift(layout, names, wishes.threads, wishes.quarantine, heed, quiet=True, narrow=narrow)
+        trained, tested = _set_aside(sound, wishes, groups)
+    held = sound.parts.get("validation")
     train = _source(layout, trained, wishes, channels, size)
     return Dataset(
         name="folder",
@@ -140,6 +140,21 @@ def open_folder(
         test_size=None if judged == size else (judged, judged),
         seen=None if judged == size else replace(train, image_size=(judged, judged)),
     )
+
+
+def _set_aside(sound: Sound, wishes: Wishes, groups: _Groups) -> tuple[_Files, _Files]:
+    """What is trained on, and what is tested."""
+    trained = sound.parts.get("train") or sound.parts["all"]
+    if not wishes.test:
+        return trained, sound.parts.get("test", _Files())
+    kept, aside = divided(torch.tensor(trained.labels), wishes.test, "folder-test", groups.of(trained))
+    return trained.some(kept), trained.some(aside)
+
+
+def _narrow(wishes: Wishes, side: int) -> Callable[[Verdict], str]:
+    """What is wrong with an image too narrow for a side, in words."""
+    geometry = Geometry(wishes.resize, wishes.interpolation, wishes.crop)
+    return lambda verdict: too_narrow(verdict.height, verdict.width, (side, side), geometry)
 
 
 def _source(layout: Layout, part: _Files, wishes: Wishes, channels: int, side: int) -> FolderSource:
@@ -230,12 +245,15 @@ def _one_class(layout: Layout, names: list[str]) -> tuple[str, object, str]:
     if not names:
         return "the training part holds no class folders", layout.root, EXPECTED
     what = f"one class only, {names[0]!r}"
-    if "all" in layout.parts:
-        paths = [file.path.split("/") for file in layout.parts["all"][names[0]].files]
-        inner = sorted({path[1] for path in paths if len(path) > 2})
+    paths = [file.path.split("/") for file in layout.parts.get("all", {}).get(names[0], Class()).files]
+    if paths and not layout.words:
+        at = next((at for at, name in enumerate(paths[0]) if composed(name) == names[0]), 0) + 1
+        inner = sorted({path[at] for path in paths if len(path) > at + 1})
         if len(inner) > 1:
-            advice = f"if these are meant, name the folder {shown(str(layout.root / paths[0][0]))}"
-            return f"{what}, which holds the folders {some(inner)}", layout.root, advice
+            folder = "/".join(paths[0][:at])
+            named = f"name the folder {shown(str(layout.root / folder))}"
+            meant = f"make an archive of its folder {shown(folder)}/ alone" if layout.root.is_file() else named
+            return f"{what}, which holds the folders {some(inner)}", layout.root, f"if these are meant, {meant}"
     return f"{what}: there is nothing to tell it from", layout.root, f"add a second class; {EXPECTED}"
 
 
@@ -248,6 +266,7 @@ def sift(
     quiet: bool = False,
     anew: bool = False,
     allow: str = "--set data.quarantine=",
+    narrow: Callable[[Verdict], str] = lambda _: "",
 ) -> Sound:
     """The files that can be used, each read and decoded once; `share` of a training part may be left out.
 
@@ -255,6 +274,7 @@ def sift(
         quiet: say nothing of what is not used: a run says it when it begins, and no one who uses it later.
         anew: as for `check`.
         allow: what is typed before a larger share, where one is advised.
+        narrow: says of a sound image why it cannot be used all the same.
     """
     for remark in () if quiet else layout.remarks:
         log.warning(remark)
@@ -263,7 +283,7 @@ def sift(
     parts: dict[Part, _Files] = {}
     left_out: dict[str, str] = {}
     for part, classes in layout.parts.items():
-        found, bad = _sort(classes, names, verdicts)
+        found, bad = _sort(classes, names, verdicts, narrow)
         if bad:
             allowed = share if part in ("train", "all") else None
             _judge(layout.root, part, bad, len(found.files) + len(bad), allowed, allow)
@@ -277,7 +297,10 @@ def sift(
 
 
 def _sort(
-    classes: Mapping[str, Class], names: Sequence[str], verdicts: Mapping[str, Verdict]
+    classes: Mapping[str, Class],
+    names: Sequence[str],
+    verdicts: Mapping[str, Verdict],
+    narrow: Callable[[Verdict], str],
 ) -> tuple[_Files, list[Bad]]:
     found, bad = _Files(), []
     for label, name in enumerate(names):
@@ -285,8 +308,8 @@ def _sort(
         bad += held.bad
         for file in held.files:
             verdict = verdicts[file.path]
-            if verdict.fault:
-                bad.append(Bad(file.path, verdict.fault))
+            if fault := verdict.fault or narrow(verdict):
+                bad.append(Bad(file.path, fault))
                 continue
             found.files.append(file)
             found.verdicts.append(verdict)
@@ -366,9 +389,12 @@ def open_to_judge(
     if missing:
         log.warning("%d of %d classes have no images here (%s): %s", len(missing), len(known), root, some(missing))
     size, channels = wishes.image_size or LARGEST, wishes.channels or 3
-    parts = {part: {meant[name]: held for name, held in classes.items()} for part, classes in layout.parts.items()}
+    parts: dict[Part, dict[str, Class]] = {part: {} for part in layout.parts}
+    for part, classes in layout.parts.items():
+        for name, held in classes.items():  # several folders may mean one class
+            whole = parts[part].setdefault(meant[name], Class())
+            whole.files.extend(held.files)
+            whole.bad.extend(held.bad)
     layout = replace(layout, parts=parts)
-    return {
-        part: _source(layout, held, wishes, channels, size)
-        for part, held in sift(layout, known, wishes.threads, None).parts.items()
-    }
+    sound = sift(layout, known, wishes.threads, None, narrow=_narrow(wishes, size))
+    return {part: _source(layout, held, wishes, channels, size) for part, held in sound.parts.items()}

@@ -8,6 +8,7 @@ resizes them so in two thirds of the time, to the same values.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable
 from math import ceil
@@ -44,7 +45,8 @@ def find_images(places: Iterable[Path]) -> list[Path]:
         if not exists:
             raise DataError("no such file or folder", place, "check the name")
         if not inside:
-            raise DataError("no image in this folder", place, f"expected files named {', '.join(SUFFIXES)}")
+            what = f"no image in this folder{'; ' * bool(left)}{left}"
+            raise DataError(what, place, f"expected files named {', '.join(SUFFIXES)}")
         if left:
             log.warning("%s (%s)", left, place)
         found.extend(inside)
@@ -53,16 +55,26 @@ def find_images(places: Iterable[Path]) -> list[Path]:
 
 def _inside(folder: Path) -> tuple[list[Path], str]:
     """The images in a folder, and in words what else lies there; what training passes over is as if it were not."""
+    paths: list[Path] = []
+    closed: list[OSError] = []
+    linked = 0
+    for place, folders, files in os.walk(folder, onerror=closed.append):
+        folders[:] = [name for name in folders if not passed_over(name)]
+        linked += sum(os.path.islink(os.path.join(place, name)) for name in folders)
+        paths += (Path(place, name) for name in files if not passed_over(name))
     found, unused = [], Counter[str]()
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(paths):
         suffix = path.suffix.lower()
-        if any(passed_over(part) for part in path.relative_to(folder).parts) or not path.is_file():
+        if not path.is_file():
             continue
         if suffix in SUFFIXES or (not suffix and begins_as_image(path)):
             found.append(path)
         else:
             unused[suffix] += 1
-    return found, not_read(unused)
+    words = [not_read(unused).removeprefix("not used: ")] * bool(unused)
+    words += [f"{linked:,} links to folders"] * bool(linked)
+    words += [f"{len(closed):,} folders that cannot be read"] * bool(closed)
+    return found, f"not used: {' and '.join(words)}" if words else ""
 
 
 def decode(path: Path, channels: int) -> Tensor:
@@ -109,14 +121,22 @@ def cover(
     Raises:
         DataError: so narrow an image that it would have to grow beyond 100 million pixels.
     """
-    grown = USUAL.inner(image.shape[1], image.shape[2], size)
-    if grown[0] * grown[1] > PIXEL_LIMIT:
-        raise DataError(
-            f"{image.shape[2]} x {image.shape[1]} pixels are too narrow: they would grow to {grown[1]} x {grown[0]}",
-            where,
-            "cut it nearer to a square",
-        )
-    return _resized(image, grown, interpolation)
+    height, width = image.shape[1:]
+    if fault := too_narrow(height, width, size):
+        raise DataError(fault, where, "cut it nearer to a square")
+    return _resized(image, USUAL.inner(height, width, size), interpolation)
+
+
+def too_narrow(height: int, width: int, size: tuple[int, int], geometry: Geometry = USUAL) -> str:
+    """What is wrong with an image that would grow beyond 100 million pixels on its way to (H, W); nothing else."""
+    larger = geometry.around(size)
+    least = max(larger) ** 2 * max(height, width)  # what it would have at most, times its shorter side
+    if geometry.resize != "crop" or least < PIXEL_LIMIT // 2 * min(height, width):
+        return ""
+    grown = USUAL.inner(height, width, larger)
+    if grown[0] * grown[1] <= PIXEL_LIMIT:
+        return ""
+    return f"{width} x {height} pixels are too narrow: they would grow to {grown[1]} x {grown[0]}"
 
 
 def _centre(image: Tensor, size: tuple[int, int]) -> Tensor:

@@ -32,6 +32,7 @@ PARTS: dict[str, Part] = {
 EXPECTED = "expected is FOLDER/CLASS/IMAGES, or FOLDER/train/CLASS/IMAGES with val/ and test/ beside train/"
 _MARKS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 OTHER_IMAGES = (".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".psd", ".raw", ".dng", ".svg")
+DEEPEST = 64
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".xz", ".7z", ".rar")
 
 
@@ -111,6 +112,10 @@ class _Scanner:
 
     def gather(self, path: str, real: str, chain: tuple[str, ...], found: Class) -> Class:
         """All images below a class folder."""
+        if len(chain) > DEEPEST:
+            what = f"folders lie more than {DEEPEST} deep in each other"
+            self.fault(DataError(what, self._say(path), "move the images further up"))
+            return found
         for entry in self.entries(path, real, chain):
             place = join(path, entry.name)
             if entry.is_folder:
@@ -133,8 +138,8 @@ class _Scanner:
             return False
         return begins_as_image(*store.locate(File(self.tree.top + place, entry.size, entry.changed)))
 
-    def classes(self, path: str, real: str, chain: tuple[str, ...]) -> dict[str, Class]:
-        """The class folders in a folder."""
+    def classes(self, path: str, real: str, chain: tuple[str, ...], part: Part = "all") -> dict[str, Class]:
+        """The class folders in a folder; of one that is judged on, those that hold an image."""
         found: dict[str, Class] = {}
         loose = 0
         for entry in self.entries(path, real, chain):
@@ -149,7 +154,9 @@ class _Scanner:
                 continue
             found[name] = self.gather(place, entry.real, (*chain, entry.real), Class())
         empty = [name for name, held in found.items() if not held.files and not held.bad]
-        if empty and len(empty) < len(found):
+        if empty and len(empty) < len(found) and part in ("validation", "test"):
+            found = {name: held for name, held in found.items() if name not in empty}
+        elif empty and len(empty) < len(found):
             what = f"{len(empty)} class folders hold no image" if len(empty) > 1 else "a class folder holds no image"
             kinds = f"of the kinds read here ({', '.join(SUFFIXES)})"
             self.fault(DataError(f"{what} {kinds}: {some(empty)}", self._say(path), "fill or remove it"))
@@ -217,7 +224,7 @@ def _parts(scanner: _Scanner, top: list[Entry], chain: tuple[str, ...]) -> dict[
     found: dict[Part, dict[str, Class]] = {}
     for part in sorted(named, key=list(PARTS.values()).index):
         (entry,) = named[part]
-        found[part] = scanner.classes(entry.name, entry.real, (*chain, entry.real))
+        found[part] = scanner.classes(entry.name, entry.real, (*chain, entry.real), part)
     if found:
         used = {entry.name for entries in named.values() for entry in entries}
         rest = [entry.name for entry in folders if entry.name not in used]
@@ -228,7 +235,22 @@ def _parts(scanner: _Scanner, top: list[Entry], chain: tuple[str, ...]) -> dict[
         if rest:
             both = f"{some(rest)} beside {', '.join(sorted(used))}"
             scanner.remarks.append(f"not used: the folders {both} ({scanner.root})")
+    else:
+        _refuse_flat(scanner, [entry.name for entry in folders])
     return found
+
+
+def _refuse_flat(scanner: _Scanner, names: list[str]) -> None:
+    """Refuse parts that hold images themselves, as train/ and test/ or test1/: they would be taken for classes.
+
+    One folder named train among others is a class.
+    """
+    means = {name: part for name in names if (part := PARTS.get(name.lower().rstrip("0123456789")))}
+    if "train" in means.values() and (len(means) > 1 or len(names) == 1):
+        flat = " and ".join(f"{name}/" for name in means)
+        what = f"{flat} {'hold' if len(means) > 1 else 'holds'} images and no class folders"
+        remedy = f"sort the images into class folders, or give a table of paths and labels; {EXPECTED}"
+        raise DataError(what, scanner.root, remedy)
 
 
 def _is_class(scanner: _Scanner, folder: Entry, chain: tuple[str, ...]) -> bool:

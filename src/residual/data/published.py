@@ -22,6 +22,7 @@ from residual.files import Damaged, read_regular
 HOST = "https://www.cs.toronto.edu/~kriz/"
 ARCHIVE_LIMIT = 1 << 28
 _MOST_MEMBERS = 1000
+_PICKLE = b"\x80\x02"  # protocol 2, in which the Python versions are published
 
 Kind = Literal["binary", "python"]
 
@@ -58,11 +59,26 @@ class Form:
 
 
 def _holds(folder: Path, form: Form) -> bool:
-    return any((folder / name).exists() and not (folder / name).is_dir() for name in form.files)
+    """Whether files of a form lie here: any of them; of names without a suffix all, or one that begins as a pickle.
+
+    Anything may be named `train` or `test`.
+    """
+    there = [path for path in (folder / name for name in form.files) if path.exists() and not path.is_dir()]
+    return len(there) == len(form.files) or any(path.suffix or _begins_as_pickle(path) for path in there)
+
+
+def _begins_as_pickle(path: Path) -> bool:
+    if not path.is_file():  # a pipe would have to be waited for
+        return False
+    try:
+        with open(path, "rb") as stream:
+            return stream.read(len(_PICKLE)) == _PICKLE
+    except OSError:
+        return True  # whoever reads it says what is wrong
 
 
 def recognised(place: Path, forms: Sequence[Form]) -> Form | None:
-    """The form that lies at `place`, judged by names alone."""
+    """The form that lies at `place`, judged by names, and by first bytes where names do not suffice."""
     try:
         for form in forms:
             if place.is_file():

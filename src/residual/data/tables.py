@@ -1,8 +1,9 @@
 """A table of photographs: CSV or TSV with a path and a label in each line, and, where there are, a part and a group.
 
 The columns are found by their names (`path`, `label`, `split`, `group` and their like), else the first two columns
-are path and label. Paths count from the folder of the table. Labels are names; where all of them are whole numbers,
-these are 0 to K-1. Every fault is told with its line. UTF-8, with or without a mark at its beginning; any line ends.
+are path and label; columns that are not used are told. Paths count from the folder of the table. Labels are names;
+where all of them are whole numbers, these are 0 to K-1. Every fault is told with its line. UTF-8, with or without a
+mark at its beginning; any line ends.
 """
 
 from __future__ import annotations
@@ -10,28 +11,31 @@ from __future__ import annotations
 import csv
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, NamedTuple
 
 from residual.data.checking import nothing
 from residual.data.encoded import SUFFIXES
-from residual.data.layout import PARTS, Bad, Class, Layout, Part
+from residual.data.layout import PARTS, Bad, Class, Layout, Part, some
 from residual.data.stores import File, FolderStore, shown
 from residual.data.trees import composed, inside
 from residual.errors import DataError, log, nearest
 
 TABLES = (".csv", ".tsv")
 COLUMNS = {
-    "path": ("path", "file", "filename", "file_name", "filepath", "image", "image_path"),
-    "label": ("label", "class", "target", "category", "class_name", "label_name"),
-    "split": ("split", "part", "set", "subset"),
+    "path": ("path", "file", "filename", "file_name", "filepath", "image", "image_path", "fname"),
+    "label": ("label", "class", "target", "category", "class_name", "label_name", "labels"),
+    "split": ("split", "part", "set", "subset", "phase", "partition", "is_valid"),
     "group": ("group", "group_id"),
 }
+_BESIDE = ("fname", "labels")  # of fastai; alone, such a name does not say that the other one must be there, too
+_IS_VALID = {"true": "val", "1": "val", "false": "train", "0": "train"}
 LONGEST_LINE = 1 << 16
 MOST_LINES = 10_000_000
 _HEED = 1000
+_KINDS = {"path": "path", "label": "label", "split": "part", "group": "group"}
 
 
 class _Row(NamedTuple):
@@ -48,6 +52,12 @@ class _Columns:
 
     places: dict[str, int]
     header: list[str] = field(default_factory=list)
+    guessed: bool = False
+    """Whether the header has none of the known names."""
+
+    def name(self, kind: str) -> str:
+        """What the table calls a column, in small letters; empty where it has none of that kind."""
+        return self.header[self.places[kind]].strip().lower() if self.header and kind in self.places else ""
 
 
 def is_table(path: Path) -> bool:
@@ -107,12 +117,14 @@ def _parse(table: Path, stream: IO[bytes], group: str | None, heed: Callable[[],
     mark = "\t" if table.suffix.lower() == ".tsv" else ";" if ";" in first and "," not in first else ","
     reader = csv.reader(_both(first, lines), delimiter=mark, strict=True)
     columns: _Columns | None = None
+    watch: _Watch | None = None
     try:
         for cells in reader:
             if not any(cell.strip() for cell in cells):
                 continue
-            if columns is None:
+            if columns is None or watch is None:
                 columns = _columns(table, cells, group)
+                watch = _Watch(table, columns, len(cells))
                 if columns.header:
                     continue
             values = {kind: cells[place].strip() for kind, place in columns.places.items() if place < len(cells)}
@@ -121,11 +133,68 @@ def _parse(table: Path, stream: IO[bytes], group: str | None, heed: Callable[[],
                     raise _fault(
                         table, reader.line_num, f"no {kind}", f"a line is {mark.join(columns.header) or 'PATH,LABEL'}"
                     )
-            yield _Row(
-                reader.line_num, values["path"], values["label"], values.get("split", ""), values.get("group", "")
-            )
+            split = values.get("split", "")
+            if columns.name("split") == "is_valid" and split:
+                if split.lower() not in _IS_VALID:
+                    what = f"is_valid is {split[:40]!r}"
+                    raise _fault(table, reader.line_num, what, "write true or false, or rename the column")
+                split = _IS_VALID[split.lower()]
+            watch.look(reader.line_num, cells, values)
+            yield _Row(reader.line_num, values["path"], values["label"], split, values.get("group", ""))
     except csv.Error as error:
         raise _fault(table, reader.line_num, f"not a line of a table: {error}", "quote cells as CSV does") from None
+    if watch is not None:
+        watch.end()
+
+
+class _Watch:
+    """What the lines say together of columns that would be misread."""
+
+    def __init__(self, table: Path, columns: _Columns, width: int) -> None:
+        self.table, self.columns = table, columns
+        used = columns.places.values()
+        self.parts: dict[int, set[str]] = {place: set() for place in range(width) if place not in used}
+        self.labels: dict[str, int] = {}  # the first line of each
+        if "split" in columns.places:
+            self.parts = {}
+
+    def look(self, line: int, cells: list[str], values: Mapping[str, str]) -> None:
+        """Take heed of a line.
+
+        Raises:
+            DataError: the first line is taken for a header and is like this one.
+        """
+        label = values["label"]
+        if self.columns.guessed:
+            first = {kind: self.columns.header[place].strip() for kind, place in self.columns.places.items()}
+            suffix = Path(first["path"]).suffix
+            if first["label"] == label or (suffix and suffix == Path(values["path"]).suffix):
+                what = f"{first['path'][:200]!r} is no file and no header, for line {line:,} is like it"
+                raise _fault(self.table, 1, what, "correct the path, or name the columns path and label")
+        for place in [*self.parts]:
+            value = cells[place].strip().lower() if place < len(cells) else ""
+            if value in PARTS:
+                self.parts[place].add(value)
+            else:
+                del self.parts[place]
+        self.labels.setdefault(label, line)
+
+    def end(self) -> None:
+        """Tell of a column that divides the images and is not used.
+
+        Raises:
+            DataError: cells hold several labels: words that are labels of other images.
+        """
+        for label, line in self.labels.items() if self.columns.name("label") == "labels" else ():
+            words = set(label.split())
+            if len(words) > 1 and words <= self.labels.keys():
+                remedy = "give every image one label; where this is the name of a class, call the column label"
+                raise _fault(self.table, line, f"several labels in a cell, {label[:40]!r}", remedy)
+        for place, values in self.parts.items():
+            if len({PARTS[value] for value in values}) > 1:
+                name = self.columns.header[place].strip() if self.columns.header else str(place + 1)
+                what = "the column %s divides the images (%s) and is not used (%s): call it split where that is meant"
+                log.warning(what, name, ", ".join(sorted(values)), self.table)
 
 
 def _both(first: str, lines: Iterator[str]) -> Iterator[str]:
@@ -136,10 +205,9 @@ def _both(first: str, lines: Iterator[str]) -> Iterator[str]:
 
 def _lines(table: Path, stream: IO[bytes], heed: Callable[[], None]) -> Iterator[str]:
     """The lines as text, none of them so long that it would fill the memory."""
-    for number in range(1, MOST_LINES + 2):
-        line = stream.readline(LONGEST_LINE + 1)
-        if not line:
-            return
+    for number, line in enumerate(_ended(stream), 1):
+        if number > MOST_LINES:
+            raise _fault(table, MOST_LINES, f"more than {MOST_LINES:,} lines", "divide the table")
         if number % _HEED == 0:
             heed()
         if len(line) > LONGEST_LINE:
@@ -150,7 +218,19 @@ def _lines(table: Path, stream: IO[bytes], heed: Callable[[], None]) -> Iterator
             yield line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError:
             raise _fault(table, number, "not UTF-8", "save the table as UTF-8 text") from None
-    raise _fault(table, MOST_LINES, f"more than {MOST_LINES:,} lines", "divide the table")
+
+
+def _ended(stream: IO[bytes]) -> Iterator[bytes]:
+    """The lines with their ends, a line feed, a carriage return or both; one that is too long comes in parts."""
+    rest = b""
+    while part := stream.readline(LONGEST_LINE + 1):
+        *lines, rest = (rest + part).splitlines(keepends=True)
+        yield from lines
+        if rest.endswith(b"\n") or len(rest) > LONGEST_LINE:
+            yield rest
+            rest = b""
+    if rest:
+        yield rest
 
 
 def _columns(table: Path, cells: list[str], group: str | None) -> _Columns:
@@ -164,11 +244,14 @@ def _columns(table: Path, cells: list[str], group: str | None) -> _Columns:
         if there:
             found[kind] = names.index(there[0])
     titled = bool(found) or not _is_file(table, cells[0].strip())
+    guessed = titled and not found and (group is None or group.strip().lower() not in names)
     if group is not None:
         if not titled or group.strip().lower() not in names:
             what = f"no column is named {group!r}, which data.group asks for"
             raise _fault(table, 1, what, nearest(group, [cell.strip() for cell in cells]))
         found["group"] = names.index(group.strip().lower())
+    if ("path" in found) != ("label" in found):
+        found = {kind: place for kind, place in found.items() if names[place] not in _BESIDE}
     if "path" not in found and "label" not in found and len(cells) >= 2:
         found |= {"path": 0, "label": 1}
     missing = [kind for kind in ("path", "label") if kind not in found]
@@ -178,7 +261,21 @@ def _columns(table: Path, cells: list[str], group: str | None) -> _Columns:
         raise _fault(table, 1, what, "name the columns path and label, and split and group where there are such")
     if "group" in found:
         log.info("images with the same %r stay on one side of every division (%s)", names[found["group"]], table)
-    return _Columns(found, cells if titled else [])
+    _tell_of_columns(table, cells if titled else [str(number) for number in range(1, len(cells) + 1)], found)
+    if guessed:
+        log.info("line 1 is taken for the header: %s (%s)", some([cell.strip() for cell in cells]), table)
+    return _Columns(found, cells if titled else [], guessed)
+
+
+def _tell_of_columns(table: Path, names: list[str], found: dict[str, int]) -> None:
+    """Say in a line which columns are used, where some are not."""
+    unused = [name.strip() for place, name in enumerate(names) if place not in found.values()]
+    if unused:
+        used = ", ".join(
+            f"{names[place].strip()} ({_KINDS[kind]})"
+            for kind, place in sorted(found.items(), key=lambda item: item[1])
+        )
+        log.info("columns used: %s; not used: %s (%s)", used, some(unused), table)
 
 
 def _is_file(table: Path, name: str) -> bool:
@@ -192,8 +289,9 @@ def _check_labels(table: Path, rows: list[_Row]) -> None:
     """Where all labels are whole numbers, they count the classes: none is below 0 or beyond their number."""
     values: dict[str, int] = {}
     for row in rows:
-        if any(not c.isprintable() for c in row.label) or len(row.label) > 255:
+        if not row.label.isprintable() or len(row.label) > 255:
             raise _fault(table, row.line, f"no label: {row.label[:40]!r}", "name classes in printable letters")
+    for row in rows:
         if row.label not in values:
             digits = row.label.removeprefix("-")
             if not (digits.isascii() and digits.isdigit() and len(digits) <= 18):

@@ -1,7 +1,7 @@
 """Which images a network is judged on: those of the data set it was trained on, or any folder of photographs.
 
 Of another folder every image counts, and its class folders are matched to the network's classes by name;
-of a network for ImageNet also by their WordNet numbers.
+of a network for ImageNet also by their WordNet numbers. Images of the training that are among them are told.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from residual.data.datasets import DataSettings, open_dataset
 from residual.data.folder import Wishes, open_folder, open_to_judge
 from residual.data.layout import Layout
 from residual.data.places import holds_photographs, scan
-from residual.data.source import Dataset, Source, everything
+from residual.data.source import Dataset, Source, everything, names
 from residual.data.tables import is_table
-from residual.errors import DataError, UsageError
+from residual.data.trees import inside
+from residual.errors import DataError, ResidualError, UsageError, log
 from residual.evaluation.classifier import Classifier
 from residual.models.interchange.class_names import imagenet_names, imagenet_numbers
 from residual.runs.folder import find_run
@@ -73,7 +74,9 @@ def select(
         else:
             if dataset.checksums == facts["checksums"]:
                 return _own(_as_trained(dataset, classifier), place, split)
-    return _other(classifier, layout, split)
+    found = _other(classifier, layout, split)
+    _tell_of_training(classifier, place, folder, found)
+    return found
 
 
 def open_data(classifier: Classifier, path: str | None = None, follow_links: bool = False) -> Dataset:
@@ -171,3 +174,57 @@ def _other(classifier: Classifier, layout: Layout, split: Split | None) -> Judge
         there = ", ".join(part for part, found in named.items() if found is not None)
         raise UsageError(f"{layout.root} has no {chosen} part", "--split", f"it has {there}")
     return Judged("folder", str(layout.root.absolute()), chosen, source, everything(source), own=False)
+
+
+def _tell_of_training(
+    classifier: Classifier, place: str | os.PathLike[str] | None, folder: Path, judged: Judged
+) -> None:
+    """Say how many of the images were trained on, by what the run keeps of its own; else whether there may be such."""
+    facts = classifier.provenance["data"]
+    if facts["name"] != "folder" or "origin" not in facts:
+        return
+    origin, here = _base(Path(facts["origin"])), _base(folder)
+    near = inside(here, origin) or inside(origin, here)
+    told = "judge others, or name the very files of the training"
+    trained = _trained(place)
+    if trained is None:
+        if near:
+            what = "images of the training may be among these, for they lie where it had its own (%s): %s"
+            log.warning(what, folder, told)
+        return
+    found = names(judged.source, judged.indices)
+    if near:
+        own = {os.path.normpath(os.path.join(origin, name)) for name in trained}
+        count = sum(os.path.normpath(os.path.join(here, name)) in own for name in found)
+        words = "lie where images of the training lay"
+    elif os.path.isdir(origin) and os.path.isdir(here):
+        count = sum(name in trained and _alike(os.path.join(origin, name), os.path.join(here, name)) for name in found)
+        words = "have the names and sizes of images of the training"
+    else:  # other images may have the same names, as 1.jpg
+        count = sum(name in trained for name in found)
+        count, words = count if 2 * count > len(found) else 0, "have the names of images of the training"
+    if count:
+        what = "%s of the %s images %s, and the figure will flatter (%s): %s"
+        log.warning(what, f"{count:,}", f"{len(found):,}", words, folder, told)
+
+
+def _base(place: Path) -> str:
+    """What the paths of images at a place count from."""
+    return os.path.realpath(place.parent if is_table(place) else place)
+
+
+def _trained(place: str | os.PathLike[str] | None) -> set[str] | None:
+    """The files that a run was trained on, or None where there is no run that knows them."""
+    if place is None:
+        return None
+    try:
+        return set(find_run(os.fspath(place)).split()["files"]["training"])
+    except (ResidualError, LookupError, TypeError):
+        return None
+
+
+def _alike(one: str, other: str) -> bool:
+    """Whether two files are as large as each other."""
+    with suppress(OSError, ValueError):
+        return os.stat(one).st_size == os.stat(other).st_size
+    return False

@@ -1,0 +1,69 @@
+"""Which images a network is judged on, and what is said where images of its training are among them."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from residual.evaluation.judged import select
+from residual.evaluation.use import load_to_use
+from residual.runs.folder import RunFolder
+from residual.training.train import train
+from tests.data.photographs import encoded, fill, photographs, picture
+
+SMALL = {"network.name": "resnet-8", "network.widths": [4, 4, 4], "steps": 1, "batch_size": 8, "data.validation": 0.25}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run on 24 images, 18 of them trained on; and a table of them."""
+    place = tmp_path_factory.mktemp("judged")
+    root = photographs(place / "photos", ["cat", "dog"], 12)
+    lines = [f"{path.relative_to(root).as_posix()},{path.parent.name}" for path in sorted(root.rglob("*.*"))]
+    (root / "all.csv").write_text("\n".join(["path,label", *lines]))
+    return train("photos", set={**SMALL, "data.path": str(root)}, out=place / "run").path, root
+
+
+def told(caplog, run, data):
+    caplog.clear()
+    judged = select(load_to_use(run), run, path=str(data))
+    return judged, [message for message in caplog.messages if "of the training" in message]
+
+
+def test_the_very_images_are_divided_as_they_were(trained, caplog):
+    run, root = trained
+    judged, said = told(caplog, run, root)
+    assert (judged.own, judged.split, len(judged.indices), said) == (True, "validation", 6, [])
+
+
+def test_images_of_the_training_among_others_are_counted(trained, caplog, tmp_path):
+    run, root = trained
+    assert len(RunFolder(run).split()["training"]) == 18
+    new = root / "cat" / "new.png"
+    new.write_bytes(encoded(picture(90)))
+    judged, said = told(caplog, run, root)
+    assert (judged.own, len(judged.indices)) == (False, 25)
+    assert [f"18 of the 25 images lie where images of the training lay, and the figure will flatter ({root})" in s
+            for s in said] == [True]  # fmt: skip
+    elsewhere = shutil.copytree(root, tmp_path / "elsewhere")
+    new.unlink()
+    _, said = told(caplog, run, root / "all.csv")
+    assert [s.startswith("18 of the 24 images lie where") for s in said] == [True]
+    _, said = told(caplog, run, elsewhere)
+    assert [s.startswith("18 of the 25 images have the names and sizes of") for s in said] == [True]
+
+
+def test_where_no_run_knows_them_it_is_said_that_there_may_be_some(trained, caplog, tmp_path):
+    run, root = trained
+    model = shutil.copytree(run / "model", tmp_path / "model")
+    _, said = told(caplog, model, root / "all.csv")
+    assert [s.startswith("images of the training may be among these") for s in said] == [True]
+
+
+def test_other_images_of_the_same_names_are_none_of_the_training(trained, caplog, tmp_path):
+    run, _ = trained
+    for colour, name in enumerate(["cat", "dog"]):
+        fill(tmp_path / "other" / name, 12, colour + 5, size=(44, 44))
+    judged, said = told(caplog, run, tmp_path / "other")
+    assert (judged.own, len(judged.indices), said) == (False, 24, [])
