@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import PIL
 
 from residual.data.cache import cache_folder
-from residual.data.encoded import Look, Picture, inspect
+from residual.data.encoded import UNREADABLE, Look, Picture, inspect
 from residual.data.layout import some
 from residual.data.stores import Changed, File, Store, shown
 from residual.data.workers import workers
@@ -68,13 +68,14 @@ def look(store: Store, file: File) -> Verdict:
 
     Raises:
         Changed: it is gone or was changed since the folder was scanned.
+        NoRoom: memory is short, which is no verdict.
     """
     data = _read(store, file)
     if isinstance(data, str):
         return Verdict(file.size, file.changed, "", 0, 0, False, data)
     found, fault = Look(0, 0, False), ""
     try:
-        found = inspect(data, file.path)
+        found = inspect(data, store.say(file.path))
     except DataError as error:
         fault = error.what
     return Verdict(file.size, file.changed, hashlib.sha256(data).hexdigest(), *found, fault)
@@ -130,6 +131,7 @@ def check(
 
     Raises:
         DataError: the pixels that a store holds are not those it knows.
+        NoRoom: memory is short; what was found until then is kept.
     """
     if isinstance(store, KnowingStore):
         if anew:
@@ -201,6 +203,8 @@ class _Kept:
         entry = self.verdicts.get(shown(file.path))
         if entry is None or tuple(entry[:2]) != file[1:]:
             return None
+        if entry[-1] == UNREADABLE or "out of memory" in str(entry[-1]):
+            return None  # earlier releases kept a shortage of memory as a fault of the image
         return Verdict(*entry)  # type: ignore[arg-type]  # the digest says that this program wrote it
 
     def add(self, fresh: dict[str, Verdict]) -> None:
