@@ -77,6 +77,23 @@ def test_check_writes_nothing_among_the_images(say, here, photos):
     assert photograph(here) == before
 
 
+def test_check_replaces_its_own_rows_and_nothing_else(say, refused, here, photos):
+    paths = sorted(path for path in photos.rglob("*") if path.is_file())
+    lines = [f"{p.relative_to(here).as_posix()},{p.parent.name}" for p in paths]
+    (here / "p.csv").write_text("\n".join(["path,label", *lines]))
+    (here / "notes.csv").write_text("path,part,class\n")
+    (here / "link.csv").symlink_to("files.csv")
+    for place in (paths[1], here / "notes.csv", here / "link.csv"):
+        refused(2, ["data", "check", "p.csv", "--csv", place], "stands there already", "--csv")
+    assert say("data", "check", "p.csv", "--csv", "files.csv", "--processes", 1).code == 0
+    first = (here / "files.csv").read_text()
+    refused(2, ["data", "check", "p.csv", "--csv", "link.csv"], "stands there already", "--csv")
+    (here / "files.csv").write_text(first[: len(first) // 2])
+    said = say("data", "check", "p.csv", "--csv", "files.csv", "--processes", 1)
+    assert (said.code, "files.csv of an earlier call will be replaced" in said.err) == (0, True), said.err
+    assert (here / "files.csv").read_text() == first
+
+
 STEPS = ("--set", "steps=5", "--set", "batch_size=8", *PLAIN)
 
 

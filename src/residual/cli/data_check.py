@@ -44,7 +44,8 @@ def check(
     json
         JSON instead of tables, with all files of every finding.
     csv
-        A file to write a row for each image to; must not lie among the images.
+        A file to write a row for each image to; must not lie among the images. One of an earlier check is replaced,
+        any other that stands there is refused.
     follow_links
         Also read files that links lead out to.
     group
@@ -52,14 +53,17 @@ def check(
     processes
         How many decode at a time; without it, one for each processor.
     """
-    from residual.data.inspection import csv_rows, inspect_place
+    from residual.data.inspection import csv_rows, inspect_place, is_csv
     from residual.errors import UsageError
+    from residual.evaluation.destination import mind_places
     from residual.files import growing_file
 
     if not 0 <= processes <= 256:
         raise UsageError(f"processes is {processes}", "--processes", "choose a number between 1 and 256")
     place = _place(photos)
     target = beside(place, csv) if csv is not None else None
+    if target is not None and os.path.lexists(target):
+        mind_places([target], "--csv", is_csv)
     # The file is there before the images are decoded, which may take hours: what cannot be written is not begun.
     remedy = "make room, or name a file elsewhere"
     with nullcontext() if target is None else growing_file(target, remedy) as write:

@@ -271,6 +271,16 @@ CSV_COLUMNS = (
 )  # fmt: skip
 
 
+def is_csv(path: Path) -> bool:
+    """Whether a file begins as the rows of a check do."""
+    head = ",".join(CSV_COLUMNS).encode() + b"\n"
+    try:
+        with path.open("rb") as stream:
+            return stream.read(len(head)) == head
+    except OSError:
+        return False
+
+
 def csv_rows(inspection: Inspection) -> list[list[str]]:
     """A header and a row for each file."""
     return [list(CSV_COLUMNS), *([str(row.get(name, "")) for name in CSV_COLUMNS] for row in inspection.files)]
