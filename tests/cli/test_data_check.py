@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+import sys
 import tarfile
 from pathlib import Path
 
@@ -92,6 +94,19 @@ def test_check_replaces_its_own_rows_and_nothing_else(say, refused, here, photos
     said = say("data", "check", "p.csv", "--csv", "files.csv", "--processes", 1)
     assert (said.code, "files.csv of an earlier call will be replaced" in said.err) == (0, True), said.err
     assert (here / "files.csv").read_text() == first
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no name is without an encoding")
+def test_a_class_whose_name_is_not_utf8_has_rows(say, here, photos):
+    os.rename(photos / "dog", os.fsencode(photos) + b"/\xff")
+    said = say("data", "check", "PHOTOS", "--csv", "files.csv", "--processes", 1)
+    assert (said.code, said.err) == (3, "")
+    assert "the name of a class folder is not UTF-8" in said.out
+    rows = list(csv.DictReader((here / "files.csv").read_text().splitlines()))
+    assert {row["class"] for row in rows} == {"cat", r"\udcff"}
+    assert {row["path"].split("/")[0] for row in rows} == {"cat", r"\udcff"}
+    found = say("data", "check", "PHOTOS", "--json", "--processes", 1).out
+    assert json.loads(found)["classes"] == {"all": {"cat": 14, r"\udcff": 14}}
 
 
 STEPS = ("--set", "steps=5", "--set", "batch_size=8", *PLAIN)

@@ -151,7 +151,7 @@ def _rows(layout: Layout, store: FolderStore | ArchiveStore) -> tuple[list[dict[
     tasks: list[Task] = []
     for part, classes in layout.parts.items():
         for name, held in classes.items():
-            title = layout.titles.get(name, name)
+            title = shown(layout.titles.get(name, name))
             for file in held.files:
                 row = {"path": shown(file.path), "part": part, "class": title, "bytes": file.size, "fault": ""}
                 rows.append(row)
@@ -221,7 +221,7 @@ def _missing(layout: Layout, names: Sequence[str]) -> list[Finding]:
     """Classes that are trained on and not judged on."""
     found = []
     for part, classes in layout.parts.items():
-        if missing := tuple(layout.titles.get(name, name) for name in names if name not in classes):
+        if missing := tuple(shown(layout.titles.get(name, name)) for name in names if name not in classes):
             meaning = f"no {part} figure says how well they are recognised"
             found.append(Finding("concern", f"classes without {part} images", missing, meaning))
     return found
