@@ -19,7 +19,7 @@ from residual.data.concerns import FEW, UNEVEN
 from residual.data.examination import MEMORY, SECONDS, Task, examine_all
 from residual.data.folder import class_names
 from residual.data.layout import Layout, some
-from residual.data.likeness import NEAR, groups, near_pairs
+from residual.data.likeness import MOST_PAIRS, NEAR, near_groups
 from residual.data.places import scan
 from residual.data.stores import ArchiveStore, FolderStore, shown
 from residual.errors import DataError, UsageError, log
@@ -188,8 +188,8 @@ def _twins(rows: list[dict[str, Any]]) -> list[Finding]:
         for number in members[1:]:
             rows[number]["duplicate_of"] = rows[members[0]]["path"]
     once = [members[0] for members in by_content.values() if not rows[members[0]]["flat"]]
-    pairs = near_pairs([rows[number]["across"] + rows[number]["down"] for number in once])
-    near = [[once[place] for place in group] for group in groups(pairs)]
+    alike, whole = near_groups([bytes.fromhex(rows[number]["across"] + rows[number]["down"]) for number in once])
+    near = [[once[place] for place in group] for group in alike]
     for group in near:
         for number in group[1:]:
             rows[number]["near"] = rows[group[0]]["path"]
@@ -206,6 +206,8 @@ def _twins(rows: list[dict[str, Any]]) -> list[Finding]:
         found += _across(rows, sets, "class", f"{word} across classes", f"the same image, {bits}, has several labels")
         if files := tuple(rows[n]["path"] for members in sets for n in members):
             what = f"{len(sets):,} sets of the same image, {bits}"
+            if sets is near and not whole:
+                what += f", where the search ended at {MOST_PAIRS:,} pairs and there may be more"
             found.append(Finding("concern", word, files, f"{what}; a division may put it on both sides"))
     return found
 
