@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,9 @@ from PIL import Image
 from residual.data import inspection, likeness
 from residual.data.examination import examine_all
 from residual.data.inspection import csv_rows, inspect_place
+from residual.data.layout import Class, Layout
 from residual.data.likeness import groups, near_groups, near_pairs
+from residual.data.stores import File, FolderStore
 from residual.errors import UsageError
 from tests.data.photographs import divided, encoded, fill, photographs, picture
 
@@ -89,7 +93,8 @@ def test_every_defect_is_named_and_nothing_changed(tmp_path):
     assert by_what["longer than 4:1"] == {"a/long.png"}
     assert by_what["duplicates"] == by_what["duplicates across classes"] == {"a/000.jpg", "b/same.jpg"}
     assert by_what["near duplicates"] == {"b/smooth.png", "b/smaller.jpg"}
-    rows = {row[0]: dict(zip(csv_rows(found)[0], row, strict=True)) for row in csv_rows(found)[1:]}
+    columns, *lines = csv_rows(found)
+    rows = {line[0]: dict(zip(columns, line, strict=True)) for line in lines}
     assert rows["b/same.jpg"]["duplicate_of"] == "a/000.jpg"
     assert "HTML page" in rows["a/page.jpg"]["fault"]
     assert (rows["a/long.png"]["width"], rows["a/long.png"]["class"]) == ("900", "a")
@@ -206,6 +211,36 @@ def test_a_pack_is_not_checked_again(tmp_path):
         inspect_place(made.path)
 
 
+def test_a_file_takes_little_room(tmp_path, monkeypatch):
+    """Answers as those of a process that decodes, for so many files that what is held of each can be told."""
+    count, chance = 4000, np.random.default_rng(0)
+    held = Class([File(f"train/a/{number:08}.JPEG", 100_000 + number, number) for number in range(count)])
+    other = Class([File("train/b/0.JPEG", 1, 1)])
+    layout = Layout(FolderStore(tmp_path), {"train": {"a": held, "b": other}})
+
+    def answers(tasks, *_):
+        for number, _task in enumerate(tasks):
+            bits = chance.bytes(16).hex()
+            found: dict[str, object] = {
+                name: False for name in ("grey", "cmyk", "palette", "deep", "misnamed", "alpha", "flat")
+            }
+            found |= {"sha256": bits * 2, "fault": "", "format": "JPEG", "mode": "RGB", "width": 500, "height": 400}
+            found |= {"frames": 1, "orientation": 1, "across": bits[:16], "down": bits[16:]}
+            yield number, json.loads(json.dumps(found))
+
+    monkeypatch.setattr(inspection, "examine_all", answers)
+    monkeypatch.setattr(inspection, "scan", lambda *_, **__: layout)
+    tracemalloc.start()
+    try:
+        found = inspect_place(tmp_path)
+        size, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(found.files) == count + 1
+    assert size / count < 700
+    assert most / count < 1200
+
+
 # Likeness
 
 
@@ -250,7 +285,12 @@ def test_a_search_that_is_cut_is_told(tmp_path, monkeypatch):
     found, whole = near_groups(frames)
     assert (found, whole) == ([[*range(400)]], True)
     seen, within = [], likeness._within
-    monkeypatch.setattr(likeness, "_within", lambda *arguments: seen.append(1) or within(*arguments))
+
+    def counted(*arguments):
+        seen.append(1)
+        return within(*arguments)
+
+    monkeypatch.setattr(likeness, "_within", counted)
     monkeypatch.setattr(likeness, "MOST_PAIRS", 100)
     assert near_groups(frames)[1] is False
     assert len(seen) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 
 import pytest
 
@@ -36,9 +37,9 @@ def test_what_came_to_stand_there_meanwhile_stays(photos, tmp_path, links, when)
         if list(tmp_path.glob(".tmp-*")):
             out.write_bytes(b"mine")
 
-    calls = {"heed": come} if when == "checked" else {"told": come}
+    make = partial(pack, heed=come) if when == "checked" else partial(pack, told=come)
     with pytest.raises(UsageError, match=r"something stands there already .*p\.pack"):
-        pack(photos, out, **calls)
+        make(photos, out)
     assert out.read_bytes() == b"mine"
     assert {path.name for path in tmp_path.iterdir()} == {"photos", "cache", "p.pack"}
 

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from itertools import islice
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
@@ -76,9 +77,11 @@ def check(
             import csv as csv_
             import io
 
-            text = io.StringIO()
-            csv_.writer(text, lineterminator="\n").writerows(csv_rows(found))
-            write(text.getvalue().encode())
+            rows = csv_rows(found)
+            while some := list(islice(rows, 1000)):
+                text = io.StringIO()
+                csv_.writer(text, lineterminator="\n").writerows(some)
+                write(text.getvalue().encode())
     if json:
         print(json_.dumps(found.as_dict()))
     else:
@@ -136,7 +139,7 @@ def _print(found: Inspection) -> None:
     from residual.data.inspection import summary
 
     out = console()
-    usable = sum(not row["fault"] for row in found.files)
+    usable = sum(not row.fault for row in found.files)
     print(printable(f"{found.place}: {found.layout}, {len(found.files):,} images, {usable:,} usable"))
     if sizes := found.sizes:
         side, formats = sizes["shorter_side"], ", ".join(f"{n:,} {form}" for form, n in sizes["formats"].items())

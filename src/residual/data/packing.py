@@ -36,7 +36,8 @@ from residual.version import VERSION
 SHORT_SIDE = 256
 REMEDY = "make room, or name a file elsewhere"
 _CHUNK = 64
-_T, _Made = TypeVar("_T"), TypeVar("_Made")
+_Given = TypeVar("_Given")
+_Made = TypeVar("_Made")
 
 
 class PackFacts(NamedTuple):
@@ -187,7 +188,7 @@ def _write(
     return resized
 
 
-def _in_turn(make: Callable[[_T], _Made], things: Sequence[_T], threads: int) -> Iterator[_Made]:
+def _in_turn(make: Callable[[_Given], _Made], things: Sequence[_Given], threads: int) -> Iterator[_Made]:
     """What is made of each, in their order; no more of it waits than twice the threads, as images may be large."""
     pool, at_work = workers(threads), deque[Future[_Made]]()
     try:
