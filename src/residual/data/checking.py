@@ -30,6 +30,7 @@ LAYOUT = 1  # raise it when what is kept of a file changes
 _LIMIT = 1 << 30
 _CHUNK = 256
 _MANY = 2000  # files from which on the user is told to wait
+_KEEP = 300.0  # seconds after which what was found is kept, should the process be killed
 
 
 class Verdict(NamedTuple):
@@ -144,6 +145,7 @@ def check(
     if len(new) >= _MANY:
         log.info("checking %s new images before the first step; later starts remember them", f"{len(new):,}")
     said = time.monotonic()
+    keep = said + _KEEP
     fresh: dict[str, Verdict] = {}
     try:
         for start in range(0, len(new), _CHUNK):
@@ -154,6 +156,10 @@ def check(
             if time.monotonic() - said > 30:
                 said = time.monotonic()
                 log.info("checked %s of %s new images", f"{len(fresh):,}", f"{len(new):,}")
+            if time.monotonic() > keep:
+                began = time.monotonic()
+                known.add(fresh)
+                keep = time.monotonic() + max(_KEEP, 20 * (time.monotonic() - began))
     finally:
         known.add(fresh)
     _tell_of_others(store, kept, fresh)
@@ -191,6 +197,7 @@ class _Kept:
         self.stamp = {"layout": LAYOUT, "root": shown(self.root), "pillow": PIL.__version__}
         self.verdicts: dict[str, list[object]] = {}
         self.path: Path | None = None
+        self.told = False
         try:
             self.path = cache_folder() / f"checked-{digest(os.fsencode(self.root))[:16]}.json"
             head, _, body = read_regular(self.path, _LIMIT).partition(b"\n")
@@ -216,6 +223,7 @@ class _Kept:
         try:
             replace_file(self.path, canonical({**self.stamp, "sha256": digest(body)}) + body)
         except ResidualError as error:
-            log.warning(
-                "what was found of the images is not kept: %s (%s): set RESIDUAL_CACHE", error.what, error.where
-            )
+            if not self.told:
+                words = "what was found of the images is not kept: %s (%s): set RESIDUAL_CACHE"
+                log.warning(words, error.what, error.where)
+            self.told = True
