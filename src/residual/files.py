@@ -28,7 +28,7 @@ from residual.errors import InUse, ResidualError, StorageError, UsageError
 
 TEMPORARY = ".tmp-"
 _CHUNK = 1 << 24
-_FORGOTTEN = 600.0  # seconds after which a temporary file that no longer grows belongs to nobody
+FORGOTTEN = 600.0  # seconds after which a temporary file that no longer grows belongs to nobody
 
 Facts = dict[str, Any]
 
@@ -111,13 +111,16 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def _ours() -> str:
+    """Part of a temporary name. Machines and containers that share a folder give the same number to processes."""
+    return f"{os.getpid()}-{os.urandom(4).hex()}"
+
+
 def replace_file(path: Path, data: bytes) -> None:
     """Write a file whole or not at all: temporary name, fsync, rename, fsync of the parent."""
-    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}"[:200])
+    temporary = path.with_name(f"{TEMPORARY}{_ours()}-{path.name}"[:200])
     with storage(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
         try:
             write_new(temporary, data)
             _persistent(os.replace, temporary, path)
@@ -129,22 +132,26 @@ def replace_file(path: Path, data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def growing_file(path: Path, remedy: str = "") -> Iterator[Callable[[bytes], None]]:
+def growing_file(
+    path: Path, remedy: str = "", rename: Callable[[Path, Path], None] | None = None
+) -> Iterator[Callable[[bytes], None]]:
     """Write a file in parts; it has its name only where the block ends without an error, else nothing stays.
 
     Args:
         remedy: as for `storage`.
+        rename: gives it its name; as a rule `os.replace`. Whoever writes seldom writes an empty part now and then.
     """
-    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}"[:200])
+    temporary = path.with_name(f"{TEMPORARY}{_ours()}-{path.name}"[:200])
     with storage(path, remedy):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
 
     def write(part: bytes) -> None:
         with storage(path, remedy):
-            _write_all(descriptor, part)
+            if part:
+                _write_all(descriptor, part)
+            else:
+                os.utime(temporary)
 
     try:
         try:
@@ -154,7 +161,7 @@ def growing_file(path: Path, remedy: str = "") -> Iterator[Callable[[bytes], Non
         finally:
             os.close(descriptor)
         with storage(path, remedy):
-            _persistent(os.replace, temporary, path)
+            _persistent(rename or os.replace, temporary, path)
             sync_folder(path.parent)
     finally:
         with contextlib.suppress(OSError):
@@ -172,12 +179,11 @@ def new_folder(folder: Path, contents: Mapping[str, bytes | Mapping[str, bytes]]
         StorageError: the disk refused; under the final name stands nothing, or the whole folder where only
             its last fsync failed.
     """
-    temporary = folder.with_name(f"{TEMPORARY}{folder.name}-{os.getpid()}"[:200])
+    temporary = folder.with_name(f"{TEMPORARY}{folder.name[:150]}-{_ours()}")
     with storage(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(temporary, ignore_errors=True)
+        os.mkdir(temporary)
         try:
-            os.mkdir(temporary)
             for name, data in contents.items():
                 if isinstance(data, Mapping):
                     os.mkdir(temporary / name)
@@ -230,11 +236,9 @@ def read_regular(path: Path, limit: int | None = None) -> bytes:
 
 def remove_folder(folder: Path) -> None:
     """Take a sealed folder away: first its name, so that no half of it is ever seen."""
-    grave = folder.with_name(f"{TEMPORARY}old-{folder.name}-{os.getpid()}")
-    with storage(folder):
-        shutil.rmtree(grave, ignore_errors=True)
-        with contextlib.suppress(FileNotFoundError):
-            _persistent(os.rename, folder, grave)
+    grave = folder.with_name(f"{TEMPORARY}old-{folder.name[:150]}-{_ours()}")
+    with storage(folder), contextlib.suppress(FileNotFoundError):
+        _persistent(os.rename, folder, grave)
     shutil.rmtree(grave, ignore_errors=True)
 
 
@@ -256,8 +260,8 @@ def remove_forgotten(folder: Path, form: str) -> None:
         form: a pattern of names, as `archive-*`.
     """
     with contextlib.suppress(OSError):
-        for path in folder.glob(f"{TEMPORARY}*-{form}"):
-            if time.time() - path.stat().st_mtime > _FORGOTTEN:
+        for path in folder.glob(f"{TEMPORARY}[0-9]*-{form}"):
+            if time.time() - path.stat().st_mtime > FORGOTTEN:
                 path.unlink()
 
 

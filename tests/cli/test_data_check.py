@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+import sys
 import tarfile
 from pathlib import Path
 
@@ -75,6 +77,36 @@ def test_check_writes_nothing_among_the_images(say, here, photos):
     said = say("data", "pack", "PHOTOS", "PHOTOS/x.pack")
     assert (said.code, "among the images" in only_error(said)) == (2, True)
     assert photograph(here) == before
+
+
+def test_check_replaces_its_own_rows_and_nothing_else(say, refused, here, photos):
+    paths = sorted(path for path in photos.rglob("*") if path.is_file())
+    lines = [f"{p.relative_to(here).as_posix()},{p.parent.name}" for p in paths]
+    (here / "p.csv").write_text("\n".join(["path,label", *lines]))
+    (here / "notes.csv").write_text("path,part,class\n")
+    (here / "link.csv").symlink_to("files.csv")
+    for place in (paths[1], here / "notes.csv", here / "link.csv"):
+        refused(2, ["data", "check", "p.csv", "--csv", place], "stands there already", "--csv")
+    assert say("data", "check", "p.csv", "--csv", "files.csv", "--processes", 1).code == 0
+    first = (here / "files.csv").read_text()
+    refused(2, ["data", "check", "p.csv", "--csv", "link.csv"], "stands there already", "--csv")
+    (here / "files.csv").write_text(first[: len(first) // 2])
+    said = say("data", "check", "p.csv", "--csv", "files.csv", "--processes", 1)
+    assert (said.code, "files.csv of an earlier call will be replaced" in said.err) == (0, True), said.err
+    assert (here / "files.csv").read_text() == first
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no name is without an encoding")
+def test_a_class_whose_name_is_not_utf8_has_rows(say, here, photos):
+    os.rename(photos / "dog", os.fsencode(photos) + b"/\xff")
+    said = say("data", "check", "PHOTOS", "--csv", "files.csv", "--processes", 1)
+    assert (said.code, said.err) == (3, "")
+    assert "the name of a class folder is not UTF-8" in said.out
+    rows = list(csv.DictReader((here / "files.csv").read_text().splitlines()))
+    assert {row["class"] for row in rows} == {"cat", r"\udcff"}
+    assert {row["path"].split("/")[0] for row in rows} == {"cat", r"\udcff"}
+    found = say("data", "check", "PHOTOS", "--json", "--processes", 1).out
+    assert json.loads(found)["classes"] == {"all": {"cat": 14, r"\udcff": 14}}
 
 
 STEPS = ("--set", "steps=5", "--set", "batch_size=8", *PLAIN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 
 import pytest
 
@@ -105,6 +106,37 @@ def test_what_was_found_before_a_stop_is_kept(root, looked, monkeypatch):
     assert len(looked) == 5
     check(root, files_of(root))
     assert len(looked) == 12
+
+
+def test_what_was_found_is_kept_now_and_then(root, looked, monkeypatch, cache):
+    """A process that is killed keeps what its last hours have found."""
+    monkeypatch.setattr(checking, "_CHUNK", 5)
+    now, copies = [0.0], []
+    monkeypatch.setattr(checking, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def heed():
+        now[0] += 1000
+        copies.append({path.name: path.read_bytes() for path in cache.glob("*")})
+
+    check(root, files_of(root), heed=heed)
+    assert len(looked) == 12
+    for count, left in zip((0, 5, 10), copies, strict=True):
+        for path in cache.iterdir():
+            path.unlink()
+        for name, data in left.items():
+            (cache / name).write_bytes(data)
+        looked.clear()
+        check(root, files_of(root))
+        assert len(looked) == 12 - count
+
+
+def test_a_place_that_cannot_be_written_now_and_then_is_told_once(root, monkeypatch, tmp_path, caplog):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("RESIDUAL_CACHE", str(tmp_path / "file" / "cache"))
+    monkeypatch.setattr(checking, "_CHUNK", 5)
+    monkeypatch.setattr(checking, "_KEEP", -1.0)
+    assert len(check(root, files_of(root))) == 12
+    assert len(caplog.messages) == 1
 
 
 def test_a_file_that_goes_or_changes_after_the_scan_is_named(root):

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from residual.data import likeness
+from residual.data import inspection, likeness
 from residual.data.examination import examine_all
 from residual.data.inspection import csv_rows, inspect_place
-from residual.data.likeness import groups, near_pairs
+from residual.data.layout import Class, Layout
+from residual.data.likeness import groups, near_groups, near_pairs
+from residual.data.stores import File, FolderStore
 from residual.errors import UsageError
 from tests.data.photographs import divided, encoded, fill, photographs, picture
 
@@ -89,7 +93,8 @@ def test_every_defect_is_named_and_nothing_changed(tmp_path):
     assert by_what["longer than 4:1"] == {"a/long.png"}
     assert by_what["duplicates"] == by_what["duplicates across classes"] == {"a/000.jpg", "b/same.jpg"}
     assert by_what["near duplicates"] == {"b/smooth.png", "b/smaller.jpg"}
-    rows = {row[0]: dict(zip(csv_rows(found)[0], row, strict=True)) for row in csv_rows(found)[1:]}
+    columns, *lines = csv_rows(found)
+    rows = {line[0]: dict(zip(columns, line, strict=True)) for line in lines}
     assert rows["b/same.jpg"]["duplicate_of"] == "a/000.jpg"
     assert "HTML page" in rows["a/page.jpg"]["fault"]
     assert (rows["a/long.png"]["width"], rows["a/long.png"]["class"]) == ("900", "a")
@@ -206,6 +211,36 @@ def test_a_pack_is_not_checked_again(tmp_path):
         inspect_place(made.path)
 
 
+def test_a_file_takes_little_room(tmp_path, monkeypatch):
+    """Answers as those of a process that decodes, for so many files that what is held of each can be told."""
+    count, chance = 4000, np.random.default_rng(0)
+    held = Class([File(f"train/a/{number:08}.JPEG", 100_000 + number, number) for number in range(count)])
+    other = Class([File("train/b/0.JPEG", 1, 1)])
+    layout = Layout(FolderStore(tmp_path), {"train": {"a": held, "b": other}})
+
+    def answers(tasks, *_):
+        for number, _task in enumerate(tasks):
+            bits = chance.bytes(16).hex()
+            found: dict[str, object] = {
+                name: False for name in ("grey", "cmyk", "palette", "deep", "misnamed", "alpha", "flat")
+            }
+            found |= {"sha256": bits * 2, "fault": "", "format": "JPEG", "mode": "RGB", "width": 500, "height": 400}
+            found |= {"frames": 1, "orientation": 1, "across": bits[:16], "down": bits[16:]}
+            yield number, json.loads(json.dumps(found))
+
+    monkeypatch.setattr(inspection, "examine_all", answers)
+    monkeypatch.setattr(inspection, "scan", lambda *_, **__: layout)
+    tracemalloc.start()
+    try:
+        found = inspect_place(tmp_path)
+        size, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(found.files) == count + 1
+    assert size / count < 700
+    assert most / count < 1200
+
+
 # Likeness
 
 
@@ -218,7 +253,7 @@ def test_near_pairs_are_all_pairs_within_the_distance():
             for bit in chance.choice(128, flips, replace=False):
                 value ^= 1 << int(bit)
             values.append(value)
-    hashes = [f"{value:032x}" for value in values]
+    hashes = [value.to_bytes(16, "big") for value in values]
     right = [
         (a, b)
         for a in range(len(values))
@@ -226,9 +261,44 @@ def test_near_pairs_are_all_pairs_within_the_distance():
         if (values[a] ^ values[b]).bit_count() <= 7
     ]
     assert right
-    assert near_pairs(hashes) == right
-    assert near_pairs(["0" * 32] * 5) == [(a, b) for a in range(5) for b in range(a + 1, 5)]
-    assert near_pairs([]) == near_pairs(hashes[:1]) == []
+    assert sorted(near_pairs(hashes)) == right
+    assert list(near_pairs([])) == list(near_pairs(hashes[:1])) == []
+    assert near_groups(hashes) == (groups(right), True)
+    assert near_groups([hashes[n // 3] for n in range(3 * len(hashes))]) == (
+        groups([(3 * a + i, 3 * b + j) for a, b in [*right, *((n, n) for n in range(len(hashes)))]
+                for i in range(3) for j in range(3) if (a, i) < (b, j)]),
+        True,
+    )  # fmt: skip
+
+
+def test_many_like_frames_are_joined_in_little_room():
+    same = [bytes(16)] * 30_000
+    assert list(near_pairs(same)) == [(0, n) for n in range(1, 30_000)]
+    frames = [sum(1 << 40 * bit + n % 37 for bit in range(3)).to_bytes(16, "big") for n in range(30_000)]
+    assert near_groups(frames) == ([[*range(30_000)]], True)
+
+
+def test_a_search_that_is_cut_is_told(tmp_path, monkeypatch):
+    bits = np.random.default_rng(0).integers(0, 128, (400, 3))
+    frames = [sum({1 << int(bit) for bit in row}).to_bytes(16, "big") for row in bits]
+    assert len(list(near_pairs(frames))) == 400 * 399 // 2
+    found, whole = near_groups(frames)
+    assert (found, whole) == ([[*range(400)]], True)
+    seen, within = [], likeness._within
+
+    def counted(*arguments):
+        seen.append(1)
+        return within(*arguments)
+
+    monkeypatch.setattr(likeness, "_within", counted)
+    monkeypatch.setattr(likeness, "MOST_PAIRS", 100)
+    assert near_groups(frames)[1] is False
+    assert len(seen) == 1
+    root = defective(tmp_path / "photos")
+    monkeypatch.setattr(inspection, "near_groups", lambda hashes: (near_groups(hashes)[0], False))
+    (told,) = (one.meaning for one in inspect_place(root, processes=1).findings if one.what == "near duplicates")
+    assert "the search ended at" in told
+    assert "there may be more" in told
 
 
 def test_photographs_on_a_plain_background_are_not_all_compared(monkeypatch):
@@ -243,8 +313,7 @@ def test_photographs_on_a_plain_background_are_not_all_compared(monkeypatch):
     bits = np.random.default_rng(0).integers(0, 2, (600, 2, 8, 8), dtype=np.uint8)
     for edge in (0, 1, 6, 7):
         bits[:, :, edge] = bits[..., edge] = 0
-    hashes = [np.packbits(one).tobytes().hex() for one in bits]
-    near_pairs(hashes)
+    list(near_pairs([np.packbits(one).tobytes() for one in bits]))
     assert sum(compared) < 600**2 * 0.6
 
 

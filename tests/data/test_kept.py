@@ -65,6 +65,49 @@ def test_only_what_lay_unused(cache):
     assert not file.exists()
 
 
+def test_weights_of_a_persons_own_stay(cache):
+    mine = {"best.pth", "resnet18.safetensors", "notes.txt", "resnet18-f37072fd.pth.bak", "my-0123abcd.bin"}
+    for name in mine:
+        (cache / "weights" / name).write_bytes(b"mine")
+    assert [one.path.name for one in kept() if one.kind == "weights"] == ["resnet18-f37072fd.pth"]
+    clear(kept())
+    assert {path.name for path in (cache / "weights").iterdir()} == mine
+
+
+def test_what_killed_writers_left_is_listed_and_removed(cache):
+    files = {
+        "archive-0123456789abcdef.tar": "archives",
+        "checked-0123456789abcdef.json": "findings",
+        "weights/resnet18-f37072fd.pth": "weights",
+    }
+    folders = ("cifar-10-0123456789abcdef-77", "old-digits-0123456789abcdef-77-0123abcd", "digits-0123456789abcdef-7")
+    halves, others = {}, []
+    for name, kind in files.items():
+        for start in ("77", "77-0123abcd", "78"):
+            path = cache / name
+            halves[path.with_name(f".tmp-{start}-{path.name}")] = kind
+    for name in folders:
+        halves[cache / f".tmp-{name}"] = "data sets"
+    for path, kind in halves.items():
+        if kind == "data sets":
+            path.mkdir()
+            (path / "half").write_bytes(bytes(700))
+        else:
+            path.write_bytes(bytes(700))
+        if path.name.startswith(".tmp-78"):
+            others.append(path)  # whose writer is at work
+        else:
+            os.utime(path, (0, 0))
+    for name in (".tmp-77-mine.tar", ".tmp-mine-archive-0123456789abcdef.tar"):
+        others.append(cache / name)
+        others[-1].write_bytes(b"mine")
+        os.utime(others[-1], (0, 0))
+    found = {one.path: one.kind for one in kept() if one.path in halves}
+    assert found == {path: kind for path, kind in halves.items() if path not in others}
+    clear(kept())
+    assert {path for path in (*halves, *others) if path.exists()} == {*others}
+
+
 def test_the_command_lists_and_clears(cache, capsys):
     assert run(["data", "cache", "--json"]) == 0
     table = json.loads(capsys.readouterr().out)

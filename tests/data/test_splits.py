@@ -4,6 +4,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from math import floor
 
 import pytest
@@ -12,10 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from residual.chance import stream
+from residual.data.balance import EvenOrder
+from residual.data.choosing import drawn
 from residual.data.datasets import DataSettings, divide
 from residual.data.digits import read_digits
 from residual.data.source import Dataset, MemorySource, Subset
-from residual.data.splits import divided, grouped, stratified
+from residual.data.splits import by_class, divided, grouped, stratified
 from tests.conftest import subprocess_environment
 from tests.data.photographs import photographs
 
@@ -36,6 +39,49 @@ def test_every_image_is_kept_or_held_and_every_class_shared(labels, share, name)
     again = stratified(labels.clone(), share, name)
     assert torch.equal(kept, again[0])
     assert torch.equal(held, again[1])
+
+
+def formerly(labels, share, name, keep):
+    """How `stratified` found the images of each class in earlier releases: with a look at all labels for each."""
+    classes, counts = labels.unique(return_counts=True)
+    exact = [share * int(count) for count in counts]
+    most = [max(0, int(count) - keep) for count in counts]
+    quota = [min(int(e), m) for e, m in zip(exact, most, strict=True)]
+    missing = round(share * len(labels)) - sum(quota)
+    spare = [i for i in range(len(exact)) if quota[i] < most[i]]
+    for place in sorted(spare, key=lambda i: (quota[i] - exact[i], i))[:missing]:
+        quota[place] += 1
+    held = torch.zeros(len(labels), dtype=torch.bool)
+    for label, places in zip(classes.tolist(), quota, strict=True):
+        members = torch.nonzero(labels == label).flatten()
+        order = torch.randperm(len(members), generator=stream(0, "split", name, label))
+        held[members[order[:places]]] = True
+    return torch.nonzero(~held).flatten(), torch.nonzero(held).flatten()
+
+
+@given(LABELS, SHARES, st.integers(0, 2))
+def test_divisions_are_those_of_earlier_releases(labels, share, keep):
+    for found, right in zip(stratified(labels, share, "a", keep), formerly(labels, share, "a", keep), strict=True):
+        assert torch.equal(found, right)
+    members = by_class(labels)
+    assert list(members) == labels.unique().tolist()
+    for label, found in members.items():
+        assert torch.equal(found, torch.nonzero(labels == label).flatten())
+
+
+def test_many_classes_are_divided_without_a_look_at_all_labels_for_each(monkeypatch):
+    seen, nonzero = [], torch.nonzero
+
+    def counted(*arguments, **options):
+        seen.append(1)
+        return nonzero(*arguments, **options)
+
+    monkeypatch.setattr(torch, "nonzero", counted)
+    labels = torch.arange(2000) % 500
+    assert len(stratified(labels, 0.25, "a")[1]) == 500
+    assert len(EvenOrder(labels, 0).rows(0)) == 2000
+    assert len(drawn(labels, 2, 0, replace(dataset(labels), class_names=tuple(map(str, range(500)))))) == 1000
+    assert len(seen) < 10
 
 
 def test_another_name_holds_other_images():

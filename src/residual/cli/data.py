@@ -15,7 +15,7 @@ import cyclopts
 from cyclopts import Parameter
 
 from residual.cli.data_cache import cache
-from residual.cli.data_check import check, pack
+from residual.cli.data_check import check, ends_cleanly, pack
 from residual.cli.text import Whole, beside, printable
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def fetch(
         return 0
     chosen = next(f for f in family.forms if f.kind == form)
     folder = search_places()[0] if to is None else Path(os.path.expanduser(to))
-    with _progress(chosen) as told:
+    with ends_cleanly("fetch"), _progress(chosen) as told:
         path = download(chosen, folder, mirror or [], told)
     print(printable(f"{path} ({chosen.size:,} bytes, SHA-256 {chosen.sha256})"))
     return 0
@@ -217,7 +217,8 @@ def verify(
     from residual.data.datasets import read_anew
 
     settings = _meant(target).model_copy(update={"follow_links": follow_links, "group": group})
-    dataset = read_anew(settings)
+    with ends_cleanly("verify"):
+        dataset = read_anew(settings)
     sources = {"training": dataset.train, "validation": dataset.validation, "test": dataset.test}
     counts = {
         part: source.labels.bincount(minlength=len(dataset.class_names)).tolist()

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json as json_
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from itertools import islice
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -44,7 +48,8 @@ def check(
     json
         JSON instead of tables, with all files of every finding.
     csv
-        A file to write a row for each image to; must not lie among the images.
+        A file to write a row for each image to; must not lie among the images. One of an earlier check is replaced,
+        any other that stands there is refused.
     follow_links
         Also read files that links lead out to.
     group
@@ -52,31 +57,69 @@ def check(
     processes
         How many decode at a time; without it, one for each processor.
     """
-    from residual.data.inspection import csv_rows, inspect_place
+    from residual.data.inspection import csv_rows, inspect_place, is_csv
     from residual.errors import UsageError
+    from residual.evaluation.destination import mind_places
     from residual.files import growing_file
 
     if not 0 <= processes <= 256:
         raise UsageError(f"processes is {processes}", "--processes", "choose a number between 1 and 256")
     place = _place(photos)
     target = beside(place, csv) if csv is not None else None
+    if target is not None and os.path.lexists(target):
+        mind_places([target], "--csv", is_csv)
     # The file is there before the images are decoded, which may take hours: what cannot be written is not begun.
     remedy = "make room, or name a file elsewhere"
-    with nullcontext() if target is None else growing_file(target, remedy) as write:
+    with ends_cleanly("check"), nullcontext() if target is None else growing_file(target, remedy) as write:
         with _progress("decoded") as told:
             found = inspect_place(place, follow_links=follow_links, group=group, processes=processes, told=told)
         if write is not None:
             import csv as csv_
             import io
 
-            text = io.StringIO()
-            csv_.writer(text, lineterminator="\n").writerows(csv_rows(found))
-            write(text.getvalue().encode())
+            rows = csv_rows(found)
+            while some := list(islice(rows, 1000)):
+                text = io.StringIO()
+                csv_.writer(text, lineterminator="\n").writerows(some)
+                write(text.getvalue().encode())
     if json:
         print(json_.dumps(found.as_dict()))
     else:
         _print(found)
     return 0 if found.sound else 3
+
+
+class _Ended(KeyboardInterrupt):
+    """SIGTERM came: passes by whatever hears of mere errors, as SIGINT does."""
+
+
+@contextmanager
+def ends_cleanly(verb: str) -> Iterator[None]:
+    """Where SIGTERM is obeyed as SIGINT is: what is half written is removed, and one line says so.
+
+    Raises:
+        Interrupted: it came.
+    """
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)  # cleaning up is not to be ended
+        raise _Ended
+
+    # Python lets only the main thread receive signals; one that its user had ignored stays so.
+    before = signal.getsignal(signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread() or before in (signal.SIG_IGN, None):
+        yield
+        return
+    signal.signal(signal.SIGTERM, hear)
+    try:
+        yield
+    except _Ended:
+        from residual.errors import Interrupted
+
+        remedy = "nothing is left half done, give the command again"
+        raise Interrupted("stopped by SIGTERM", f"residual data {verb}", remedy, signal.SIGTERM) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _place(name: str) -> Path:
@@ -96,7 +139,7 @@ def _print(found: Inspection) -> None:
     from residual.data.inspection import summary
 
     out = console()
-    usable = sum(not row["fault"] for row in found.files)
+    usable = sum(not row.fault for row in found.files)
     print(printable(f"{found.place}: {found.layout}, {len(found.files):,} images, {usable:,} usable"))
     if sizes := found.sizes:
         side, formats = sizes["shorter_side"], ", ".join(f"{n:,} {form}" for form, n in sizes["formats"].items())
@@ -178,7 +221,7 @@ def pack(
     place = _place(photos)
     target = beside(place, out)
     wishes = Wishes(quarantine=quarantine, follow_links=follow_links, threads=threads, group=group)
-    with _progress("packed") as told:
+    with ends_cleanly("pack"), _progress("packed") as told:
         made = make(place, target, short_side, wishes, told=told)
     resized = f"{made.resized:,} brought to a shorter side of {short_side}" if made.resized else "none resized"
     print(printable(f"{made.path}: {made.images:,} images, {made.bytes:,} bytes, {resized}"))

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from residual.chance import stream
+from residual.data.splits import by_class
 
 Sampling = Literal["natural", "balanced"]
 Weighing = Literal["none", "balanced", "effective"]
@@ -33,8 +34,8 @@ class EvenOrder:
 
     def __init__(self, labels: Tensor, seed: int) -> None:
         self.seed, self.images = seed, len(labels)
-        self.classes: list[int] = labels.unique().tolist()
-        self.members = [torch.nonzero(labels == label).flatten() for label in self.classes]
+        members = by_class(labels)
+        self.classes, self.members = list(members), list(members.values())
 
     def rows(self, epoch: int) -> Tensor:
         """int64 N in [0, N): the image in each of the epoch's places, class by class; the epoch mixes them."""

@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import PIL
 
 from residual.data.cache import cache_folder
-from residual.data.encoded import Look, Picture, inspect
+from residual.data.encoded import UNREADABLE, Look, Picture, inspect
 from residual.data.layout import some
 from residual.data.stores import Changed, File, Store, shown
 from residual.data.workers import workers
@@ -30,6 +30,7 @@ LAYOUT = 1  # raise it when what is kept of a file changes
 _LIMIT = 1 << 30
 _CHUNK = 256
 _MANY = 2000  # files from which on the user is told to wait
+_KEEP = 300.0  # seconds after which what was found is kept, should the process be killed
 
 
 class Verdict(NamedTuple):
@@ -68,13 +69,14 @@ def look(store: Store, file: File) -> Verdict:
 
     Raises:
         Changed: it is gone or was changed since the folder was scanned.
+        NoRoom: memory is short, which is no verdict.
     """
     data = _read(store, file)
     if isinstance(data, str):
         return Verdict(file.size, file.changed, "", 0, 0, False, data)
     found, fault = Look(0, 0, False), ""
     try:
-        found = inspect(data, file.path)
+        found = inspect(data, store.say(file.path))
     except DataError as error:
         fault = error.what
     return Verdict(file.size, file.changed, hashlib.sha256(data).hexdigest(), *found, fault)
@@ -130,6 +132,7 @@ def check(
 
     Raises:
         DataError: the pixels that a store holds are not those it knows.
+        NoRoom: memory is short; what was found until then is kept.
     """
     if isinstance(store, KnowingStore):
         if anew:
@@ -142,6 +145,7 @@ def check(
     if len(new) >= _MANY:
         log.info("checking %s new images before the first step; later starts remember them", f"{len(new):,}")
     said = time.monotonic()
+    keep = said + _KEEP
     fresh: dict[str, Verdict] = {}
     try:
         for start in range(0, len(new), _CHUNK):
@@ -152,6 +156,10 @@ def check(
             if time.monotonic() - said > 30:
                 said = time.monotonic()
                 log.info("checked %s of %s new images", f"{len(fresh):,}", f"{len(new):,}")
+            if time.monotonic() > keep:
+                began = time.monotonic()
+                known.add(fresh)
+                keep = time.monotonic() + max(_KEEP, 20 * (time.monotonic() - began))
     finally:
         known.add(fresh)
     _tell_of_others(store, kept, fresh)
@@ -189,6 +197,7 @@ class _Kept:
         self.stamp = {"layout": LAYOUT, "root": shown(self.root), "pillow": PIL.__version__}
         self.verdicts: dict[str, list[object]] = {}
         self.path: Path | None = None
+        self.told = False
         try:
             self.path = cache_folder() / f"checked-{digest(os.fsencode(self.root))[:16]}.json"
             head, _, body = read_regular(self.path, _LIMIT).partition(b"\n")
@@ -201,6 +210,8 @@ class _Kept:
         entry = self.verdicts.get(shown(file.path))
         if entry is None or tuple(entry[:2]) != file[1:]:
             return None
+        if entry[-1] == UNREADABLE or "out of memory" in str(entry[-1]):
+            return None  # earlier releases kept a shortage of memory as a fault of the image
         return Verdict(*entry)  # type: ignore[arg-type]  # the digest says that this program wrote it
 
     def add(self, fresh: dict[str, Verdict]) -> None:
@@ -212,6 +223,7 @@ class _Kept:
         try:
             replace_file(self.path, canonical({**self.stamp, "sha256": digest(body)}) + body)
         except ResidualError as error:
-            log.warning(
-                "what was found of the images is not kept: %s (%s): set RESIDUAL_CACHE", error.what, error.where
-            )
+            if not self.told:
+                words = "what was found of the images is not kept: %s (%s): set RESIDUAL_CACHE"
+                log.warning(words, error.what, error.where)
+            self.told = True

@@ -15,6 +15,7 @@ from torch import Tensor
 from residual.chance import stream
 from residual.data.reading import FolderSource
 from residual.data.source import Dataset, Source
+from residual.data.splits import by_class
 from residual.errors import DataError, UsageError, nearest
 
 
@@ -81,9 +82,9 @@ def drawn(labels: Tensor, count: int, draw: int, dataset: Dataset) -> Tensor:
     Raises:
         DataError: a class has not so many.
     """
-    found = []
+    found, images = [], by_class(labels)
     for label, name in enumerate(dataset.class_names):
-        members = torch.nonzero(labels == label).flatten()
+        members = images.get(label, labels.new_empty(0, dtype=torch.int64))
         if len(members) < count:
             what = f"the class {name[:80]!r} has {len(members):,} training images, not {count:,}"
             raise DataError(what, dataset.origin, f"set data.per_class to {len(members)} or less")

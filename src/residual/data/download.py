@@ -8,6 +8,7 @@ proxies) is pooch's. It works in a thread that is abandoned when too little arri
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import ipaddress
 import os
@@ -118,7 +119,7 @@ def fetch(form: Wanted, folder: Path, named: Sequence[str] = (), told: Told = la
         raise StorageError("a folder has the name of the archive", target, "move it, or name another folder with --to")
     if target.exists():
         log.warning("%s is not the published file; it is downloaded anew", target)
-    remove_forgotten(target.parent, target.name)
+    remove_forgotten(target.parent, glob.escape(target.name))
     reasons = []
     for url in where:
         try:

@@ -20,14 +20,16 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from residual.data.quick_jpeg import quick_decoder
-from residual.errors import DataError
+from residual.errors import DataError, OutOfMemory
 from residual.files import Damaged, read_regular
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".mpo", ".webp")
 PIXEL_LIMIT = 100_000_000
 FILE_LIMIT = 1 << 28
+UNREADABLE = "not a readable PNG, JPEG or WebP image: "
 _PILLOW = r"PIL\."
+_SHORT = "out of memory"  # so Pillow's decoders tell of it, in an OSError
 _T = Image.Transpose
 # EXIF orientation -> what brings the image upright (EXIF 2.32, section 4.6.4, tag 0x0112).
 _UPRIGHT = {
@@ -40,6 +42,15 @@ _UPRIGHT = {
     8: _T.ROTATE_90,
 }
 _SIDEWAYS = (5, 6, 7, 8)  # orientations that exchange width and height
+
+
+class NoRoom(OutOfMemory, MemoryError):
+    """Memory was short while an image was decoded, which says nothing of the image."""
+
+
+def _no_room(where: object) -> NoRoom:
+    remedy = "close other programs, or decode fewer at a time (data.threads); make it smaller if it alone fails"
+    return NoRoom("out of memory while an image was decoded", where, remedy)
 
 
 class Look(NamedTuple):
@@ -106,7 +117,11 @@ def _hush() -> None:
 
 @contextmanager
 def opened(data: bytes, where: object) -> Iterator[Image.Image]:
-    """An image of one of the allowed formats and sizes; whatever decoding raises becomes a `DataError`."""
+    """An image of one of the allowed formats and sizes; whatever decoding raises becomes a `DataError`.
+
+    Raises:
+        NoRoom: there is too little memory now, whatever the image is.
+    """
     _hush()
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
@@ -115,15 +130,19 @@ def opened(data: bytes, where: object) -> Iterator[Image.Image]:
             yield image
     except UnidentifiedImageError:
         raise DataError("not a PNG, JPEG or WebP image", where, "replace or remove it") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, MemoryError) as error:
-        raise DataError(f"not a readable PNG, JPEG or WebP image: {error}", where, "replace or remove it") from None
+    except MemoryError:
+        raise _no_room(where) from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        if _SHORT in str(error):
+            raise _no_room(where) from None
+        raise DataError(f"{UNREADABLE}{error}", where, "replace or remove it") from None
 
 
 def inspect(data: bytes, where: object) -> Look:
     """What an encoded image is; its pixels are decoded, a JPEG's at an eighth, so that damage is found.
 
     Raises:
-        DataError: as `opened`.
+        DataError, NoRoom: as `opened`.
     """
     with opened(data, where) as image:
         found = Look(image.width, image.height, is_grey(image))

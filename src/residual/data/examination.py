@@ -114,7 +114,7 @@ def examine_all(
     for thread in threads:
         thread.start()
     try:
-        for _ in tasks:
+        for _ in range(len(tasks)):
             while True:
                 heed()
                 for child in children:

@@ -22,6 +22,7 @@ from residual.errors import DataError
 
 _SUFFIXES = {"PNG": (".png",), "JPEG": (".jpg", ".jpeg", ".jfif", ".jpe", ".mpo"), "WEBP": (".webp",)}
 _FLAT = 2.0  # grey levels of deviation below which there is nothing to compare
+_TOO_LARGE = {"fault": "decoding needs more memory than is allowed", "kind": "too large"}
 _KINDS = (
     (b"GIF8", "a GIF image"), (b"BM", "a BMP image"), (b"II*\0", "a TIFF image"), (b"MM\0*", "a TIFF image"),
     (b"8BPS", "a Photoshop file"), (b"%PDF", "a PDF file"), (b"%!PS", "a PostScript file"),
@@ -54,6 +55,8 @@ def examine(name: str, data: bytes) -> dict[str, Any]:
             found["alpha"] = is_clear(image)
             found["orientation"] = orientation(image)
             found |= _hashes(image)
+    except MemoryError:
+        return found | _TOO_LARGE
     except DataError as error:
         return found | {"fault": error.what, "kind": _kind(error.what)} | _really(error.what, data)
     return found
@@ -117,7 +120,7 @@ def main() -> None:
         try:
             found = examine(asked["name"], read_part(Path(asked["file"]), asked["offset"], asked["size"]))
         except MemoryError:
-            found = {"fault": "decoding needs more memory than is allowed", "kind": "too large", "sha256": ""}
+            found = {"sha256": "", **_TOO_LARGE}
         except DataError as error:
             found = {"fault": error.what, "kind": _kind(error.what) if "bytes where" in error.what else "unreadable"}
         except OSError as error:

@@ -7,19 +7,20 @@ twins, near twins, small and uneven classes are *concerns*.
 from __future__ import annotations
 
 import statistics
+import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
 from residual.data.checking import nothing
 from residual.data.concerns import FEW, UNEVEN
 from residual.data.examination import MEMORY, SECONDS, Task, examine_all
 from residual.data.folder import class_names
-from residual.data.layout import Layout, some
-from residual.data.likeness import NEAR, groups, near_pairs
+from residual.data.layout import Class, Layout, Part, some
+from residual.data.likeness import MOST_PAIRS, NEAR, near_groups
 from residual.data.places import scan
 from residual.data.stores import ArchiveStore, FolderStore, shown
 from residual.errors import DataError, UsageError, log
@@ -47,6 +48,59 @@ NOTES: tuple[tuple[str, Callable[[Mapping[str, Any]], bool], str], ...] = (
 )
 
 
+@dataclass(slots=True)
+class Row:
+    """What one file is, in little room: a data set has a million of them."""
+
+    path: str
+    part: Part
+    title: str
+    size: int
+    fault: str = ""
+    kind: str = ""
+    sha256: bytes = b""
+    format: str | None = None
+    mode: str | None = None
+    width: int | None = None
+    height: int | None = None
+    orientation: int | None = None
+    frames: int | None = None
+    hashes: bytes = b""
+    flat: bool = False
+    notes: int = 0
+    """A bit for each of NOTES."""
+    duplicate_of: Row | None = None
+    near: Row | None = None
+
+    def take(self, facts: Mapping[str, Any]) -> None:
+        """What `examiner` found."""
+        self.fault = facts["fault"]
+        self.kind = facts.get("kind", "corrupt") if self.fault else ""
+        self.sha256 = bytes.fromhex(facts.get("sha256", ""))
+        self.width, self.height = facts.get("width"), facts.get("height")
+        self.orientation, self.frames = facts.get("orientation"), facts.get("frames")
+        self.format, self.mode = _one_text(facts.get("format")), _one_text(facts.get("mode"))
+        if not self.fault:
+            self.hashes, self.flat = bytes.fromhex(facts["across"] + facts["down"]), facts["flat"]
+            self.notes = sum(applies(facts) << place for place, (_, applies, _) in enumerate(NOTES))
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """(width, height) of a sound one."""
+        return self.width or 0, self.height or 0
+
+    def __getitem__(self, column: str) -> Any:
+        """What stands in a column of CSV_COLUMNS; None where it is not known."""
+        value = getattr(self, {"class": "title", "bytes": "size"}.get(column, column))
+        if isinstance(value, Row):
+            return value.path
+        return value.hex() if isinstance(value, bytes) else value
+
+
+def _one_text(text: str | None) -> str | None:
+    return None if text is None else sys.intern(text)
+
+
 class Finding(NamedTuple):
     """One thing found: of what weight, in which files, and what it means."""
 
@@ -58,11 +112,11 @@ class Finding(NamedTuple):
 
 @dataclass
 class Inspection:
-    """All that was found. `files` holds a row for each file: path, part, class, and what it is."""
+    """All that was found, with a row for each file."""
 
     place: str
     layout: str
-    files: list[dict[str, Any]]
+    files: list[Row]
     findings: list[Finding]
     classes: dict[str, dict[str, int]] = field(default_factory=dict)
     sizes: dict[str, Any] = field(default_factory=dict)
@@ -77,7 +131,7 @@ class Inspection:
             "place": self.place,
             "layout": self.layout,
             "images": len(self.files),
-            "unusable": sum(bool(row["fault"]) for row in self.files),
+            "unusable": sum(bool(row.fault) for row in self.files),
             "findings": [
                 {
                     "weight": f.weight,
@@ -129,114 +183,131 @@ def inspect_place(
         found += _missing(layout, class_names(layout))
     except DataError as error:
         found.append(Finding("fault", error.what, (shown(error.where),), error.remedy))
-    rows, tasks = _rows(layout, store)
-    waiting = [row for row in rows if not row["fault"]]
+    rows, tasks = _rows(layout), _Tasks(layout, store)
+    waiting = [row for row in rows if not row.fault]
     for done, (number, facts) in enumerate(examine_all(tasks, processes, heed, memory, seconds), 1):
-        waiting[number].update(facts)
+        waiting[number].take(facts)
         told(done, len(tasks))
     found += _faults(rows)
     found += _twins(rows)
     found += _balance(rows)
-    sound = [row for row in rows if not row["fault"]]
-    for what, applies, rule in NOTES:
-        files = tuple(row["path"] for row in sound if applies(row))
+    sound = [row for row in rows if not row.fault]
+    for number, (what, _, rule) in enumerate(NOTES):
+        files = tuple(row.path for row in sound if row.notes >> number & 1)
         if files:
             found.append(Finding("note", what, files, rule))
     words = layout.words or ("class folders" if "all" in layout.parts else ", ".join(f"{p}/" for p in layout.parts))
     return Inspection(shown(str(place)), words, rows, found, _counts(rows), _sizes(sound), time.monotonic() - began)
 
 
-def _rows(layout: Layout, store: FolderStore | ArchiveStore) -> tuple[list[dict[str, Any]], list[Task]]:
-    rows: list[dict[str, Any]] = []
-    tasks: list[Task] = []
+class _Tasks(Sequence[Task]):
+    """What is to be examined, made when it is asked for."""
+
+    def __init__(self, layout: Layout, store: FolderStore | ArchiveStore) -> None:
+        self.store, self.files = store, [file for _, _, held in _classes(layout) for file in held.files]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @overload
+    def __getitem__(self, number: int) -> Task: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[Task]: ...
+    def __getitem__(self, number: int | slice) -> Task | list[Task]:
+        if isinstance(number, slice):
+            return [self[one] for one in range(len(self))[number]]
+        file = self.files[number]
+        path, offset = self.store.locate(file)
+        return file.path, path, offset, file.size if isinstance(self.store, ArchiveStore) else None
+
+
+def _classes(layout: Layout) -> Iterator[tuple[Part, str, Class]]:
     for part, classes in layout.parts.items():
         for name, held in classes.items():
-            title = layout.titles.get(name, name)
-            for file in held.files:
-                row = {"path": shown(file.path), "part": part, "class": title, "bytes": file.size, "fault": ""}
-                rows.append(row)
-                path, offset = store.locate(file)
-                tasks.append((file.path, path, offset, file.size if isinstance(store, ArchiveStore) else None))
-            for bad in held.bad:
-                row = {"path": shown(bad.path), "part": part, "class": title, "bytes": 0, "fault": bad.why}
-                rows.append(row | {"kind": "no file"})
-    return rows, tasks
+            yield part, shown(layout.titles.get(name, name)), held
 
 
-def _faults(rows: Sequence[Mapping[str, Any]]) -> list[Finding]:
-    kinds: dict[str, list[str]] = {}
+def _rows(layout: Layout) -> list[Row]:
+    """A row for each file, those to examine in the order of `_Tasks`."""
+    rows: list[Row] = []
+    for part, title, held in _classes(layout):
+        rows += (
+            Row(file.path if file.path.isascii() else shown(file.path), part, title, file.size) for file in held.files
+        )
+        rows += (Row(shown(bad.path), part, title, 0, bad.why, "no file") for bad in held.bad)
+    return rows
+
+
+def _faults(rows: Sequence[Row]) -> list[Finding]:
+    kinds: dict[str, list[Row]] = {}
     for row in rows:
-        if row["fault"]:
-            kinds.setdefault(row.get("kind", "corrupt"), []).append(row["path"])
-    first = {row.get("kind", "corrupt"): row["fault"] for row in reversed(rows) if row["fault"]}
-    judged = any(row["fault"] and row["part"] in ("validation", "test") for row in rows)
+        if row.fault:
+            kinds.setdefault(row.kind, []).append(row)
+    judged = any(row.fault and row.part in ("validation", "test") for row in rows)
     stops = "; one that is judged on stops a run" if judged else ""
     return [
-        Finding("fault", kind, tuple(files), f"{first[kind]}{stops}")
-        for kind, files in sorted(kinds.items(), key=lambda item: -len(item[1]))
+        Finding("fault", kind, tuple(row.path for row in bad), f"{bad[0].fault}{stops}")
+        for kind, bad in sorted(kinds.items(), key=lambda item: -len(item[1]))
     ]
 
 
-def _twins(rows: list[dict[str, Any]]) -> list[Finding]:
+def _twins(rows: Sequence[Row]) -> list[Finding]:
     """Images that are there several times, bit for bit or nearly; across parts and classes above all."""
-    by_content: dict[str, list[int]] = {}
-    for number, row in enumerate(rows):
-        if not row["fault"]:
-            by_content.setdefault(row["sha256"], []).append(number)
-    exact = [members for members in by_content.values() if len(members) > 1]
-    for members in exact:
-        for number in members[1:]:
-            rows[number]["duplicate_of"] = rows[members[0]]["path"]
-    once = [members[0] for members in by_content.values() if not rows[members[0]]["flat"]]
-    pairs = near_pairs([rows[number]["across"] + rows[number]["down"] for number in once])
-    near = [[once[place] for place in group] for group in groups(pairs)]
+    once: dict[bytes, Row] = {}
+    copies: dict[bytes, list[Row]] = {}
+    for row in rows:
+        if not row.fault and (first := once.setdefault(row.sha256, row)) is not row:
+            copies.setdefault(row.sha256, [first]).append(row)
+            row.duplicate_of = first
+    exact = [copies[content] for content in once if content in copies]
+    marked = [row for row in once.values() if not row.flat]
+    alike, whole = near_groups([row.hashes for row in marked])
+    near = [[marked[number] for number in group] for group in alike]
     for group in near:
-        for number in group[1:]:
-            rows[number]["near"] = rows[group[0]]["path"]
+        for row in group[1:]:
+            row.near = group[0]
     # An exact twin of a near twin belongs to the same group.
-    near = [[n for first in group for n in by_content[rows[first]["sha256"]]] for group in near]
+    near = [[row for first in group for row in copies.get(first.sha256, [first])] for group in near]
     found: list[Finding] = []
     for word, sets, bits in (
         ("duplicates", exact, "bit for bit"),
         ("near duplicates", near, f"within {NEAR} of 128 bits"),
     ):
-        found += _across(
-            rows, sets, "part", f"{word} across parts", f"the same image, {bits}, is trained and judged on"
-        )
-        found += _across(rows, sets, "class", f"{word} across classes", f"the same image, {bits}, has several labels")
-        if files := tuple(rows[n]["path"] for members in sets for n in members):
+        for by, across, harm in (
+            ("part", "parts", "is trained and judged on"),
+            ("title", "classes", "has several labels"),
+        ):
+            apart = [members for members in sets if len({getattr(row, by) for row in members}) > 1]
+            if files := tuple(row.path for members in apart for row in members):
+                found.append(Finding("concern", f"{word} across {across}", files, f"the same image, {bits}, {harm}"))
+        if files := tuple(row.path for members in sets for row in members):
             what = f"{len(sets):,} sets of the same image, {bits}"
+            if sets is near and not whole:
+                what += f", where the search ended at {MOST_PAIRS:,} pairs and there may be more"
             found.append(Finding("concern", word, files, f"{what}; a division may put it on both sides"))
     return found
-
-
-def _across(
-    rows: Sequence[Mapping[str, Any]], sets: Sequence[list[int]], by: str, what: str, meaning: str
-) -> list[Finding]:
-    files = tuple(rows[n]["path"] for members in sets if len({rows[n][by] for n in members}) > 1 for n in members)
-    return [Finding("concern", what, files, meaning)] if files else []
 
 
 def _missing(layout: Layout, names: Sequence[str]) -> list[Finding]:
     """Classes that are trained on and not judged on."""
     found = []
     for part, classes in layout.parts.items():
-        if missing := tuple(layout.titles.get(name, name) for name in names if name not in classes):
+        if missing := tuple(shown(layout.titles.get(name, name)) for name in names if name not in classes):
             meaning = f"no {part} figure says how well they are recognised"
             found.append(Finding("concern", f"classes without {part} images", missing, meaning))
     return found
 
 
-def _counts(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+def _counts(rows: Sequence[Row]) -> dict[str, dict[str, int]]:
     """Usable images by part and class."""
     found: dict[str, dict[str, int]] = {}
     for row in rows:
-        counts = found.setdefault(row["part"], {})
-        counts[row["class"]] = counts.get(row["class"], 0) + (not row["fault"])
+        counts = found.setdefault(row.part, {})
+        counts[row.title] = counts.get(row.title, 0) + (not row.fault)
     return found
 
 
-def _balance(rows: Sequence[Mapping[str, Any]]) -> list[Finding]:
+def _balance(rows: Sequence[Row]) -> list[Finding]:
     found = []
     for part, counts in _counts(rows).items():
         few = [f"{name} ({count})" for name, count in counts.items() if count < FEW]
@@ -250,19 +321,22 @@ def _balance(rows: Sequence[Mapping[str, Any]]) -> list[Finding]:
     return found
 
 
-def _sizes(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _sizes(rows: Sequence[Row]) -> dict[str, Any]:
     """Smallest, median and largest shorter side, the extreme files, and the formats."""
     if not rows:
         return {}
-    ordered = sorted(rows, key=lambda row: (row["width"] * row["height"], row["path"]))
+
+    def extent(row: Row) -> tuple[int, str]:
+        return row.sides[0] * row.sides[1], row.path
+
     extremes = {
-        name: {"path": row["path"], "width": row["width"], "height": row["height"]}
-        for name, row in (("smallest", ordered[0]), ("largest", ordered[-1]))
+        name: {"path": row.path, "width": row.width, "height": row.height}
+        for name, row in (("smallest", min(rows, key=extent)), ("largest", max(rows, key=extent)))
     }
-    shorter = [min(row["width"], row["height"]) for row in rows]
+    shorter = [min(row.sides) for row in rows]
     sides = {"least": min(shorter), "median": statistics.median_low(shorter), "most": max(shorter)}
-    formats = dict(Counter(row["format"] for row in rows).most_common())
-    return {"shorter_side": sides, **extremes, "formats": formats, "bytes": sum(row["bytes"] for row in rows)}
+    formats = dict(Counter(row.format for row in rows).most_common())
+    return {"shorter_side": sides, **extremes, "formats": formats, "bytes": sum(row.size for row in rows)}
 
 
 CSV_COLUMNS = (
@@ -271,9 +345,21 @@ CSV_COLUMNS = (
 )  # fmt: skip
 
 
-def csv_rows(inspection: Inspection) -> list[list[str]]:
+def is_csv(path: Path) -> bool:
+    """Whether a file begins as the rows of a check do."""
+    head = ",".join(CSV_COLUMNS).encode() + b"\n"
+    try:
+        with path.open("rb") as stream:
+            return stream.read(len(head)) == head
+    except OSError:
+        return False
+
+
+def csv_rows(inspection: Inspection) -> Iterator[list[str]]:
     """A header and a row for each file."""
-    return [list(CSV_COLUMNS), *([str(row.get(name, "")) for name in CSV_COLUMNS] for row in inspection.files)]
+    yield list(CSV_COLUMNS)
+    for row in inspection.files:
+        yield ["" if (value := row[column]) is None else str(value) for column in CSV_COLUMNS]
 
 
 def summary(finding: Finding) -> str:

@@ -1,6 +1,7 @@
 """What lies in the cache folder, by kind; all of it can be made or fetched again, so all of it may be removed.
 
-Only what this program names is listed and removed. What stands there under another name is somebody else's.
+Only what this program names is listed and removed, with what it left half written where it was killed. What stands
+there under another name is somebody else's.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Final, Literal, get_args
 from residual.data.cache import cache_folder
 from residual.data.weights import weights_folder
 from residual.errors import StorageError
-from residual.files import Facts, remove_folder
+from residual.files import FORGOTTEN, TEMPORARY, Facts, remove_folder
 
 KeptKind = Literal["data sets", "archives", "indexes", "findings", "weights"]
 KINDS: Final[tuple[KeptKind, ...]] = get_args(KeptKind)
@@ -34,6 +35,11 @@ _FORMS: Final[tuple[tuple[re.Pattern[str], KeptKind], ...]] = (
     (re.compile(r"checked-[0-9a-f]{16}\.json"), "findings"),
     (re.compile(r"(digits|cifar-10|cifar-100)(-\w+)?-[0-9a-f]{16}"), "data sets"),
 )
+_WEIGHTS: Final = re.compile(r"\w[\w.-]*-[0-9a-f]{8}\.pth")  # a published name; anything else a person put there
+_HALF: Final = re.compile(
+    rf"{re.escape(TEMPORARY)}(?:\d+-(?:[0-9a-f]{{8}}-)?(?P<file>.+)|(?:old-)?(?P<folder>.+?)-\d+(?:-[0-9a-f]{{8}})?)"
+)
+"""How `files` names what it is writing or removing."""
 _DAY = 86_400.0
 
 
@@ -84,12 +90,24 @@ def clear(things: Iterable[Kept]) -> list[Kept]:
 
 def _all() -> Iterator[Kept]:
     for path in _entries(cache_folder()):
-        kind = next((kind for form, kind in _FORMS if form.fullmatch(path.name)), None)
+        name = _meant(path)
+        kind = next((kind for form, kind in _FORMS if form.fullmatch(name)), None)
         if kind is not None and not path.is_symlink() and path.is_dir() == (kind == "data sets"):
             yield from _measured(kind, path)
     for path in _entries(weights_folder()):
-        if path.is_file() and not path.is_symlink() and not path.name.startswith("."):
+        if _WEIGHTS.fullmatch(_meant(path)) and path.is_file() and not path.is_symlink():
             yield from _measured("weights", path)
+
+
+def _meant(path: Path) -> str:
+    """The name of an entry; of what a killed writer left half written, the name that it would have got."""
+    found = _HALF.fullmatch(path.name)
+    if found is None:
+        return path.name
+    with suppress(OSError):  # it got its name meanwhile
+        if time.time() - path.lstat().st_mtime > FORGOTTEN:
+            return str(found["file"] or found["folder"])
+    return ""
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -7,11 +7,16 @@ settled as whenever an image is read; what is stored as grey stays one channel.
 
 from __future__ import annotations
 
+import glob
 import hashlib
+import os
 import shutil
-from collections.abc import Callable
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 
@@ -23,14 +28,16 @@ from residual.data.layout import Layout
 from residual.data.packed import COLUMNS, FORMAT, MAGIC, PARTS, footer, index_bytes
 from residual.data.places import scan
 from residual.data.stores import File, Store, shown
-from residual.data.workers import workers
+from residual.data.workers import automatic, workers
 from residual.errors import StorageError, UsageError, log
-from residual.files import digest, growing_file, storage
+from residual.files import digest, growing_file, remove_forgotten, storage
 from residual.version import VERSION
 
 SHORT_SIDE = 256
 REMEDY = "make room, or name a file elsewhere"
 _CHUNK = 64
+_Given = TypeVar("_Given")
+_Made = TypeVar("_Made")
 
 
 class PackFacts(NamedTuple):
@@ -60,23 +67,46 @@ def pack(
 
     Raises:
         DataError: images that cannot be used, as for training.
-        UsageError: something stands at `out`.
+        UsageError: something stands at `out`, or came to stand there meanwhile.
         StorageError: the disk refused or has too little room; nothing stands at `out`.
     """
     wishes = wishes or Wishes()
-    if out.exists() or out.is_symlink():
-        raise UsageError("something stands there already", out, "name another file")
+    _make_sure_of_place(out)
     layout = scan(photos, wishes.follow_links, group=wishes.group, heed=heed)
     if isinstance(layout.store, KnowingStore):
         raise UsageError("this is a pack already", photos, "pack the photographs it was made from")
     names = class_names(layout)
     # The file is there before the images are looked at, which may take hours: what cannot be written is not begun.
-    with growing_file(out, REMEDY) as write:
-        sound = sift(layout, names, wishes.threads, wishes.quarantine, heed, allow="--quarantine ")
+    remove_forgotten(out.parent, glob.escape(out.name))
+    with growing_file(out, REMEDY, _put) as write:
+
+        def at_work() -> None:
+            heed()
+            write(b"")
+
+        sound = sift(layout, names, wishes.threads, wishes.quarantine, at_work, allow="--quarantine ")
+        _make_sure_of_place(out)
         _make_sure_of_room(out, expected_bytes(sound, short_side))
         resized = _write(write, layout, sound, short_side, wishes.threads, heed, told)
     images = sum(len(held.files) for held in sound.parts.values())
     return PackFacts(out, images, out.stat().st_size, resized, sound.left_out)
+
+
+def _make_sure_of_place(out: Path) -> None:
+    if os.path.lexists(out):
+        raise UsageError("something stands there already", out, "name another file")
+
+
+def _put(temporary: Path, out: Path) -> None:
+    """Give the pack its name, unless something has come to stand there in the hours that it took."""
+    try:
+        if sys.platform == "win32":
+            os.rename(temporary, out)  # which replaces nothing there
+        else:
+            os.link(temporary, out)
+    except OSError:
+        _make_sure_of_place(out)
+        os.replace(temporary, out)  # some file systems have no links
 
 
 def expected_bytes(sound: Sound, short_side: int) -> int:
@@ -122,19 +152,20 @@ def _write(
     table: dict[str, list[object]] = {name: [] for name in COLUMNS}
     place, resized = len(MAGIC), 0
     write(MAGIC)
-    for start in range(0, len(rows), _CHUNK):
+    done = _in_turn(lambda row: _pixels(layout.store, row[0], row[1], short_side), rows, threads)
+    for number, ((file, verdict, label, part), (pixels, (height, width, channels))) in enumerate(
+        zip(rows, done, strict=True), 1
+    ):
         heed()
-        chunk = rows[start : start + _CHUNK]
-        done = workers(threads).map(lambda row: _pixels(layout.store, row[0], row[1], short_side), chunk)
-        for (file, verdict, label, part), (pixels, (height, width, channels)) in zip(chunk, done, strict=True):
-            group = numbers[layout.groups[file.path]] if file.path in layout.groups else -1
-            values = (place, height, width, channels, label, part, group, [*hashlib.sha256(pixels).digest()])
-            for name, value in zip(COLUMNS, values, strict=True):
-                table[name].append(value)
-            resized += {height, width} != {verdict.height, verdict.width}
-            write(pixels)
-            place += len(pixels)
-        told(min(start + _CHUNK, len(rows)), len(rows))
+        group = numbers[layout.groups[file.path]] if file.path in layout.groups else -1
+        values = (place, height, width, channels, label, part, group, [*hashlib.sha256(pixels).digest()])
+        for name, value in zip(COLUMNS, values, strict=True):
+            table[name].append(value)
+        resized += {height, width} != {verdict.height, verdict.width}
+        write(pixels)
+        place += len(pixels)
+        if number % _CHUNK == 0 or number == len(rows):
+            told(number, len(rows))
     facts = {
         "format": FORMAT,
         "written_by": VERSION,
@@ -155,6 +186,21 @@ def _write(
     write(index)
     write(footer(place, index))
     return resized
+
+
+def _in_turn(make: Callable[[_Given], _Made], things: Sequence[_Given], threads: int) -> Iterator[_Made]:
+    """What is made of each, in their order; no more of it waits than twice the threads, as images may be large."""
+    pool, at_work = workers(threads), deque[Future[_Made]]()
+    try:
+        for thing in things:
+            if len(at_work) == 2 * (threads or automatic()):
+                yield at_work.popleft().result()
+            at_work.append(pool.submit(make, thing))
+        while at_work:
+            yield at_work.popleft().result()
+    finally:
+        for one in at_work:
+            one.cancel()
 
 
 def _reduced(height: int, width: int, short_side: int) -> tuple[int, int] | None:

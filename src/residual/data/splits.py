@@ -12,6 +12,13 @@ from torch import Tensor
 from residual.chance import stream
 
 
+def by_class(labels: Tensor) -> dict[int, Tensor]:
+    """The numbers of the images of each class that has any, int64, sorted; the classes sorted as well."""
+    order = labels.argsort(stable=True)
+    classes, counts = labels[order].unique_consecutive(return_counts=True)
+    return dict(zip(classes.tolist(), order.split(counts.tolist()), strict=True))
+
+
 def stratified(labels: Tensor, share: float, name: str, keep: int = 0) -> tuple[Tensor, Tensor]:
     """Divide the numbers 0..N-1 into (kept, held), each sorted, `share` of every class held.
 
@@ -25,17 +32,16 @@ def stratified(labels: Tensor, share: float, name: str, keep: int = 0) -> tuple[
         name: the address of the draws; the same labels and name give the same division.
         keep: how many images of every class are kept at least, where it has so many.
     """
-    classes, counts = labels.unique(return_counts=True)
-    exact = [share * int(count) for count in counts]
-    most = [max(0, int(count) - keep) for count in counts]
+    classes = by_class(labels)
+    exact = [share * len(members) for members in classes.values()]
+    most = [max(0, len(members) - keep) for members in classes.values()]
     quota = [min(int(e), m) for e, m in zip(exact, most, strict=True)]
     missing = round(share * len(labels)) - sum(quota)
     spare = [i for i in range(len(exact)) if quota[i] < most[i]]
     for place in sorted(spare, key=lambda i: (quota[i] - exact[i], i))[:missing]:
         quota[place] += 1
     held = torch.zeros(len(labels), dtype=torch.bool)
-    for label, places in zip(classes.tolist(), quota, strict=True):
-        members = torch.nonzero(labels == label).flatten()
+    for (label, members), places in zip(classes.items(), quota, strict=True):
         order = torch.randperm(len(members), generator=stream(0, "split", name, label))
         held[members[order[:places]]] = True
     return torch.nonzero(~held).flatten(), torch.nonzero(held).flatten()
