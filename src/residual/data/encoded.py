@@ -48,7 +48,8 @@ class NoRoom(OutOfMemory, MemoryError):
     """Memory was short while an image was decoded, which says nothing of the image."""
 
 
-def _no_room(where: object) -> NoRoom:
+def no_room(where: object) -> NoRoom:
+    """The error for an image that memory is too short for now."""
     remedy = "close other programs, or decode fewer at a time (data.threads); make it smaller if it alone fails"
     return NoRoom("out of memory while an image was decoded", where, remedy)
 
@@ -131,10 +132,10 @@ def opened(data: bytes, where: object) -> Iterator[Image.Image]:
     except UnidentifiedImageError:
         raise DataError("not a PNG, JPEG or WebP image", where, "replace or remove it") from None
     except MemoryError:
-        raise _no_room(where) from None
+        raise no_room(where) from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         if _SHORT in str(error):
-            raise _no_room(where) from None
+            raise no_room(where) from None
         raise DataError(f"{UNREADABLE}{error}", where, "replace or remove it") from None
 
 

@@ -18,7 +18,7 @@ import PIL.Image
 from numpy.typing import NDArray
 from torch import Tensor
 
-from residual.data.encoded import PIXEL_LIMIT, Encoded
+from residual.data.encoded import PIXEL_LIMIT, Encoded, no_room
 from residual.data.images import find_images, fitted, read_image
 from residual.data.preprocessing import Preprocessing
 from residual.errors import DataError, UsageError
@@ -53,7 +53,9 @@ class Image(NamedTuple):
                 what = f"this image has the mode {copy.mode} and no scale that is known"
                 raise UsageError(what, self.name, "convert it to L or RGB, with values from 0 to 255")
             return fitted(Encoded(copy), sight.channels, sight.image_size, self.name, sight.geometry)
-        except (OSError, ValueError, SyntaxError, MemoryError) as error:
+        except MemoryError:
+            raise no_room(self.name) from None
+        except (OSError, ValueError, SyntaxError) as error:
             raise DataError(f"not a readable image: {error}", self.name, "replace or remove it") from None
 
 
