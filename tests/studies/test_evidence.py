@@ -13,6 +13,7 @@ from residual.errors import UsageError
 from residual.files import replace_file
 from residual.studies import evidence as module
 from residual.studies.claims import Claim
+from residual.studies.departures import departed
 from residual.studies.evidence import Evidence, Refused, gather, made, place_of, read, recipe_facts, strongest, write
 from residual.studies.table import DEFINITIONS, WAYS
 from residual.studies.verdicts import Way, judge
@@ -210,6 +211,7 @@ def test_in_a_folder_refused_files_are_listed_and_a_named_one_is_an_error(stored
 def test_every_shipped_file_is_accepted():
     found, refused = gather([], DEFINITIONS)
     assert refused == {}
+    assert {one.source: departed(one) for one in found if departed(one)} == {}, "what a study changes is its own"
     assert all(one.source.endswith(module.ENDING) for one in found)
 
 

@@ -16,11 +16,13 @@ _USUAL: Final = (
     *("network.", "evaluation.", "steps", "schedule.drops", "schedule.warmup", "schedule.hold"),
     *("data.validation", "data.limit"),  # the second has a caveat of its own
 )
+_SEED001: Final = tuple(dict.fromkeys(path for changes in SEED001.values() for path in changes))
 _OWN: Final[Mapping[str, tuple[str, ...]]] = {
     "momentum": ("schedule.rate", "optimiser.momentum"),
     "batchnorm": ("schedule.rate",),
     "initialisation": ("schedule.rate",),
-    "seed001": tuple(dict.fromkeys(path for changes in SEED001.values() for path in changes)),
+    "seed001": _SEED001,
+    "find-rate": _SEED001,
 }
 
 
