@@ -185,7 +185,10 @@ def momentum(wish: Wish, depth: int) -> Studied:
     """Momenta at a fixed rate of .02: how rough the loss of the held-out images is."""
     arms = arm_table.at_depth(arm_table.MOMENTUM, "resnet", depth)
     compared = _run("momentum", arms, wish, [("schedule.rate", _MIDDLE)])
-    return _studied("momentum", compared, wish, _measured(compared), settings={"depth": depth})
+    curves = next(iter(compared.series().values()))
+    judged = next((curves[name] for name in ("validation error", "test error") if name in curves), {"step": []})
+    caveats = [f"rises between {len(judged['step'])} evaluations of a run; what lies between them is not seen"]
+    return _studied("momentum", compared, wish, _measured(compared), settings={"depth": depth}, caveats=caveats)
 
 
 def batchnorm(wish: Wish, depth: int) -> Studied:
