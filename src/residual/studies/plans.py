@@ -39,6 +39,7 @@ class Plan:
 
 _RARELY: Final[tuple[Override, ...]] = (*FINAL, ("evaluation.every_epochs", 4))
 _HELD: Final[tuple[Override, ...]] = (("data.validation", 0.1),)
+_OFTEN: Final[tuple[Override, ...]] = (*_HELD, ("evaluation.every_epochs", 0.25))  # a spike between two is not seen
 _DEPTHS: Final = {"depths": (20, 56), "kinds": ("plain", "resnet")}
 
 CPU: Final[Mapping[str, Plan]] = {
@@ -48,7 +49,7 @@ CPU: Final[Mapping[str, Plan]] = {
     "probes": Plan(options={"images": 2000}),
     "units": Plan((0, 1, 2, 3, 4), steps=4000, set=_RARELY, options={"depth": 20}),
     "shortcuts": Plan(steps=4000, set=_RARELY, options={"depth": 20}),
-    "momentum": Plan(steps=2000, set=_HELD, options={"depth": 20}),
+    "momentum": Plan(steps=2000, set=_OFTEN, options={"depth": 20}),
     "batchnorm": Plan(steps=1000, options={"depth": 20}),
     "dropout": Plan(steps=4000, set=_RARELY, options={"depth": 20}),
     "initialisation": Plan(steps=1000, set=(("data.validation", 0.0),)),
@@ -62,7 +63,7 @@ GPU: Final[Mapping[str, Plan]] = {
     "degradation": Plan((0, 1, 2), 64_000, _RARELY, {"depths": (20, 32, 44, 56, 110), "kinds": ("plain", "resnet")}),
     "units": Plan((0, 1, 2, 3, 4), 64_000, _RARELY, {"depth": 110}),
     "shortcuts": Plan((0, 1, 2), 64_000, _RARELY, {"depth": 110}),
-    "momentum": Plan((0, 1, 2), 64_000, _HELD, {"depth": 56}),
+    "momentum": Plan((0, 1, 2), 64_000, _OFTEN, {"depth": 56}),
     "dropout": Plan((0, 1, 2), 64_000, _RARELY, {"depth": 56}),
     "seed001": Plan((0, 1, 2), set=(("data.validation", 0.1),)),
 }
