@@ -186,8 +186,8 @@ def momentum(wish: Wish, depth: int) -> Studied:
     arms = arm_table.at_depth(arm_table.MOMENTUM, "resnet", depth)
     compared = _run("momentum", arms, wish, [("schedule.rate", _MIDDLE)])
     curves = next(iter(compared.series().values()))
-    judged = next((curves[name] for name in ("validation error", "test error") if name in curves), {"step": []})
-    caveats = [f"rises between {len(judged['step'])} evaluations of a run; what lies between them is not seen"]
+    times = next((len(curves[name]["step"]) for name in ("validation error", "test error") if name in curves), 0)
+    caveats = [f"rises between {times} evaluations of a run; what lies between them is not seen"]
     return _studied("momentum", compared, wish, _measured(compared), settings={"depth": depth}, caveats=caveats)
 
 
