@@ -228,6 +228,7 @@ def test_every_shipped_file_is_accepted():
         (("measured", "plain-20", "test_error"), {"mean": 7.7}),
         (("measured", "plain-20", "training_error", "least"), "5"),
         (("measured", "plain-20", "training_error", "values"), []),
+        (("measured", "plain-20", "training_error", "std"), ""),
         (("measured", "plain-20", "training_error", "most"), float("nan")),
     ],
 )
@@ -270,6 +271,7 @@ def test_a_result_file_takes_the_place_of_one_that_it_covers_and_of_no_other(tmp
     assert place_of(sample(), tmp_path) == first, "seeds 0, 1, 2 cover seed 0"
     assert place_of(sample(seeds=(1,)), tmp_path) == second
     assert place_of(sample(settings={"depth": 8}), tmp_path) == second
+    assert place_of(sample(data={"name": "folder", "checksums": {}}), tmp_path) == second
     write(sample(seeds=(1,)), second)
     assert place_of(sample(seeds=(1, 2)), tmp_path) == second
     assert place_of(sample(recipes={}), tmp_path).name == "degradation-3.evidence.json"

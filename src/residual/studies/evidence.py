@@ -159,19 +159,17 @@ def write(evidence: Evidence, path: Path) -> None:
 def place_of(evidence: Evidence, folder: Path) -> Path:
     """Where to write a result file: in the place of one that it covers, else beside those of other seeds or settings.
 
-    A file is covered by one of the same study and settings that has its arms, by the same recipes, and its seeds.
+    A file is covered by one of the same study, settings and data that has its arms, by the same recipes, and its seeds.
     """
-    for number in count(1):
-        path = folder / f"{evidence.study}{f'-{number}' if number > 1 else ''}{ENDING}"
-        if not os.path.lexists(path) or _covers(json.loads(readable(evidence.as_dict())), path):
-            return path
-    raise AssertionError("there are always more numbers")
+    new = json.loads(readable(evidence.as_dict()))
+    paths = (folder / f"{evidence.study}{f'-{number}' if number > 1 else ''}{ENDING}" for number in count(1))
+    return next(path for path in paths if not os.path.lexists(path) or _covers(new, path))
 
 
 def _covers(new: Facts, path: Path) -> bool:
     try:
         old = json.loads(read_regular(path, _LIMIT))
-        same = all(old[name] == new[name] for name in ("study", "definition", "settings"))
+        same = all(old[name] == new[name] for name in ("study", "definition", "settings", "data"))
         arms = {arm: facts["sha256"] for arm, facts in new["recipes"].items()}
         known = all(arms.get(arm) == facts["sha256"] for arm, facts in old["recipes"].items())
         return bool(same and known and {*old["seeds"]} <= {*new["seeds"]})
@@ -235,9 +233,9 @@ def _examine_figures(table: Mapping[str, Any], where: str) -> None:
             _examine_figures(value, f"{where}.{name}")
         elif name == "values" and not (isinstance(value, list) and value and all(map(_number, value))):
             raise ValueError(f"{where}.values are no numbers")
-        elif name in ("mean", "median", "least", "most", "std") and not (
-            _number(value) or (name == "std" and not value)
-        ):
+        elif name == "std" and value is None:
+            continue  # of one seed
+        elif name in ("mean", "median", "least", "most", "std") and not _number(value):
             raise ValueError(f"{where}.{name} is no number")
 
 

@@ -124,10 +124,10 @@ def _differences(one: Facts, other: Facts) -> str:
 
 def _some(judged: Judged, count: int) -> Tensor:
     """So many of the images, evenly spread."""
-    return judged.indices[_spread(len(judged.indices), count)]
+    return judged.indices[_evenly(len(judged.indices), count)]
 
 
-def _spread(whole: int, count: int) -> Tensor:
+def _evenly(whole: int, count: int) -> Tensor:
     count = min(count, whole)
     return torch.arange(count) * whole // count
 
@@ -162,7 +162,7 @@ def study_responses(asked: Asked) -> Evidence:
         labels = one.test.source.labels.index_select(0, some).to(one.device)
         images = next(_batches(one, one.test.source, some))
         passed = signals(network, images, labels)
-        additive = _additive(one, images[_spread(len(images), ADDED)])
+        additive = _additive(one, images[_evenly(len(images), ADDED)])
         rows.append((one.name, {"response": found.mean, "gradient_ratio": passed.ratio, **additive}))
         points = {"layer": list(found.layers), "response": list(found.layers.values()), "gradient": passed.gradients}
         series.setdefault(one.name, points)  # of the first run of each network
@@ -197,7 +197,7 @@ def study_lesion(asked: Asked) -> Evidence:
             asked.tell(name, done, whole)
 
         found = lesions(network, one.test.source, indices, constants, one.device, tell)
-        shares = responses(network, _batches(one, one.test.source, indices[_spread(len(indices), SHARED)])).shares
+        shares = responses(network, _batches(one, one.test.source, indices[_evenly(len(indices), SHARED)])).shares
         rises = [error - found.whole for error in found.deleted] or [0.0]
         swaps = [error - found.whole for error in found.swapped] or [0.0]
         figures = {

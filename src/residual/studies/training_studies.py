@@ -185,10 +185,12 @@ def momentum(wish: Wish, depth: int) -> Studied:
     """Momenta at a fixed rate of .02: how rough the loss of the held-out images is."""
     arms = arm_table.at_depth(arm_table.MOMENTUM, "resnet", depth)
     compared = _run("momentum", arms, wish, [("schedule.rate", _MIDDLE)])
-    curves = next(iter(compared.series().values()))
+    series = {"curves": compared.series()}
+    curves = next(iter(series["curves"].values()))
     times = next((len(curves[name]["step"]) for name in ("validation error", "test error") if name in curves), 0)
     caveats = [f"rises between {times} evaluations of a run; what lies between them is not seen"]
-    return _studied("momentum", compared, wish, _measured(compared), settings={"depth": depth}, caveats=caveats)
+    settings = {"depth": depth}
+    return _studied("momentum", compared, wish, _measured(compared), settings=settings, caveats=caveats, series=series)
 
 
 def batchnorm(wish: Wish, depth: int) -> Studied:
