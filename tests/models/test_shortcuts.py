@@ -58,6 +58,30 @@ def test_option_b_is_a_product_per_kept_pixel_then_batch_normalisation():
     torch.testing.assert_close(bare(x), mixed(bare, x[:, :, ::2, ::2]))
 
 
+@pytest.mark.parametrize("channels", [1, 3, 4, 7, 8, 15, 16])
+def test_option_b_of_few_channels_has_the_gradient_of_its_definition(channels):
+    # oneDNN's own (issue 6035) was wrong here, or never came, on a processor with AVX2 and fewer than 8 channels.
+    torch.manual_seed(0)
+    shortcut = ProjectionShortcut(channels, 8, 2, Layers(normalise=False, bias=True))
+    # The stubs of torch do not know `memory_format` here.
+    shortcut.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    maps = torch.randn(30, channels, 8, 8).contiguous(memory_format=torch.channels_last).requires_grad_()
+    sent = torch.randn(30, 8, 4, 4).contiguous(memory_format=torch.channels_last)
+    made = shortcut(maps)
+    made.backward(sent)
+    weight, bias = shortcut.get_parameter("conv.weight"), shortcut.get_parameter("conv.bias")
+    kept, weights = maps.detach()[..., ::2, ::2], weight.detach()[..., 0, 0]
+    torch.testing.assert_close(made, torch.einsum("nihw,oi->nohw", kept, weights) + bias[:, None, None])
+    gradient = torch.einsum("nihw,nohw->oi", kept.double(), sent.double()).float()
+    assert weight.grad is not None
+    torch.testing.assert_close(weight.grad[..., 0, 0], gradient, atol=1e-3, rtol=1e-4)
+    back = torch.zeros_like(maps)
+    back[..., ::2, ::2] = torch.einsum("nohw,oi->nihw", sent, weights)
+    assert maps.grad is not None
+    torch.testing.assert_close(maps.grad, back)
+    assert maps.grad.is_contiguous(memory_format=torch.channels_last)
+
+
 @pytest.mark.parametrize("size", [(6, 6), (5, 7)])
 def test_pooled_shortcut_averages_the_pixels_there_are(size):
     x = maps(4, 3, *size)

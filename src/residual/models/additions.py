@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from residual.models.layers import convolution
 from residual.models.spec import NetworkSpec
 
 
@@ -23,7 +24,7 @@ class Addition(nn.Module):
         super().__init__()
         self.branch_scale, self.shortcut_scale = spec.branch_scale, spec.shortcut_scale
         self.exclusive = spec.gate == "exclusive"
-        self.gate = nn.Conv2d(c_in, c_out, 1, stride) if spec.gate != "none" else None
+        self.gate = convolution(c_in, c_out, 1, stride, bias=True) if spec.gate != "none" else None
         self.sigmoid = nn.Sigmoid()
         self.dropout = nn.Dropout(spec.shortcut_dropout)
 

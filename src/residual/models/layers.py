@@ -31,7 +31,7 @@ class Layers:
     def conv(self, c_in: int, c_out: int, size: int, stride: int = 1, normalised: bool = True) -> nn.Conv2d:
         """A convolution; `normalised` says that a normalisation follows at once."""
         bias = not (normalised and self.normalise) if self.bias == "unnormalised" else self.bias
-        return nn.Conv2d(c_in, c_out, size, stride, padding=size // 2, bias=bias)
+        return convolution(c_in, c_out, size, stride, bias)
 
     def norm(self, channels: int) -> nn.Module:
         """Batch normalisation; without normalisation a layer that does nothing, so that names stay."""
@@ -40,6 +40,29 @@ class Layers:
         if self.group:
             return GroupedBatchNorm(channels, self.eps, self.momentum, self.group)
         return nn.BatchNorm2d(channels, eps=self.eps, momentum=self.momentum)
+
+
+# oneDNN (issue 6035; torch 2.13 has it) writes beyond a buffer when it computes the weights' gradient of a 1x1
+# convolution with stride over channels-last maps of fewer channels than its registers take: 8 with AVX2, 16 with
+# AVX-512. The gradient is then wrong, or the process hangs or dies.
+_BLOCK = 16
+
+
+class SampledConv2d(nn.Conv2d):
+    """A 1x1 convolution with stride, computed as one without of the pixels that the stride leaves: the same function.
+
+    (N, c_in, H, W) -> (N, c_out, ceil(H / stride), ceil(W / stride)).
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        # A mean over one pixel takes it as a slice does, but its gradient keeps the layout of the maps.
+        return F.conv2d(F.avg_pool2d(input, 1, self.stride), self.weight, self.bias)
+
+
+def convolution(c_in: int, c_out: int, size: int, stride: int, bias: bool) -> nn.Conv2d:
+    """A convolution, (N, c_in, H, W) -> (N, c_out, ceil(H / stride), ceil(W / stride))."""
+    kind = SampledConv2d if size == 1 and stride > 1 and c_in < _BLOCK else nn.Conv2d
+    return kind(c_in, c_out, size, stride, padding=size // 2, bias=bias)
 
 
 class GroupedBatchNorm(nn.BatchNorm2d):
