@@ -24,13 +24,36 @@ TINY = {"network.name": "resnet-8", "network.widths": [4, 4, 4], "batch_size": 3
     ("gain", "precision"), [(0.3, "float32"), (1.05, "float32"), (1.15, "bfloat16"), (3, "bfloat16")]
 )
 def test_bfloat16_is_chosen_where_it_gains(gain: float, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(computing, "_gain", lambda device: gain)
+    monkeypatch.setattr(computing, "_gain", lambda device, threads: gain)
     chosen, reason = choose_precision(torch.device("cpu"))
     assert (chosen, f"{gain:.1f} times" in reason) == (precision, True)
 
 
 def test_the_gain_of_bfloat16_is_measured_on_this_machine() -> None:
-    assert 0.001 < computing._gain(torch.device("cpu"), rounds=2) < 100
+    assert 0.001 < computing._gain(torch.device("cpu"), 1, rounds=2) < 100
+
+
+@pytest.mark.parametrize(("small", "asked"), [(0.1, [4]), (0.5, [4, 64]), (2.0, [4, 64])])
+def test_few_images_tell_that_bfloat16_is_emulated_and_one_process_measures_once(
+    small: float, asked: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images: list[int] = []
+
+    def ratio(device: torch.device, count: int, rounds: int) -> float:
+        images.append(count)
+        return small if count == 4 else 1.5
+
+    monkeypatch.setattr(computing, "_ratio", ratio)
+    computing._gain.cache_clear()
+    settings = ComputeSettings(device="cpu", threads=1)
+    try:
+        for _ in range(2):
+            chosen, reasons = choose(settings)
+            assert chosen.precision == ("float32" if asked == [4] else "bfloat16")
+            assert f"{small if asked == [4] else 1.5:.1f} times" in reasons["precision"]
+    finally:
+        computing._gain.cache_clear()
+    assert images == asked
 
 
 def test_a_device_that_is_not_there_is_refused_with_those_that_are() -> None:

@@ -12,6 +12,7 @@ import sys
 import time
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -25,6 +26,7 @@ from residual.training.recipe import ComputeSettings
 Precision = Literal["float32", "bfloat16", "float16"]
 _GAIN = 1.1
 _FEW, _CLEAR = 4, (0.7, 1.7)
+_EMULATED = 0.3
 
 
 @dataclass(frozen=True)
@@ -95,12 +97,20 @@ def keep_memory() -> None:
             libc.mallopt(option, value)
 
 
-def _gain(device: torch.device, rounds: int = 12) -> float:
+@cache
+def _gain(device: torch.device, threads: int, rounds: int = 12) -> float:
     """How many times faster bfloat16 is than float32: alternating passes, the best of each.
 
-    Where the answer is clear after a few rounds, there are no more.
+    Where the answer is clear after a few rounds, there are no more. A processor without bfloat16 emulates it, ten
+    times slower, so that a whole round would take seconds: few images tell. One process measures once for as
+    many threads, so the trainings of a study compute alike.
     """
-    images = torch.zeros(64, 32, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
+    emulated = _ratio(device, 4, 2)
+    return emulated if emulated < _EMULATED else _ratio(device, 64, rounds)
+
+
+def _ratio(device: torch.device, count: int, rounds: int) -> float:
+    images = torch.zeros(count, 32, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
     weights = torch.zeros(32, 32, 3, 3, device=device, requires_grad=True)
     best = {"float32": float("inf"), "bfloat16": float("inf")}
     for number in range(1, rounds + 1):
@@ -126,7 +136,7 @@ def choose_precision(device: torch.device) -> tuple[Precision, str]:
         return "float16", "the GPU has no bfloat16; the loss is scaled"
     if device.type == "mps":
         return "float32", "bfloat16 is not used on mps"
-    ratio = _gain(device)
+    ratio = _gain(device, torch.get_num_threads())
     reason = f"bfloat16 measured {ratio:.1f} times as fast as float32"
     return ("bfloat16" if ratio >= _GAIN else "float32"), reason
 
