@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
 
+from residual.errors import UsageError
 from residual.training.journal import Events
 from residual.training.recipes import RECIPES
 from residual.training.schedules import (
@@ -21,7 +23,9 @@ from residual.training.schedules import (
     Plateau,
     Steps,
     WarmUp,
+    check_length,
 )
+from residual.training.train import train
 
 
 @pytest.mark.parametrize(
@@ -227,3 +231,27 @@ def test_the_table_of_every_schedule(
 
 def test_every_schedule_has_a_table() -> None:
     assert {"steps", "cosine", "one-cycle", "plateau"} == set(SCHEDULES)
+
+
+def test_what_a_run_never_reaches_is_refused_or_said() -> None:
+    assert check_length(Steps(drops=(4, 6), shares=(0.9,)), 8) == check_length(OneCycle(), 1) == []
+    (words,) = check_length(Steps(drops=(4, 8, 9)), 8)
+    assert "the run ends after 8 steps, before the rate falls at 8 and 9" in words
+    assert "--set schedule.drops=[] --set schedule.shares=[0.5,0.75]" in words
+    for schedule in (
+        Cosine(warmup=WarmUp(steps=8)),
+        Steps(drops=(), warmup=WarmUp(steps=9)),
+        Plateau(warmup=WarmUp(steps=8)),
+    ):
+        with pytest.raises(UsageError, match=r"the warm-up takes . steps, and the run has 8 \(schedule.warmup.steps\)"):
+            check_length(schedule, 8)
+        check_length(schedule, 10)
+    with pytest.raises(UsageError, match="may rise after 9 steps at the earliest"):
+        check_length(Steps(hold=Hold(window=9)), 8)
+
+
+def test_a_run_that_never_reaches_its_rate_does_not_start(tmp_path: Path) -> None:
+    tiny = {"network.name": "resnet-8", "network.widths": [4, 4, 4], "data.limit": 100, "steps": 3}
+    with pytest.raises(UsageError, match="the warm-up takes 900 steps, and the run has 3"):
+        train("digits", set=tiny | {"schedule.kind": "cosine", "schedule.warmup.steps": 900}, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

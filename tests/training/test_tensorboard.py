@@ -28,7 +28,7 @@ TINY = {
     "compute.precision": "float32",
     "compute.threads": 1,
     "checkpoint.every_steps": 5,
-    "schedule": {"kind": "steps", "hold": {"rate": 0.01, "until_error": 0.99, "window": 2}},
+    "schedule": {"kind": "steps", "drops": [], "hold": {"rate": 0.01, "until_error": 0.99, "window": 2}},
 }
 SCORES = {"loss": 0.5, "top1": 0.75, "top3": 0.9, "top5": 1.0}
 

@@ -74,7 +74,7 @@ def _run(
     """
     recipe = find_recipe(wish.recipe)
     asked = [*common, *shortened(recipe, wish.steps), *wish.set]
-    fitting = {arm: _fitting(recipe, changes) for arm, changes in arms.items()}
+    fitting = {arm: _fitting(recipe, changes, wish.steps) for arm, changes in arms.items()}
     compared = compare(study, recipe, fitting, wish.seeds, set=asked, out=wish.out, listener=wish.listener)
     for arm, error in compared.failed.items():
         if not compared.runs or not may_fail(arm):
@@ -82,12 +82,19 @@ def _run(
     return compared
 
 
-def _fitting(recipe: Recipe, changes: Changes) -> Changes:
-    """The changes of an arm, without parts that the recipe's kind of schedule has not: one cycle rises by itself."""
+def _fitting(recipe: Recipe, changes: Changes, steps: int | None) -> Changes:
+    """The changes of an arm, without parts that the recipe's kind of schedule has not: one cycle rises by itself.
+
+    A warm-up that would take all of a short study is a tenth of it.
+    """
     lacking = [f"schedule.{part}" for part in ("warmup", "hold") if not hasattr(recipe.schedule, part)]
     left = {path: value for path, value in changes.items() if path not in lacking}
     if len(left) < len(changes):
         log.info("the papers' warm-up is left out: the schedule %s has none", recipe.schedule.kind)
+    warmup = left.get("schedule.warmup")
+    if warmup is not None and steps is not None and warmup["steps"] >= steps:
+        log.info("the papers' warm-up of %d steps is shortened to %d", warmup["steps"], steps // 10)
+        left["schedule.warmup"] = {**warmup, "steps": steps // 10}
     return left
 
 

@@ -13,6 +13,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
+from residual.errors import UsageError
+
 Events = Mapping[str, int]
 BELOW = "training-error-below"
 """The event that ends a hold: the step after which the running training error was below the threshold."""
@@ -194,3 +196,27 @@ def in_proportion(schedule: AnySchedule, planned: int, total: int) -> AnySchedul
     if len({*drops}) < len({*schedule.drops}) or (warmup and min(drops, default=total) <= warmup < min(schedule.drops)):
         raise ValueError(f"the drops of the rate would be at steps {', '.join(str(drop) for drop in drops)}")
     return schedule.model_copy(update={"drops": drops})
+
+
+def check_length(schedule: AnySchedule, total: int) -> list[str]:
+    """What of a schedule a run of `total` steps never reaches, in words that may be shown.
+
+    Raises:
+        UsageError: the rate itself is never reached, since a warm-up or a hold takes the whole run.
+    """
+    warmup = 0 if isinstance(schedule, OneCycle) else schedule.warmup.steps
+    if warmup >= total:
+        what = f"the warm-up takes {warmup:,} steps, and the run has {total:,}"
+        raise UsageError(what, "schedule.warmup.steps", "shorten it, or train for longer")
+    hold = hold_of(schedule)
+    if hold is not None and hold.window > total:
+        what = f"the rate may rise after {hold.window:,} steps at the earliest, and the run has {total:,}"
+        raise UsageError(what, "schedule.hold.window", "shorten it, train for longer, or set schedule.hold to none")
+    late = [drop for drop in schedule.drops if drop >= total] if isinstance(schedule, Steps) else []
+    if not late:
+        return []
+    drops = " and ".join(f"{drop:,}" for drop in late)
+    return [
+        f"the run ends after {total:,} steps, before the rate falls at {drops} (schedule.drops); as shares of the run: "
+        "--set schedule.drops=[] --set schedule.shares=[0.5,0.75]"
+    ]

@@ -39,6 +39,7 @@ from residual.training.progress import Listener, Silent
 from residual.training.recipe import Changes, Override, Recipe, as_overrides, differences, override, to_recipe
 from residual.training.recipes import network_is_given, recipe_of
 from residual.training.result import make_result
+from residual.training.schedules import check_length
 from residual.training.selection import refuse_without_validation
 from residual.training.settling import check_sizes, settle, settled
 from residual.training.sharing import (
@@ -175,7 +176,10 @@ def _begin(
         recipe = override(recipe, fitted.changes)
         steps = _steps(recipe, len(division.training))
         compute, whether = choose_compile(recipe, spec, dataset.image_size, compute, steps, ranks)
-        for concern in concerns(dataset, division.training, division.validation):
+        for concern in (
+            *check_length(recipe.schedule, steps),
+            *concerns(dataset, division.training, division.validation),
+        ):
             log.warning(concern)
         facts = {
             "residual": versions()["residual"],
