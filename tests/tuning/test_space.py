@@ -108,6 +108,9 @@ def test_own_genes_stand_alone_or_replace_those_of_a_named_space() -> None:
         ("network.shortcut=choice:A,A", "all different"),
         ("schedule.peek=log:1e-3:3", "did you mean peak"),
         ("schedule=log:1e-3:3", "no value"),
+        ("data.validation=choice:0.0,0.2", "judged otherwise"),
+        ("data.limit=int:50:100", "judged otherwise"),
+        ("evaluation.patience=choice:0,1", "judged otherwise"),
     ],
 )
 def test_a_wrong_gene_is_refused_with_the_way_out(text: str, words: str) -> None:

@@ -206,6 +206,8 @@ def test_a_study_with_other_settings_is_refused_with_the_differences() -> None:
         (Wish(set=(("epoch", 3),)), "did you mean epochs"),
         (Wish(seeds=2, genes=("seed=int:0:9",)), "trained with several already"),
         (Wish(sampler="ga-001", rules={"cut": 7}), "cut is 7: 3 genes are not cut there"),
+        (Wish(sampler="ga", rules={"keep": 0.9}, population=4), "keep is 0.9: nothing of 4 would be trained"),
+        (Wish(sampler="tpe", rules={"keep": 0.9}, population=4), "keep is 0.9: nothing of 4 would be trained"),
     ],
 )
 def test_what_cannot_be_searched_is_refused_before_anything_is_written(wish: Wish, words: str, tmp_path: Path) -> None:

@@ -236,6 +236,13 @@ def named_space(name: str, recipe: Recipe) -> Space:
     return Space(name, (Gene(rate, "log", *rates), Gene(decay, "log", *decays), Gene(momentum, "linear", *momenta)))
 
 
+_IMAGES = frozenset(
+    f"data.{name}"
+    for name in ("dataset", "labels", "path", "validation", "test", "classes", "limit", "per_class", "draw", "group")
+)
+"""Settings that say which images are trained on and which judged: no genes, since fitnesses would not compare."""
+
+
 def make_space(recipe: Recipe, name: str | None, genes: Sequence[str]) -> Space:
     """The space of a study: the genes of a named space, some replaced, others added; without a name, own ones alone.
 
@@ -251,6 +258,12 @@ def make_space(recipe: Recipe, name: str | None, genes: Sequence[str]) -> Space:
     named = named_space(name or "default", recipe).genes if name or not own else ()
     table = {gene.path: gene for gene in named} | {gene.path: gene for gene in own}
     space = Space((name or "default") if not own else f"{name}+" if name else "own", tuple(table.values()))
+    unlike = [path for path in space.paths if path in _IMAGES or path.startswith("evaluation.")]
+    faults = [
+        Fault(path, "a gene", "individuals would be judged otherwise, each in its own way", "leave it out")
+        for path in unlike
+    ]
+    check("this space cannot be searched", faults, "--gene")
     for gene in space.genes:
         _try(recipe, gene)
     return space

@@ -91,13 +91,20 @@ def begin_facts(name: str, wish: Wish) -> Facts:
     ]
     small = {"population": wish.population or (6 if wish.quick else 10), "seeds": wish.seeds or 1}
     rules = (
-        [] if recipe.data.validation else [Fault("data.validation", 0, "fitness is read there", "use --protocol tune")]
+        []
+        if recipe.data.validation
+        else [Fault("data.validation", 0, "fitness is read there", "set it, as --set data.validation=0.1")]
     )
     rules += [Fault("population", small["population"], "must be 2 or more")] if small["population"] < 2 else []
     if small["seeds"] > 1 and "seed" in space.paths:
         rules.append(Fault("seed", "a gene", "each individual is trained with several already", "leave out --seeds"))
     algorithm = make_algorithm(wish.sampler or "ga", dict(wish.rules))
     rules += misfit(algorithm, space)
+    if (wish.generations is None or wish.generations) and round(algorithm.keep * small["population"]) >= small[
+        "population"
+    ]:
+        what = f"nothing of {small['population']} would be trained after the first generation"
+        rules.append(Fault("keep", algorithm.keep, what, "lower it"))
     pruning = wish.pruning or "none"
     if pruning != "none" and small["seeds"] > 1:
         rules.append(Fault("prune", pruning, "it judges single trainings", "leave out --seeds or --prune"))
