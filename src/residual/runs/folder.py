@@ -236,18 +236,23 @@ class RunFolder:
     def checkpoint_path(self, step: int) -> Path:
         return self.path / CHECKPOINTS / f"{_STEP}{step:08d}"
 
-    def save_checkpoint(self, step: int, contents: Mapping[str, bytes], facts: Facts, keep: int) -> None:
+    def save_checkpoint(
+        self, step: int, contents: Mapping[str, bytes], facts: Facts, keep: int, replaces: bool = False
+    ) -> None:
         """Write the checkpoint of `step`, verify it from disk, then let go of all but the newest `keep`.
 
-        A checkpoint of that step that verifies is left as it is; one that does not is replaced.
+        A checkpoint of that step that verifies is left as it is, unless this one `replaces` it, as the last one does
+        where a signal came before the last evaluation; one that does not verify is replaced.
         """
         path = self.checkpoint_path(step)
         if path.exists():
             try:
                 self._read_checkpoint(step)
-                return
+                if not replaces:
+                    return
             except Damaged:
-                remove_folder(path)
+                pass
+            remove_folder(path)
         write_folder(path, contents, "checkpoint", facts)
         self._read_checkpoint(step)
         for old in self.steps()[max(2, keep) :]:

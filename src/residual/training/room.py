@@ -20,7 +20,7 @@ from residual.models import ResidualNetwork
 from residual.ranks import ALONE, Ranks
 from residual.training.schedules import HALVED
 
-_ALONE = "more than 1 value per channel"
+SINGLE = "more than 1 value per channel"
 """In what torch says where a part is a single image whose maps have a single pixel: it cannot be normalised."""
 
 
@@ -62,7 +62,7 @@ class Room:
 
     def is_short(self, error: BaseException) -> bool:
         """Whether what stopped an attempt is a lack of memory, or follows from parts made too small for want of it."""
-        single = _ALONE in str(error) and self.parts > self._accumulate
+        single = SINGLE in str(error) and self.parts > self._accumulate
         return self._alone and (single or lacks_memory(error))
 
     def halve(self) -> None:

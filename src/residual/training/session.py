@@ -76,6 +76,7 @@ class Session:
     began: float = field(default_factory=time.monotonic)
     seconds_before: float = 0.0
     save_soon: bool = False
+    replaces: bool = False
     first: int = 0
     room: Room = field(init=False)
 
@@ -204,6 +205,7 @@ class Session:
                 self._record(event_record(STOPPED, step, self.patience.best or 0.0))
             if final or step < self.end:
                 self.journal.evaluated = step
+                self.replaces = final
 
     def _evaluations(self, final: bool) -> list[Facts] | None:
         """The records of all that is due now, validation first; None where a signal came."""
@@ -282,7 +284,8 @@ class Session:
         chosen = self.batches.sequence(0)[:count]
 
         def images() -> Iterator[Tensor]:
-            for part in chosen.split(self.recipe.batch_size):
+            # Parts of nearly equal size: each counts alike, and one image alone has no variance.
+            for part in chosen.tensor_split(-(-count // max(2, self.recipe.batch_size))):
                 pixels = self.dataset.train.read(part).to(self.compute.torch_device)
                 self.ranks.moved()
                 yield self.batches.preprocessing.normalise(pixels).contiguous(memory_format=self.compute.memory_format)
@@ -310,7 +313,8 @@ class Session:
         self.state.classifier.provenance["step"] = self.state.step
         facts = {"step": self.state.step, "identity": self.identity}
         contents = self.state.pack(self.identity, book)
-        self.folder.save_checkpoint(self.state.step, contents, facts, self.recipe.checkpoint.keep)
+        self.folder.save_checkpoint(self.state.step, contents, facts, self.recipe.checkpoint.keep, self.replaces)
+        self.replaces = False
         self.saved_at, self.save_soon = time.monotonic(), False
         self.listener.saved(self.state.step)
 

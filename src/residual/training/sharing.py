@@ -32,6 +32,9 @@ def check_shares(recipe: Recipe, network: NetworkSpec, world: int) -> None:
     if world > 1 and network.norm_group and share % network.norm_group:
         what = f"groups of {network.norm_group} images do not fill the {share} that each of {world} processes has"
         raise UsageError(what, "network.norm_group", "choose a divisor of that, or other processes")
+    if network.norm_group and share > network.norm_group and share % network.norm_group:
+        what = f"groups of {network.norm_group} images do not fill a batch of {share}"
+        raise UsageError(what, "network.norm_group", "choose a divisor of the batch size")
 
 
 def refuse_measuring(wishes: Wishes, world: int) -> None:

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from residual.data.batches import Batch
-from residual.errors import NonFiniteError
+from residual.errors import NonFiniteError, UsageError
 from residual.models.synchronised import own_statistics, sound_layers
 from residual.ranks import ALONE, Ranks
 from residual.training.compute import Compute
 from residual.training.optimiser import OptimiserSettings
-from residual.training.room import Room
+from residual.training.room import SINGLE, Room
 from residual.training.scaling import Scaling
 
 LAG = 20
@@ -202,6 +202,10 @@ def _gradient_in_room(
             return _gradient(network, batch, compute, smoothing, room.parts if room is not None else count, scaling)
         except (RuntimeError, MemoryError, ValueError) as error:
             if room is None or not room.is_short(error):
+                if SINGLE in str(error):
+                    what = "batch normalisation has one value a channel: a single image whose maps are one pixel"
+                    where = "batch_size, optimiser.accumulate, network.norm_group"
+                    raise UsageError(what, where, "let it see two images or more at a time") from None
                 raise
         # Only here, with the error gone, is what the attempt had kept for its backward pass free again.
         room.halve()
