@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def test_few_images_tell_that_bfloat16_is_emulated_and_one_process_measures_once
 ) -> None:
     images: list[int] = []
 
-    def ratio(device: torch.device, count: int, rounds: int) -> float:
+    def ratio(device: torch.device, count: int, rounds: int, half: torch.dtype) -> float:
         images.append(count)
         return small if count == 4 else 1.5
 
@@ -54,6 +55,22 @@ def test_few_images_tell_that_bfloat16_is_emulated_and_one_process_measures_once
     finally:
         computing._gain.cache_clear()
     assert images == asked
+
+
+def test_half_precision_that_does_not_gain_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(computing, "_gain", lambda device, threads, half=torch.bfloat16: 0.1)
+    chosen, reasons = choose(ComputeSettings(device="cpu", precision="float16", threads=1))
+    assert reasons["precision"] == "asked for; measured 0.1 times as fast as float32"
+    for precision, said in ((chosen.precision, 1), ("float32", 0)):
+        caplog.clear()
+        computing.warn_of_precision(replace(chosen, precision=precision))
+        assert len(caplog.records) == said
+    monkeypatch.setattr(computing, "_gain", lambda device, threads, half=torch.bfloat16: 1.5)
+    assert choose(ComputeSettings(device="cpu", precision="float16", threads=1))[1]["precision"] == "asked for"
+    computing.warn_of_precision(chosen)
+    assert not caplog.records
 
 
 def test_a_device_that_is_not_there_is_refused_with_those_that_are() -> None:

@@ -23,6 +23,7 @@ from residual.models.parts import part_of
 from residual.runs.folder import RunFolder
 from residual.training.extending import extend
 from residual.training.find_rate import find_rate
+from residual.training.recipe import read_recipe
 from residual.training.train import resume, train
 from tests.data.photographs import photographs
 
@@ -157,6 +158,17 @@ def test_the_range_test_begins_from_the_weights_too(base: Path) -> None:
     found = find_rate(set=TUNED, start_from=base, steps=12)
     assert (found.recipe.name, found.network) == ("digits-finetune", "resnet-8")
     assert found.as_dict() == find_rate(set=TUNED, start_from=base, steps=12).as_dict()
+
+
+def test_a_recipe_names_its_weights_so_that_any_folder_will_do(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(base, tmp_path / "runs" / "before")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RESIDUAL_RUNS", raising=False)
+    for number, name in enumerate(("runs/before", "before", "last")):
+        run = train("digits", set=TINY | {"start.weights": name}, out=tmp_path / f"after-{number}")
+        assert read_recipe(run.path / "recipe.toml").start.weights == str(tmp_path / "runs" / "before")
 
 
 def test_the_copy_in_the_run_is_what_it_begins_from(base: Path, tmp_path: Path) -> None:

@@ -85,8 +85,15 @@ def choices(facts: Facts, plan: dict[str, Any]) -> list[str]:
         *(f"settled  {path} {value} ({reasons[path]})" for path, value in facts.get("settled", {}).items()),
         *_fitted(facts, plan),
         f"compute  {chosen['device']} ({reasons['device']}), {chosen['precision']} ({reasons['precision']}), "
-        f"{chosen['layout']}, threads {chosen['threads']}{_processes(chosen)}",
+        f"{chosen['layout']}, threads {chosen['threads']}{_compiled(chosen, reasons)}{_processes(chosen)}",
     ]
+
+
+def _compiled(chosen: Facts, reasons: Facts) -> str:
+    """Whether the network is compiled, where the recipe leaves that open or asks for it."""
+    if "compile" not in reasons:
+        return ""
+    return f", {'compiled' if chosen.get('compile') else 'not compiled'} ({reasons['compile']})"
 
 
 def _fitted(facts: Facts, plan: dict[str, Any]) -> list[str]:

@@ -20,13 +20,14 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 
 from residual.device import choose_device, devices, forked, keep_float32
-from residual.errors import EnvironmentFault
+from residual.errors import EnvironmentFault, log
 from residual.training.recipe import ComputeSettings
 
 Precision = Literal["float32", "bfloat16", "float16"]
 _GAIN = 1.1
 _FEW, _CLEAR = 4, (0.7, 1.7)
 _EMULATED = 0.3
+_HALVES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -98,34 +99,44 @@ def keep_memory() -> None:
 
 
 @cache
-def _gain(device: torch.device, threads: int, rounds: int = 12) -> float:
-    """How many times faster bfloat16 is than float32: alternating passes, the best of each.
+def _gain(device: torch.device, threads: int, half: torch.dtype = torch.bfloat16, rounds: int = 12) -> float:
+    """How many times faster half precision is than float32: alternating passes, the best of each.
 
     Where the answer is clear after a few rounds, there are no more. A processor without bfloat16 emulates it, ten
     times slower, so that a whole round would take seconds: few images tell. One process measures once for as
     many threads, so the trainings of a study compute alike.
     """
-    emulated = _ratio(device, 4, 2)
-    return emulated if emulated < _EMULATED else _ratio(device, 64, rounds)
+    emulated = _ratio(device, 4, 2, half)
+    return emulated if emulated < _EMULATED else _ratio(device, 64, rounds, half)
 
 
-def _ratio(device: torch.device, count: int, rounds: int) -> float:
+def _ratio(device: torch.device, count: int, rounds: int, half: torch.dtype) -> float:
     images = torch.zeros(count, 32, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
     weights = torch.zeros(32, 32, 3, 3, device=device, requires_grad=True)
-    best = {"float32": float("inf"), "bfloat16": float("inf")}
+    best = {"float32": float("inf"), "half": float("inf")}
     for number in range(1, rounds + 1):
         for precision in best:
             start = time.perf_counter()
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
+            with torch.autocast(device.type, dtype=half, enabled=precision == "half"):
                 out: Tensor = images
                 for _ in range(2):
                     out = conv2d(out, weights, padding=1)
             out.float().sum().backward()
             best[precision] = min(best[precision], time.perf_counter() - start)
-        ratio = best["float32"] / best["bfloat16"]
+        ratio = best["float32"] / best["half"]
         if number >= _FEW and not _CLEAR[0] < ratio < _CLEAR[1]:
             break
     return ratio
+
+
+def warn_of_precision(compute: Compute) -> None:
+    """Say where a run chose half precision on a machine that gained by it, and goes on on one that does not."""
+    if compute.device != "cpu" or compute.precision == "float32":
+        return
+    gain = _gain(torch.device("cpu"), compute.threads, _HALVES[compute.precision])
+    if gain < 1:
+        words = "%s is %.1f times as fast as float32 on this CPU; add --set compute.precision=float32 --override"
+        log.warning(words, compute.precision, gain)
 
 
 def choose_precision(device: torch.device) -> tuple[Precision, str]:
@@ -176,6 +187,12 @@ def choose(settings: ComputeSettings) -> tuple[Compute, dict[str, str]]:
         precision, reasons["precision"] = choose_precision(torch.device(device))
     else:
         precision, reasons["precision"] = settings.precision, "asked for"
+        if (
+            precision != "float32"
+            and device == "cpu"
+            and (gain := _gain(torch.device(device), threads, _HALVES[precision])) < 1
+        ):
+            reasons["precision"] += f"; measured {gain:.1f} times as fast as float32"
         if precision == "bfloat16" and on_gpu and not has_bfloat16(torch.device(device)):
             raise EnvironmentFault("this GPU has no bfloat16", "compute.precision", "set it to float16 or auto")
         if precision == "float16" and device == "mps":

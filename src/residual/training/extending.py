@@ -14,7 +14,7 @@ import os
 import re
 import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from residual.data.batches import steps_of
@@ -166,6 +166,7 @@ def extend(
     }
     if any(path.startswith("compute.") for path, _ in asked):
         compute, own = choose(recipe.compute)
+        compute = replace(compute, compile=recipe.compute.compile == "default")
         reasons |= own
     reasons |= {path: why for path, _ in changes if path.startswith("schedule.")} | {"schedule": why}
     place = Path(out).expanduser() if out is not None else create_numbered(recipe.name)

@@ -26,7 +26,7 @@ from residual.ranks import ALONE, Ranks
 from residual.runs.folder import RunFolder
 from residual.training import compiling
 from residual.training.averaging import Averaging
-from residual.training.compute import Compute
+from residual.training.compute import Compute, warn_of_precision
 from residual.training.freezing import make_freezing
 from residual.training.journal import Events, Journal
 from residual.training.optimiser import OptimiserPart, alike, make_optimiser
@@ -320,5 +320,7 @@ def warn_of_differences(facts: Facts, compute: Compute, now: Facts, machine: Fac
         log.warning("batch normalisation will see other numbers of images at a time: %s", seen)
     if compute.torch_device.type != "cpu" and not compute.deterministic:
         unlike.append(f"{compute.device} without --deterministic")
+    if facts["machine"] != machine:
+        warn_of_precision(compute)
     if unlike:
         log.warning("the rest may differ in its last bits from an uninterrupted run: %s", "; ".join(unlike))

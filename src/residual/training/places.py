@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from residual.errors import UsageError
+from residual.runs.folder import find_run
 from residual.training.recipe import Recipe, override
 
 
 def lasting(recipe: Recipe) -> Recipe:
-    """The recipe with the place of its images written so that it is the same from any folder."""
-    path = recipe.data.path
-    if path is None or not os.path.exists(os.path.expanduser(path)):
-        return recipe  # who opens it says what is wrong
-    return override(recipe, [("data.path", os.path.abspath(os.path.expanduser(path)))])
+    """The recipe with the places of its images and of its first weights written so that any folder will do."""
+    places = {"data.path": recipe.data.path, "start.weights": recipe.start.weights}
+    there = {path: os.path.expanduser(place) for path, place in places.items() if place is not None}
+    if (weights := there.get("start.weights")) is not None and ":" not in weights and not os.path.exists(weights):
+        with suppress(UsageError):
+            there["start.weights"] = str(find_run(weights).path)  # `last` is another run tomorrow
+    # Of what is not there, who opens it says what is wrong.
+    return override(recipe, [(path, os.path.abspath(one)) for path, one in there.items() if os.path.exists(one)])
 
 
 def refuse_unmakeable(path: Path) -> None:

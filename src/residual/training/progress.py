@@ -128,13 +128,18 @@ class Plain(Silent):
         self._say = say
         self._total, self._epochs, self._start, self._first = 1, 0.0, time.monotonic(), 0
         self._step, self._images, self._since = 0, 0, time.monotonic()
+        self._paused = False
         self._line = ""
 
     def began(self, plan: Record) -> None:
         self._total, self._first = plan["steps"], plan["step"]
         self._epochs, self._step = plan["epochs"], plan["step"]
+        self._start = self._since = time.monotonic()  # reading the images is no part of the rate
 
     def stepped(self, step: int, images: int) -> None:
+        if self._paused:  # evaluations and a save lay between; this first step is not timed either
+            self._paused, self._since = False, time.monotonic()
+            images = 0
         self._step, self._images = step, self._images + images
 
     def recorded(self, record: Record) -> None:
@@ -145,8 +150,9 @@ class Plain(Silent):
             done = max(1, self._step - self._first)
             left = (now - self._start) / done * (self._total - self._step)
             head = f"epoch {record['epoch']:.0f}/{self._epochs:.0f}, step {self._step:,}/{self._total:,}"
-            self._line = f"{head}; {describe(record)}; {rate:,.0f} images/s, {_clock(left)} left"
-            self._images, self._since = 0, now
+            speed = f"{rate:,.0f} images/s, " if self._images else ""
+            self._line = f"{head}; {describe(record)}; {speed}{_clock(left)} left"
+            self._images, self._paused = 0, True
         elif record["kind"] == "evaluation" and self._line:
             self._line += f"; {describe(record)}"
         else:

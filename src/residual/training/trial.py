@@ -30,7 +30,8 @@ from residual.sealed import read_folder, write_folder
 from residual.training import compiling
 from residual.training.averaging import Averaging
 from residual.training.compute import Compute
-from residual.training.optimiser import OptimiserPart, make_optimiser, set_rate
+from residual.training.freezing import make_freezing
+from residual.training.optimiser import OptimiserPart, alike, make_optimiser, set_rate
 from residual.training.recipe import Recipe
 from residual.training.room import Room
 from residual.training.scaling import Scaling
@@ -60,7 +61,12 @@ class Trial:
         overwrite_activations(self.network)
         self.network.recompute = recipe.compute.recompute
         compiling.prepare(self.network, compute)
-        self.optimiser = make_optimiser(self.network, recipe.optimiser)
+        freezing = make_freezing(self.network, recipe.start, 1) if not recipe.start.unfreeze else None
+        if freezing is not None:  # what learns later is timed as if it learned from the start: no run takes longer
+            freezing.apply(0)
+        self.optimiser = make_optimiser(
+            self.network, recipe.optimiser, freezing.group if freezing is not None else alike
+        )
         set_rate(self.optimiser, 0.0, recipe.optimiser.momentum)
         self.averaging = Averaging(self.network, recipe.optimiser.average) if recipe.optimiser.average else None
         self.weights = class_weights(recipe.loss, dataset, division)
