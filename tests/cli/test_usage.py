@@ -302,10 +302,12 @@ def test_the_customs_of_other_tools_are_answered_with_ours(refused, arguments, w
 
 
 def test_what_other_tools_say_leads_to_what_there_is():
-    """Every remedy begins with an option of `train`, and every setting in one can be set."""
-    function = app["train"].default_command
-    assert function is not None
-    options = {f"--{name.rstrip('_').replace('_', '-')}" for name in inspect.signature(function).parameters}
+    """Every remedy begins with an option of `train` or `tune`, and every setting in one can be set."""
+    options = set()
+    for command in ("train", "tune"):
+        function = app[command].default_command
+        assert function is not None
+        options |= {f"--{name.rstrip('_').replace('_', '-')}" for name in inspect.signature(function).parameters}
     for remedy in CUSTOMARY.values():
         assert remedy.split()[0] in options, remedy
         if remedy.startswith("--set "):

@@ -131,6 +131,13 @@ def test_the_recipe_of_a_second_cycle_has_numbers_for_people(peak: float) -> Non
         assert len(f"{cosine.warmup.rate!r}".partition("e")[0]) <= 14, cosine.warmup.rate
 
 
+def test_a_cycle_that_was_stopped_on_its_way_is_said_to_fall() -> None:
+    _, why = continued(OneCycle(peak=0.9), 40, 80, 0.844)
+    assert why == "a second cycle, at once from 0.844 down to 0.45, half the peak before, and on down"
+    _, why = continued(Cosine(rate=0.9), 40, 80, 0.844)
+    assert why == "a second cosine from 0.844 down to 0.45, half the rate before, and down again"
+
+
 def test_a_cosine_that_has_ended_rises_again_to_half() -> None:
     cosine = Cosine(rate=0.1, warmup=WarmUp(steps=5))
     end = cosine.rate_at(99, 100, {})

@@ -31,6 +31,19 @@ CUSTOMARY = {
     "label-smoothing": "--set loss.label_smoothing=0.1",
     "num-epochs": "--epochs",
     "data-dir": "--data",
+    "sched": "--set schedule.kind=cosine",
+    "warmup-epochs": "--set schedule.kind=cosine --set schedule.warmup.steps=400",
+    "mixup": "--set data.augment.mixup=0.2",
+    "cutmix": "--set data.augment.cutmix=1.0",
+    "reprob": "--set data.augment.erase=0.25",
+    "clip-grad": "--set optimiser.clip=1.0",
+    "grad-accum-steps": "--set optimiser.accumulate=4",
+    "model-ema": "--set optimiser.average=0.999",
+    "crop-pct": "--set data.crop=0.875",
+    "sync-bn": "--set processes.batch_norm=synchronised",
+    "torchcompile": "--set compute.compile=default",
+    "save-best": "--set evaluation.best=top1",
+    "n-trials": "--population and --generations, whose product bounds the number of trainings",
 }
 """How other tools call it, and what it is here. Words are told, never taken for the option."""
 _ALIKE = {
@@ -51,6 +64,16 @@ _ALIKE = {
     "label-smoothing": ("smoothing",),
     "num-epochs": ("n-epochs", "max-epochs"),
     "data-dir": ("data-path", "dataset", "path", "train-dir"),
+    "sched": ("scheduler", "lr-scheduler", "lrs"),
+    "warmup-epochs": ("warmup", "warmup-steps", "warmup-iters"),
+    "reprob": ("random-erase", "erasing"),
+    "clip-grad": ("gradient-clip-val", "clip", "grad-clip"),
+    "grad-accum-steps": ("accumulate-grad-batches", "gradient-accumulation-steps", "accumulate", "nbs"),
+    "model-ema": ("ema", "ema-decay", "model-ema-decay"),
+    "dropout": ("drop", "drop-rate"),
+    "sync-bn": ("sync-batchnorm",),
+    "torchcompile": ("compile", "torch-compile"),
+    "n-trials": ("trials", "num-trials"),
 }
 _TITLES = {other: name for name, others in _ALIKE.items() for other in others}
 _PATHS = {flag: path for path, flag in FLAGS.items()}

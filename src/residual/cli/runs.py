@@ -178,7 +178,9 @@ def _say_studies(studies: Sequence[dict[str, Any]]) -> None:
         if "damaged" in study:
             print(printable(f"study    {study['study']}: damaged: {study['damaged']}"))
             continue
-        what = f"{study['kind']}, {study['recipe']}, {study['finished']} of {study['runs']} runs finished"
+        # How many a search will train is known at its end.
+        of = "" if study["kind"] == "search" else f" of {study['runs']}"
+        what = f"{study['kind']}, {study['recipe']}, {study['finished']}{of} runs finished"
         print(printable(f"study    {study['study']}: {what}: {study['command']}"))
 
 

@@ -94,6 +94,11 @@ def continued(
             "end_divisor": max(1.0, LOWER * schedule.end_divisor),
         }
         again = schedule.model_copy(update={"first": first, "peak": peak, **divisors})
+        if rate > peak:  # it was stopped early, on its way
+            return (
+                again,
+                f"a second cycle, at once from {rate:.3g} down to {peak:.3g}, half the peak before, and on down",
+            )
         return again, f"a second cycle from {rate:.3g} up to {peak:.3g}, half the peak before, and down again"
     if isinstance(schedule, Cosine):
         lower = LOWER * schedule.rate
@@ -101,7 +106,8 @@ def continued(
             update={"steps": max(1, round(_RISE * (total - first))), "rate": _short(rate), "shape": "linear"}
         )
         lowered = schedule.model_copy(update={"first": first, "rate": lower, "warmup": rise})
-        return lowered, f"a second cosine from {rate:.3g} up to {lower:.3g}, half the rate before, and down again"
+        way = "down" if rate > lower else "up"
+        return lowered, f"a second cosine from {rate:.3g} {way} to {lower:.3g}, half the rate before, and down again"
     return schedule, f"the schedule {schedule.kind} goes on as it is, from {rate:.3g}"
 
 

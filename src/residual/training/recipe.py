@@ -225,6 +225,7 @@ def _faults(error: ValidationError) -> list[Fault]:
     found: list[Fault] = []
     for entry in error.errors():
         path, given, context = [str(part) for part in entry["loc"]], entry["input"], entry.get("ctx", {})
+        path = [part for part in path if not part.startswith("literal[")]  # the member of a union that was tried
         if not path:
             continue  # a fault of the whole
         settings = _settings_around(path)
@@ -252,7 +253,11 @@ def _faults(error: ValidationError) -> list[Fault]:
                 rule, remedy = "not a format of this program", "install the release that wrote it"
             case _ if isinstance(given, float) and not math.isfinite(given):
                 rule = "must be a finite number"
-        found.append(Fault(".".join(path), _short(given), rule, remedy))
+        fault = Fault(".".join(path), _short(given), rule, remedy)
+        if found and entry["type"] == "literal_error" and found[-1][:2] == fault[:2]:
+            rule = f"{found.pop().rule} or {rule.removeprefix('must be ')}"
+            fault = fault._replace(rule=rule)
+        found.append(fault)
     return found
 
 

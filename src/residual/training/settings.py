@@ -43,7 +43,8 @@ def settings(pattern: str = "*") -> list[Setting]:
     return [one for one in _of(Recipe, "") if fnmatchcase(one.path, pattern) or one.path.startswith(f"{pattern}.")]
 
 
-def _of(model: type[BaseModel], above: str, kind: str = "") -> Iterator[Setting]:
+def _of(model: type[BaseModel], above: str, kind: str = "", absent: bool = False) -> Iterator[Setting]:
+    """The settings of a group; an `absent` one is not there until one of its settings is."""
     for name, field in model.model_fields.items():
         path = f"{above}{name}"
         groups = [one for one in _parts(field.annotation) if isinstance(one, type) and issubclass(one, BaseModel)]
@@ -53,11 +54,12 @@ def _of(model: type[BaseModel], above: str, kind: str = "") -> Iterator[Setting]
             for word, schedule in SCHEDULES.items():
                 yield from (one for one in _of(schedule, "schedule.", word) if one.path != "schedule.kind")
         elif groups:
-            yield from _of(groups[0], f"{path}.", kind)
+            yield from _of(groups[0], f"{path}.", kind, field.get_default() is None)
         else:
             meaning = field.description or ""
             default = field.get_default()
             left = "its own" if default is None and model is NetworkSettings else _shown(default)
+            left = f"none ({left} once there is one)" if absent else left
             yield Setting(path, _values(field), left, f"{kind}: {meaning}" if kind else meaning)
 
 
