@@ -33,7 +33,11 @@ from residual.training.train import train
 
 SAVING = (*kill.TINY, "--set", "steps=40", "--set", "checkpoint.every_steps=2", "--set", "compute.precision=float32")
 SMALL_NETWORK = {"network.name": "resnet-8", "network.widths": [4, 4, 8]}
-SMALL_CIFAR = ("--set", "data.limit=2000", "--set", "network.name=resnet-8", "--set", "compute.precision=float32")
+SMALL_CIFAR = tuple(
+    word
+    for change in ("data.limit=2000", "network.name=resnet-8", "network.widths=[8,16,32]", "compute.precision=float32")
+    for word in ("--set", change)
+)
 
 
 @pytest.mark.parametrize("variant", every_step.VARIANTS)
@@ -85,8 +89,8 @@ def test_a_value_that_is_not_finite_is_found_in_the_same_step() -> None:
 
 
 def test_the_embedded_default_learns() -> None:
-    found = digits.train_seeds(1, ("--epochs", "6"))  # a quarter of it
-    assert found["test_top1"]["mean"] >= 0.97
+    found = digits.train_seeds(1, ("--epochs", "3"))  # an eighth of it
+    assert found["test_top1"]["mean"] >= 0.8
 
 
 def test_what_goes_out_comes_back_and_onnx_runtime_agrees(tmp_path: Path) -> None:
