@@ -19,6 +19,7 @@ from residual.cli import words
 from residual.cli.asked import ending
 from residual.cli.study import _table as table
 from residual.cli.tune import describe
+from residual.training import durations
 from residual.training.recipe import override
 from residual.training.recipes import RECIPES
 from tests.cli.conftest import Process, Said, only_error, photograph
@@ -38,6 +39,21 @@ def printed(summary: Any, width: int, patch: pytest.MonkeyPatch) -> list[str]:
         table(summary)
     assert isinstance(screen.file, io.StringIO)
     return re.sub(r"\x1b\[[0-9;]*m", "", screen.file.getvalue()).splitlines()
+
+
+def test_a_budget_ends_a_search_that_can_be_gone_on_with(
+    say: Callable[..., Said], here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(durations, "seconds_of", lambda text, where: 1e-9)
+        said = say("tune", *TINY, "--study", "short", "--budget", "1s")
+    assert said.code == 0, said.err
+    assert "the budget is spent before the study is finished\nno individual is finished\n" in said.out
+    assert "next     residual tune --study short\n         residual study show short\n" in said.out
+    assert say("tune", "--study", "short", "--log", "plain").out.count("3 of 3") == 1
+    assert "short: ga-001, finished; 3 trained" in say("study", "show", "short").out
+    only_error(said := say("tune", *TINY, "--budget", "15"))
+    assert "is no time between a second and a year" in said.err
 
 
 def test_a_study_from_the_command_line(say: Callable[..., Said], here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,6 +44,7 @@ CUSTOMARY = {
     "torchcompile": "--set compute.compile=default",
     "save-best": "--set evaluation.best=top1",
     "n-trials": "--population and --generations, whose product bounds the number of trainings",
+    "timeout": "--budget 2h",
 }
 """How other tools call it, and what it is here. Words are told, never taken for the option."""
 _ALIKE = {

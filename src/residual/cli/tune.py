@@ -44,6 +44,7 @@ def tune(
     storage: str | None = None,
     grace: float = 30.0,
     launch: str | None = None,
+    budget: str | None = None,
     log: Literal["auto", "plain", "json"] = "auto",
 ) -> int:
     """Search good settings for a recipe; without arguments, for the embedded digits in a few minutes.
@@ -95,6 +96,8 @@ def tune(
         Seconds without a sign of life after which a worker on another machine is held to be dead.
     launch
         A launcher that begins the processes of each training, as in `--launch 'torchrun --nproc-per-node 4'`.
+    budget
+        The time, as 90s, 15m or 2h, after which no further training begins; the study can be gone on with.
     log
         Lines for people, or JSON lines.
     """
@@ -105,6 +108,7 @@ def tune(
 
     need_optuna()
     from residual.errors import Fault, check
+    from residual.training.durations import seconds_of
     from residual.training.launching import parse_launcher
     from residual.training.recipe import parse_override
     from residual.tuning.own import FREE
@@ -133,10 +137,13 @@ def tune(
         prune,
     )
     words = () if launch is None else parse_launcher(launch)
+    limit = None if budget is None else seconds_of(budget, "--budget")
     told = Telling(log)
     own = tuple((path, value) for path, value in changes if path.startswith(FREE))
     address = storage or os.environ.get("RESIDUAL_STORAGE")
-    found = work(study, wish, storage=address, own=own, tell=told, listener=told, grace=grace, launch=words)
+    found = work(
+        study, wish, storage=address, own=own, tell=told, listener=told, grace=grace, launch=words, budget=limit
+    )
     _say_end(found, log, address)
     return 0
 
@@ -231,14 +238,22 @@ def _say_end(study: Study, log: str, address: str | None) -> None:
         print(json.dumps({"kind": "result", **summary}), flush=True)
         return
     best = summary["best"]
-    if best is None:
+    unfinished = summary["status"] != "finished"
+    if unfinished:
+        print(printable("the budget is spent before the study is finished"))
+    if best is None and unfinished:
+        print("no individual is finished")
+    elif best is None:
         print("finished: every individual failed; `residual study show` tells why")
     else:
         print(f"best     individual {best['number']}: validation top-1 {best['fitness']:.2%}")
         print(printable(f"         {genes(best['genes'])}"))
     if picture is not None:
         print(printable(f"figure   {picture}"))
-    print(printable(f"next     residual study show {argument(study.name)}{after_command(address)}"))
+    name, after = argument(study.name), after_command(address)
+    ways = [f"residual tune --study {name}{after}"] if unfinished else []
+    for place, way in enumerate([*ways, f"residual study show {name}{after}"]):
+        print(printable(f"{'         ' if place else 'next     '}{way}"))
     if best is not None and best["runs"]:
         recipe = study.folder / best["runs"][0] / "recipe.toml"
         print(printable(f"         residual train {argument(recipe)} --protocol final"))

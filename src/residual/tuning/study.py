@@ -8,6 +8,7 @@ from its finished runs.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -327,6 +328,7 @@ def tune(
     grace: float = GRACE,
     wait: float = WAIT,
     launch: Sequence[str] = (),
+    budget: float | None = None,
 ) -> Study:
     """Work on a study until it is finished, together with whoever else does.
 
@@ -334,19 +336,20 @@ def tune(
         own: settings of this worker alone: `compute.*`, `checkpoint.*`, `data.path`.
         grace: seconds without a sign of life after which a worker on another machine is held to be dead.
         launch: the words of a launcher, as `parse_launcher` gives them; each training is then a job of its processes.
+        budget: seconds after which this worker begins no further training; the same name goes on later.
 
     Raises:
         Interrupted: nothing is lost; the same name goes on.
     """
+    ends = None if budget is None else time.monotonic() + budget
     chosen, given = free_name(storage=storage) if name is None else name, tuple(own)
     study = join(chosen, wish or Wish(), storage, wait, given)
     recipe, mine = to_recipe(study.facts["recipe"], study.address.shown), _check_own(study.facts, given)
     trainer = Launched(launch, study.folder / WORKERS) if launch else train_here
     plan = Plan(chosen, recipe, study.space, study.folder, study.facts["seeds"], mine, trainer)
     (tell or _nobody)({"kind": "study", **study.facts, "folder": str(study.folder), "storage": study.address.shown})
-    worker = Worker(
-        study.ledger, plan, algorithm_of(study.facts), study.facts, tell or _nobody, listener or Silent(), grace
-    )
+    heard = tell or _nobody, listener or Silent()
+    worker = Worker(study.ledger, plan, algorithm_of(study.facts), study.facts, *heard, grace, ends=ends)
     try:
         worker.run()
     except Interrupted as error:

@@ -51,16 +51,18 @@ class Worker:
         listener: Listener,
         grace: float = GRACE,
         train: Train = train_individual,
+        ends: float | None = None,
     ) -> None:
         self._ledger, self._plan, self._algorithm, self._facts = ledger, plan, algorithm, facts
         self._tell, self._listener, self._grace, self._train = tell, listener, grace, train
+        self._ends = ends
         self._token = os.urandom(8).hex()
         self._owner = {"token": self._token, "host": platform.node(), "process": os.getpid()}
         self._seen: dict[int, tuple[str, float]] = {}
         self._told = -1
 
     def run(self) -> Snapshot:
-        """Work until the study is finished.
+        """Work until the study is finished, or no training may be begun any more since `ends` of the clock is past.
 
         Raises:
             Interrupted: SIGINT or SIGTERM; the individual at work waits for whoever goes on.
@@ -77,6 +79,8 @@ class Worker:
                     continue
                 if signals:
                     raise self._stopped(signals)
+                if self._ends is not None and time.monotonic() >= self._ends:
+                    return snapshot
                 trial = self._ledger.claim(self._owner)
                 if trial is not None:
                     pause = 0.1
