@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.cli.conftest import only_error
-from tests.data.photographs import encoded, picture
+from tests.data.photographs import encoded, photographs, picture
 
 
 @pytest.fixture
@@ -90,3 +90,60 @@ def test_the_last_run_has_its_name_in_every_table(say, finished, here, monkeypat
     assert said.code == 0
     assert "last" not in said.out
     assert said.out.startswith("run at step 6 on digits")
+
+
+def test_nothing_is_written_into_a_model_folder(say, refused, finished, image):
+    inside = finished / "model"
+    words = ("a sealed folder takes no further file", "run/model")
+    refused(2, ["predict", "run", image, "--picture", inside / "p.png"], *words, "--picture")
+    refused(2, ["predict", "run", image, "--embeddings", inside / "e.npz"], *words, "--embeddings")
+    refused(2, ["explain", "run", image, "--out", inside / "maps"], *words, "--out")
+    refused(2, ["evaluate", "run", "--predictions", inside / "a.npz"], *words, "--predictions")
+    refused(2, ["evaluate", "run", "--figures", inside / "album"], *words, "--figures")
+    refused(2, ["report", "run", "--out", inside / "r.html"], *words, "--out")
+    refused(2, ["report", "run", "--out", "r.html", "--figures", inside], *words, "--figures")
+    refused(2, ["export", "run", "--to", "safetensors", "--out", inside / "x.safetensors"], *words, "--out")
+    refused(2, ["card", inside, "--out", inside / "README.md"], *words, "--out")
+    assert say("export", "run", "--to", "safetensors", "--out", "x.safetensors").code == 0
+    refused(2, ["import", "x.safetensors", "--to", inside / "sub"], *words, "--to")
+
+
+def test_no_picture_is_drawn_among_the_images(say, refused, finished, here):
+    photographs(here / "photos", count=8)
+    words = "a picture would lie among the images"
+    refused(2, ["predict", "run", "photos", "--picture", "photos/seen.png"], words, "--picture")
+    refused(2, ["explain", "run", "photos/", "--out", "photos/maps"], words, "--out")
+    changes = ("network.name=resnet-8", "network.widths=[4,4,4]", "batch_size=6", "data.image_size=24")
+    settings = [token for change in (*changes, "compute.threads=1") for token in ("--set", change)]
+    assert say("train", "photos/", *settings, "--set", "steps=2", "--log", "plain", "--out", "own").code == 0
+    (kind, *_) = sorted(path for path in (here / "photos").iterdir() if path.is_dir())
+    (one, *_) = sorted(kind.iterdir())
+    refused(2, ["evaluate", "own", "--figures", kind], words, "--figures")
+    refused(2, ["report", "own", "--out", "r.html", "--figures", kind], words, "--figures")
+    refused(2, ["predict", "own", one, "--picture", kind / "seen.png"], words, "--picture")
+    refused(2, ["explain", "own", one, "--out", kind], words, "--out")
+    assert say("evaluate", "own", "--predictions", "a.npz").code == 0
+    refused(2, ["evaluate", "--from-predictions", "a.npz", "--figures", kind], words, "--figures")
+
+
+def test_only_what_is_written_is_said_to_be_replaced(say, finished, here):
+    (here / "in").mkdir()
+    for number, name in enumerate(("a.png", "b.png")):
+        (here / "in" / name).write_bytes(encoded(picture(number)))
+    assert say("explain", "run", "in", "--out", "out").err == ""
+    said = say("explain", "run", "in/a.png", "--out", "out")
+    assert said.err.splitlines() == [
+        "info: out/001-a.png of an earlier call will be replaced",
+        "info: out/002-b.png of an earlier call stays as before: this call does not write such",
+    ]
+    assert say("evaluate", "run", "--figures", "album").err == ""
+    (here / "album" / "confusion.png").rename(here / "album" / "confusion-2.png")
+    assert say("evaluate", "run", "--figures", "album").err.splitlines() == [
+        "info: album/reliability.png and 2 more of an earlier call will be replaced",
+        "info: album/confusion-2.png of an earlier call stays as before: this call does not write such",
+    ]
+    said = say("report", "run", "--out", "r.html", "--figures", "album")
+    assert said.err.splitlines() == [
+        "info: album/confusion.png and 3 more of an earlier call will be replaced",
+        "info: album/confusion-2.png of an earlier call stays as before: this call does not write such",
+    ]

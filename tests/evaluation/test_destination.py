@@ -12,8 +12,17 @@ from PIL import Image
 from residual.analysis.figures import draw_predictions
 from residual.analysis.style import MAKER, is_ours
 from residual.errors import StorageError, UsageError
-from residual.evaluation.destination import EMBEDDINGS, PREDICTIONS, holds, mind_places, told_of
+from residual.evaluation.destination import (
+    EMBEDDINGS,
+    PREDICTIONS,
+    holds,
+    mind_images,
+    mind_places,
+    photographs,
+    told_of,
+)
 from residual.files import replace_file
+from residual.sealed import write_folder
 
 
 def png():
@@ -81,3 +90,24 @@ def test_what_the_disk_refuses_names_the_option(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match=r"name another folder with --picture"), told_of("--picture"):
         replace_file(tmp_path / "file" / "a.png", b"")
+
+
+def test_nothing_is_written_into_a_sealed_folder(tmp_path):
+    write_folder(tmp_path / "model", {"model.json": b"{}"}, "model", {})
+    (tmp_path / "link").symlink_to(tmp_path / "model", target_is_directory=True)
+    for place in ("model/x.png", "model/new/x.png", "link/x.png"):
+        with pytest.raises(UsageError, match=r"a sealed folder takes no further file .*another place with --out"):
+            mind_places([tmp_path / place], "--out", is_ours)
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "manifest.json").write_text('{"name": "another program\'s", "files": []}')
+    mind_places([tmp_path / "web" / "x.png", tmp_path / "x.png"], "--out", is_ours)
+
+
+def test_no_picture_is_written_among_photographs(tmp_path):
+    (tmp_path / "photos" / "cat").mkdir(parents=True)
+    place = photographs({"name": "folder", "origin": str(tmp_path / "photos")})
+    for name in ("photos/cat/a.png", "photos/a.png", "photos/new/a.png"):
+        with pytest.raises(UsageError, match="a picture would lie among the images"):
+            mind_images([tmp_path / name], "--figures", ["", place])
+    mind_images([tmp_path / "photos-2" / "a.png"], "--figures", ["", place])
+    assert photographs({"name": "cifar-10", "origin": str(tmp_path)}) == ""

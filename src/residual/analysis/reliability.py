@@ -47,6 +47,17 @@ def reliability_picture(found: Calibration, kind: Kind, protocol: str = "") -> b
         return rendered(figure, kind)
 
 
+def pictures(album: Path, reports: int) -> list[Path]:
+    """The files that `draw_reports` writes for so many reports."""
+    marks = [f"-{place}" for place in range(1, reports + 1)] if reports > 1 else [""]
+    return [
+        album / f"{name}{mark}.{kind}"
+        for mark in marks
+        for kind in ("png", "svg")
+        for name in ("reliability", "confusion")
+    ]
+
+
 def draw_reports(reports: Sequence[Report], album: Path) -> list[Path]:
     """Reliability and confusion of each report as PNG and SVG; numbered where there are several, the ensemble last.
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +15,21 @@ from residual.analysis.page import page
 from residual.analysis.reliability import reliability_picture
 from residual.analysis.report import Judged, Progress, ReportData, Stated, read_report
 from residual.analysis.style import Kind, is_ours
-from residual.errors import UsageError
-from residual.evaluation.destination import mind_places
+from residual.errors import ResidualError, UsageError
+from residual.evaluation.destination import (
+    mind_images,
+    mind_places,
+    photographs,
+    refuse_places,
+    tell_left,
+    tell_replaced,
+)
 from residual.evaluation.judged import Split
 from residual.files import replace_file
 from residual.runs.folder import RunFolder, find_run
 
 PAGE = "report.html"
+_PICTURE = re.compile(r"(curves-by-(epoch|step)|(confusion|reliability|most-wrong)(-\d+)?)\.(png|svg)")
 _KINDS: tuple[Kind, ...] = ("png", "svg")
 _AGAINST: tuple[Against, ...] = ("epoch", "step")
 
@@ -62,10 +72,14 @@ def write_report(
     if out is not None:
         mind_places([place], "--out", is_ours)
     if album is not None:
-        mind_places([path for path in _pictures(album, len(folders)) if path.exists()], "--figures", is_ours)
+        pictures = [*_pictures(album, len(folders))]
+        mind_images(pictures, "--figures", [place for folder in folders for place in _photographs(folder, data)])
+        refuse_places(pictures, "--figures", is_ours)
     found = read_report(
         folders, split=split, data=data, device=device, stated=stated, retraced=retraced, progress=progress
     )
+    if album is not None:
+        _tell_of_others(found, album)
     drawn = tuple(_draw(found, album)) if album is not None else ()
     replace_file(place, page(found))
     return Report(place, drawn, found)
@@ -100,6 +114,33 @@ def _album_place(figures: str | os.PathLike[str] | None) -> Path | None:
     if folder.exists() and not folder.is_dir():
         raise UsageError("this is not a folder", folder, "name a folder with --figures")
     return folder
+
+
+def _photographs(run: RunFolder, data: str | None) -> list[str]:
+    """Where the photographs of a run are, then and now."""
+    with suppress(ResidualError, LookupError, TypeError, AttributeError):  # of a damaged run nothing is drawn
+        if origin := photographs(run.facts()["data"]):
+            return [origin, os.path.expanduser(data or "")]
+    return []
+
+
+def _tell_of_others(report: ReportData, album: Path) -> None:
+    """Say which pictures in the folder are replaced, and which stay though they are of another report."""
+    drawn = set(_planned(report, album))
+    there = [one for one in sorted(album.glob("*")) if _PICTURE.fullmatch(one.name) and is_ours(one)]
+    tell_replaced([one for one in there if one in drawn])
+    tell_left([one for one in there if one not in drawn])
+
+
+def _planned(report: ReportData, album: Path) -> Iterator[Path]:
+    """What `_draw` will draw."""
+    names = [f"curves-by-{against}" for against in _AGAINST]
+    for place, run in enumerate(report.runs, 1):
+        mark = f"-{place}" if len(report.runs) > 1 else ""
+        if run.judged is not None:
+            names += [f"confusion{mark}", f"reliability{mark}"]
+            names += [f"most-wrong{mark}"] * bool(run.judged.images)
+    yield from (album / f"{name}.{kind}" for name in names for kind in _KINDS)
 
 
 def _pictures(album: Path, runs: int) -> Iterator[Path]:

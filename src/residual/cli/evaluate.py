@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -88,9 +89,8 @@ def evaluate(
             what = f"{' and '.join(idle)} cannot change answers that are read from a file"
             raise UsageError(what, "--from-predictions", "leave it out, or name the runs instead of the file")
     check_versions()
-    from residual.analysis.style import is_ours
     from residual.cli.words import bar
-    from residual.evaluation.destination import PREDICTIONS, holds, mind_places, told_of
+    from residual.evaluation.destination import PREDICTIONS, holds, mind_places, mind_sealed, told_of
     from residual.evaluation.sheets import check_name
     from residual.evaluation.together import evaluate_together, from_files
 
@@ -102,11 +102,14 @@ def evaluate(
     if album is not None and album.exists() and not album.is_dir():
         raise UsageError("this is not a folder", album, "name a folder with --figures")
     if album is not None:
-        there = sorted(one for one in album.glob("*") if _PICTURE.fullmatch(one.name))
-        mind_places(there or [album / "confusion.png"], "--figures", is_ours)
+        mind_sealed(album / "confusion.png", "--figures")
     if from_predictions:
         found = from_files(from_predictions, average)
+        facts = [one.sheet.facts for one in found.members]
+        _mind_album(album, len(found.reports))
+        _mind_photographs(album, [one["origin"] for one in facts if one["dataset"] == "folder"])
     else:
+        _mind_album(album, len(runs) + 1 if len(runs) > 1 else 1)
         with bar("evaluating") as progress:
             found = evaluate_together(
                 runs or ("last",),
@@ -117,6 +120,7 @@ def evaluate(
                 follow_links=follow_links,
                 device=device or "auto",
                 calibrate=calibrate,
+                found=partial(_mind_photographs, album),
                 progress=progress,
             )
     if path is not None:
@@ -139,6 +143,27 @@ def evaluate(
     if drawn:
         print(printable(f"figures      {drawn[0].parent}: {len(drawn)} files"))
     return 0
+
+
+def _mind_album(album: Path | None, reports: int) -> None:
+    """Look at the folder of figures before anything is computed; say which pictures there this call does not draw."""
+    from residual.analysis.reliability import pictures
+    from residual.analysis.style import is_ours
+    from residual.evaluation.destination import mind_places, tell_left
+
+    if album is None:
+        return
+    drawn = pictures(album, reports)
+    mind_places(drawn, "--figures", is_ours)
+    others = (one for one in sorted(album.glob("*")) if _PICTURE.fullmatch(one.name) and one not in drawn)
+    tell_left([one for one in others if is_ours(one)])
+
+
+def _mind_photographs(album: Path | None, folders: Sequence[str]) -> None:
+    from residual.evaluation.destination import mind_images
+
+    if album is not None:
+        mind_images([album], "--figures", folders)
 
 
 def names_of(places: Sequence[str]) -> dict[str, str]:

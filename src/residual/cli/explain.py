@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from residual.cli.text import Whole
+
+_PICTURE = re.compile(r"\d{3,}-[A-Za-z0-9_-]*\.png")
 
 if TYPE_CHECKING:
     from residual.analysis.explain import Explanation
@@ -61,7 +64,7 @@ def explain(
     from residual.cli.text import printable
     from residual.data.images import find_images, read_image
     from residual.device import choose_device, mind_fork
-    from residual.evaluation.destination import mind_places
+    from residual.evaluation.destination import mind_images, mind_places, photographs, tell_left
     from residual.evaluation.use import load_to_use, named
 
     mind_fork()
@@ -70,8 +73,11 @@ def explain(
     files = find_images([Path(name).expanduser() for name in images])
     digits = max(3, len(str(len(files))))
     pictures = [album / f"{number:0{digits}}-{_safe(file.stem)}.png" for number, file in enumerate(files, 1)]
+    mind_images(pictures[:1], "--out", [Path(name).expanduser() for name in images])
     classifier = load_to_use(run)
+    mind_images(pictures[:1], "--out", [photographs(classifier.provenance.get("data", {}))])
     mind_places(pictures, "--out", is_ours)
+    others = {one for one in album.glob("*.png") if _PICTURE.fullmatch(one.name)} - {*pictures}
     classifier.network.to(torch.device(choose_device(device)))
     bad: list[ResidualError] = []
     rows = []
@@ -80,6 +86,7 @@ def explain(
             pixels = read_image(file, classifier.preprocessing)
         except DataError as error:
             bad.append(error)
+            others |= {picture} if picture.exists() else set()
             continue
         (found,) = look(classifier, [pixels], top_k)
         draw_explanation(found, picture, file.name)
@@ -90,6 +97,7 @@ def explain(
             print(printable(f"{picture}: {words}"), flush=True)
     if json:
         print(json_.dumps(rows))
+    tell_left([one for one in sorted(others) if is_ours(one)])
     for one in bad:
         log.warning("left out: %s", one)
     if bad:

@@ -72,6 +72,9 @@ def import_(
     target = Path(os.path.expanduser(to))
     if os.path.lexists(target) and (not target.is_dir() or any(target.iterdir())):
         raise UsageError("something stands there already", target, "name another --to")
+    from residual.evaluation.destination import mind_sealed
+
+    mind_sealed(target, "--to")
     if channels is not None and not 1 <= channels <= 1024:
         raise UsageError(f"{channels} is out of range", "--channels", "choose a number between 1 and 1024")
     names = _read_names(Path(os.path.expanduser(classes))) if classes is not None else None

@@ -64,13 +64,14 @@ def predict(
     check_versions()
     from residual.analysis.style import is_ours, picture_format
     from residual.cli.words import bar
-    from residual.evaluation.destination import EMBEDDINGS, holds, mind_places, told_of
+    from residual.evaluation.destination import EMBEDDINGS, holds, mind_images, mind_places, photographs, told_of
     from residual.evaluation.embeddings import Collector, check_name, save
     from residual.evaluation.predicting import predict as look
 
     drawn = Path(picture).expanduser() if picture is not None else None
     if drawn is not None:
         picture_format(drawn)
+        mind_images([drawn], "--picture", [Path(name).expanduser() for name in images])
         mind_places([drawn], "--picture", is_ours)
     vectors = Path(embeddings).expanduser() if embeddings is not None else None
     if vectors is not None:
@@ -81,6 +82,8 @@ def predict(
 
     def prepared(classifier: Classifier) -> None:
         loaded.append(classifier)
+        if drawn is not None:
+            mind_images([drawn], "--picture", [photographs(classifier.provenance.get("data", {}))])
         if vectors is not None:
             collector.listen(classifier)
 

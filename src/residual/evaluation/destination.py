@@ -2,23 +2,28 @@
 
 One rule for all of them: what this program wrote there earlier is replaced, and that is said in one line; anything
 else that stands there is refused. Pictures say who made them; files of answers and of embeddings are known by the names
-of their tensors.
+of their tensors. Nothing is written into a sealed folder, which holds what its manifest says and nothing else.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import safetensors
 
 from residual.errors import StorageError, UsageError, log
+from residual.files import Damaged, Facts, read_regular
+from residual.sealed import MANIFEST
 
 PREDICTIONS = frozenset({"logits", "labels"})
 EMBEDDINGS = frozenset({"features"})
+_MANIFEST_LIMIT = 1 << 20
+_SEAL = {"seal", "kind", "files"}
 _BESIDE = {"facts", "files"}  # what an .npz file holds as arrays, and a .safetensors file in its header
 
 
@@ -32,8 +37,14 @@ def mind_places(paths: Iterable[Path], option: str, own: Callable[[Path], bool])
     Raises:
         UsageError: something stands there.  StorageError: the folder cannot be written to.
     """
+    tell_replaced(refuse_places(paths, option, own))
+
+
+def refuse_places(paths: Iterable[Path], option: str, own: Callable[[Path], bool]) -> list[Path]:
+    """What of these places will be replaced if they are written to; raises as `mind_places` does."""
     replaced = []
     for path in paths:
+        mind_sealed(path, option)
         if os.path.lexists(path):
             if not path.is_file() or path.is_symlink() or not own(path):
                 raise UsageError("something else stands there already", path, f"name another place with {option}")
@@ -47,9 +58,60 @@ def mind_places(paths: Iterable[Path], option: str, own: Callable[[Path], bool])
             raise StorageError("a file stands where a folder is needed", above, f"name another place with {option}")
         if not os.access(above, os.W_OK | os.X_OK):
             raise StorageError("you may not write there", above, f"name another place with {option}")
-    if replaced:
-        more = f" and {len(replaced) - 1} more" if len(replaced) > 1 else ""
-        log.info("%s%s of an earlier call will be replaced", replaced[0], more)
+    return replaced
+
+
+def tell_replaced(paths: Sequence[Path]) -> None:
+    """Say of files of an earlier call that this one replaces them."""
+    if paths:
+        log.info("%s%s of an earlier call will be replaced", paths[0], _more(paths))
+
+
+def tell_left(paths: Sequence[Path]) -> None:
+    """Say of files of an earlier call that this one does not write them: they are of other images or another run."""
+    if paths:
+        stay = "stay" if len(paths) > 1 else "stays"
+        log.info("%s%s of an earlier call %s as before: this call does not write such", paths[0], _more(paths), stay)
+
+
+def _more(paths: Sequence[Path]) -> str:
+    return f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+
+
+def mind_sealed(path: Path, option: str) -> None:
+    """Refuse a place within a model folder, a checkpoint or whatever else is sealed: one file more makes it unusable.
+
+    Raises:
+        UsageError: it is in one.
+    """
+    for folder in Path(os.path.realpath(path)).parents:
+        try:
+            sealed = _SEAL.issubset(json.loads(read_regular(folder / MANIFEST, _MANIFEST_LIMIT)))
+        except (OSError, Damaged, ValueError, TypeError, RecursionError):  # none, or one of another program
+            sealed = False
+        if sealed:
+            raise UsageError("a sealed folder takes no further file", folder, f"name another place with {option}")
+
+
+def mind_images(paths: Iterable[Path], option: str, folders: Iterable[str | os.PathLike[str]]) -> None:
+    """Refuse pictures among photographs: they would be images themselves the next time, and of another class.
+
+    Args:
+        folders: where photographs are; what is no folder is passed over.
+
+    Raises:
+        UsageError: one would lie among them.
+    """
+    places = [os.path.realpath(folder) for folder in folders if os.path.isdir(folder)]
+    for path in paths:
+        there = Path(os.path.realpath(path))
+        if any(there.is_relative_to(place) for place in places):
+            raise UsageError("a picture would lie among the images", path, f"name another place with {option}")
+
+
+def photographs(data: Facts) -> str:
+    """The place of the photographs that a network was trained on, by the facts of its data; empty if it had none."""
+    return str(data.get("origin", "")) if data.get("name") == "folder" else ""
 
 
 def holds(*names: frozenset[str]) -> Callable[[Path], bool]:

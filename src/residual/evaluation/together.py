@@ -19,6 +19,7 @@ from residual.evaluation.answering import answer_sheet, mind_mirrors
 from residual.evaluation.calibration import fit_temperature
 from residual.evaluation.choices import check_choices
 from residual.evaluation.classifier import DESCRIPTION, Classifier
+from residual.evaluation.destination import photographs
 from residual.evaluation.figures import Report, report
 from residual.evaluation.intervals import Paired, compare
 from residual.evaluation.judged import Judged, Split, select
@@ -72,6 +73,7 @@ def evaluate_together(
     follow_links: bool = False,
     device: str = "auto",
     calibrate: bool = False,
+    found: Callable[[Sequence[str]], None] = lambda _: None,
     progress: Progress = lambda _place, _done, _all: None,
 ) -> Together:
     """Let runs, models or checkpoints answer the same images; several are an ensemble too.
@@ -81,6 +83,7 @@ def evaluate_together(
         average: what is averaged over views, and over members.
         split, data, follow_links, device: as for one run.
         calibrate: also fit a temperature on the validation images of each, and on those all share for the ensemble.
+        found: told of each member, before it answers, the places of photographs: those it trained on and those judged.
         progress: told the place, and how many of its images of how many are done.
 
     Raises:
@@ -97,6 +100,7 @@ def evaluate_together(
     for place in places:
         classifier = load_to_use(place)
         judged = select(classifier, place, split, data, follow_links)
+        found([photographs(classifier.provenance.get("data", {})), judged.origin if judged.dataset == "folder" else ""])
         mind_mirrors(classifier, place, protocol)
         other = _held_out(classifier, place, judged, data, follow_links) if calibrate else None
 

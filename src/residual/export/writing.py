@@ -14,6 +14,7 @@ from residual.data.digits import read_digits
 from residual.data.images import find_images, fit, read_image
 from residual.errors import ResidualError, UsageError, nearest
 from residual.evaluation.classifier import Classifier
+from residual.evaluation.destination import mind_sealed
 from residual.evaluation.judged import select
 from residual.evaluation.use import load_to_use, named
 from residual.export.onnx_file import Agreement, export_onnx
@@ -73,6 +74,7 @@ def export_model(
         raise UsageError(f"the file for {to} must be named {' or '.join(suffixes)}", path, "name another --out")
     if os.path.lexists(path):
         raise UsageError("something stands there already", path, "name another --out")
+    mind_sealed(path, "--out")
     classifier = load_to_use(place)
     if to == "onnx":
         pixels, said = _images(classifier, place, images, check or _COMPARED)
