@@ -54,7 +54,7 @@ def test_only_its_own_files_are_replaced(say, refused, finished, here, image, op
 def test_a_place_of_no_use_is_told_before_anything_is_computed(refused, finished, image, monkeypatch):
     from residual.evaluation.classifier import Classifier
 
-    monkeypatch.setattr(Classifier, "probabilities", None)
+    monkeypatch.setattr(Classifier, "logits", None)
     refused(2, ["predict", "run", image, "--picture", "p.jpg"], "no picture format '.jpg'")
     refused(2, ["predict", "run", image, "--picture", image], "something else stands there")
     refused(5, ["predict", "run", image, "--picture", f"{image}/p.png"], "a file stands where", "--picture")

@@ -10,8 +10,9 @@ import torch
 from PIL import Image
 
 import residual
+from residual.analysis.explain import explain
 from residual.data.preprocessing import Preprocessing
-from residual.errors import DataError, UsageError
+from residual.errors import DataError, ModelError, UsageError
 from residual.evaluation.classifier import Classifier
 from residual.evaluation.predicting import predict_images
 from residual.files import TEMPORARY
@@ -182,3 +183,36 @@ def test_many_files_are_answered_in_their_order_and_told_as_they_come(classifier
         assert dict(one.best) == pytest.approx(dict(other), rel=1e-5)
     with pytest.raises(DataError, match=r"000\.png"):
         predict_images(classifier, tmp_path)
+
+
+def scaled(classifier, factor):
+    """The classifier with a last layer that much larger."""
+    with torch.no_grad():
+        for weight in classifier.network.classifier.parameters():
+            weight.mul_(factor)
+    return classifier
+
+
+def test_the_order_is_that_of_the_logits_where_probabilities_are_0(classifier):
+    with torch.no_grad():
+        classifier.network.classifier.bias.copy_(torch.tensor([0.0, 9.0, 18.0]))
+    wanted = [name for name, _ in predict_images(classifier, PIXELS[0])[0].best]
+    assert wanted == ["c", "b", "a"]  # not in the order of the classes
+    for found in (
+        predict_images(classifier, PIXELS[0], temperature=1e-7)[0].best,
+        predict_images(classifier, PIXELS[0], temperature=1e-40)[0].best,
+        explain(scaled(classifier, 1e7), [torch.tensor(PIXELS[0]).unsqueeze(0)])[0].answers,
+    ):
+        assert [share for _, share in found] == [1, 0, 0]
+        assert [name for name, _ in found] == wanted
+
+
+def test_answers_that_are_not_finite_are_refused(classifier):
+    scaled(classifier, 1e38)
+    assert all(bool(weight.isfinite().all()) for weight in classifier.network.parameters())
+    with torch.no_grad():
+        classifier.network.head.register_forward_hook(lambda _module, _given, found: found * 1e30)
+    with pytest.raises(ModelError, match="the network's answers are not finite"):
+        predict_images(classifier, PIXELS[0])
+    with pytest.raises(ModelError, match="the network's answers are not finite"):
+        explain(classifier, [torch.tensor(PIXELS[0]).unsqueeze(0)])

@@ -10,7 +10,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from residual.errors import DataError, UsageError
+from residual.errors import DataError, ModelError, UsageError
 from residual.evaluation.sheets import Sheet, align, ensemble, read, save
 
 FACTS = {
@@ -184,3 +184,12 @@ def test_a_name_without_format_is_refused_before_anything_is_read(tmp_path):
             save(tmp_path / path, [sheet()])
         with pytest.raises(UsageError):
             read(tmp_path / path)
+
+
+def test_answers_that_are_not_finite_are_not_saved(tmp_path):
+    whole = sheet()
+    logits = whole.logits.clone()
+    logits[1, 2] = torch.inf
+    with pytest.raises(ModelError, match=r"answers are not finite \(runs/a\)"):
+        save(tmp_path / "a.npz", [whole, replace(whole, logits=logits)])
+    assert not (tmp_path / "a.npz").exists()

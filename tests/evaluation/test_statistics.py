@@ -124,3 +124,12 @@ def test_the_surest_right_answer_of_each_class():
     found = surest_right(logits, torch.tensor([0, 0, 1, 1, 1]))
     assert [(one.row, one.number) for one in found] == [(1, 0), (3, 1)]
     assert found[0].probability == pytest.approx(math.exp(3) / (math.exp(3) + 2))
+
+
+def test_a_row_that_is_no_number_is_wrong():
+    rows = torch.tensor([[math.nan, 1.0, 0.0], [0.0, math.nan, 2.0], [math.nan] * 3, [3.0, 1.0, 0.0]])
+    labels = torch.tensor([0, 1, 2, 0])
+    assert torch.equal(confusion_of(rows, labels), matrix(3, [(0, 1), (1, 2), (2, 0), (0, 0)]))
+    assert [one.row for one in worst_mistakes(rows, labels, 9)] == [0, 1, 2]
+    assert all(one.true != one.predicted for one in worst_mistakes(rows, labels, 9))
+    assert [one.row for one in surest_right(rows, labels)] == [3]

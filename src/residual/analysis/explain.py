@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from residual.evaluation.classifier import Classifier
+from residual.evaluation.classifier import Classifier, finite
 from residual.models import ResidualNetwork, put
 
 _BATCH_PIXELS = 8 * 224 * 224
@@ -74,7 +74,8 @@ def explain(classifier: Classifier, pixels: Sequence[Tensor], top_k: int = 3) ->
     found: list[Explanation] = []
     for some in _batches(pixels):
         logits = _logits(classifier, some)
-        shares, classes = logits.softmax(1).sort(dim=1, descending=True, stable=True)
+        classes = logits.argsort(dim=1, descending=True, stable=True)  # by the logits: many probabilities may be 0
+        shares = logits.softmax(1).gather(1, classes)
         maps = _maps(classifier, some, classes[:, :top_k])
         for image, share, order, of_image in zip(some, shares.tolist(), classes.tolist(), maps, strict=True):
             answers = tuple((classifier.class_names[c], p) for c, p in zip(order, share, strict=True))[:top_k]
@@ -126,7 +127,7 @@ def _logits(classifier: Classifier, pixels: Sequence[Tensor]) -> Tensor:
     classifier.network.eval()
     with torch.no_grad():
         logits: Tensor = classifier.network(_seen(classifier, pixels))
-    return logits.float().cpu()
+    return finite(logits.float().cpu(), classifier.spec.name)
 
 
 def _maps(classifier: Classifier, pixels: Sequence[Tensor], classes_NT: Tensor) -> Tensor:

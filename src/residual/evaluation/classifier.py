@@ -136,12 +136,37 @@ class Classifier:
         return predict_images(self, images, top_k=top_k, device=device, temperature=temperature, on_error=on_error)
 
     @torch.inference_mode()
+    def logits(self, images: Sequence[Tensor] | Tensor, device: torch.device | None = None) -> Tensor:
+        """float32 NK, on the CPU, of uint8 images CHW in the model's geometry.
+
+        Raises:
+            ModelError: one is not finite.
+        """
+        device = device or torch.device("cpu")
+        batch = images if isinstance(images, Tensor) else torch.stack(list(images))
+        self.network.to(device).eval()
+        answers: Tensor = self.network(self.preprocessing.normalise(batch.to(device)))
+        return finite(answers.float().cpu(), self.spec.name)
+
     def probabilities(
         self, images: Sequence[Tensor] | Tensor, device: torch.device | None = None, temperature: float = 1.0
     ) -> Tensor:
         """float32 NK class probabilities, on the CPU, of uint8 images CHW in the model's geometry."""
-        device = device or torch.device("cpu")
-        batch = images if isinstance(images, Tensor) else torch.stack(list(images))
-        self.network.to(device).eval()
-        logits: Tensor = self.network(self.preprocessing.normalise(batch.to(device)))
-        return (logits.float() / temperature).softmax(1).cpu()
+        return shares(self.logits(images, device), temperature)
+
+
+def finite(logits_NK: Tensor, where: object) -> Tensor:
+    """The logits as they are.
+
+    Raises:
+        ModelError: one is not finite, so that nothing follows from them.
+    """
+    if not bool(logits_NK.isfinite().all()):
+        remedy = "its weights are too large for float32: take an earlier checkpoint, or another model"
+        raise ModelError("the network's answers are not finite", where, remedy)
+    return logits_NK
+
+
+def shares(logits_NK: Tensor, temperature: float = 1.0) -> Tensor:
+    """float32 NK probabilities; the largest logit is taken off first, since a small temperature overflows others."""
+    return ((logits_NK - logits_NK.amax(1, keepdim=True)) / temperature).softmax(1)

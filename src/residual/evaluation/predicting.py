@@ -18,7 +18,7 @@ from residual.data.workers import workers
 from residual.device import choose_device, mind_fork
 from residual.errors import DataError, ResidualError, UsageError, log, nearest
 from residual.evaluation.calibration import fit_temperature
-from residual.evaluation.classifier import DESCRIPTION, Classifier
+from residual.evaluation.classifier import DESCRIPTION, Classifier, shares
 from residual.evaluation.given import Given, Image, gather
 from residual.evaluation.predictions import answers
 from residual.evaluation.use import load_to_use
@@ -121,9 +121,11 @@ def predict_images(
                     raise
                 unreadable(error)
         if pixels:
-            probabilities = classifier.probabilities(pixels, chosen, temperature or 1.0)
-            shares, classes = probabilities.sort(dim=1, descending=True, stable=True)
-            for name, share, order in zip(names, shares.tolist(), classes.tolist(), strict=True):
+            logits = classifier.logits(pixels, chosen)
+            # By the logits: probabilities of 0 would be in the order of the classes.
+            classes = logits.argsort(dim=1, descending=True, stable=True)
+            probabilities = shares(logits, temperature or 1.0).gather(1, classes)
+            for name, share, order in zip(names, probabilities.tolist(), classes.tolist(), strict=True):
                 best = [(classifier.class_names[c], p) for c, p in zip(order, share, strict=True)][:top_k]
                 found.append(Prediction(name, tuple(best)))
         done += len(batch)

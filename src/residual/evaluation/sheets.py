@@ -24,6 +24,7 @@ from torch import Tensor
 
 from residual.data.layout import some
 from residual.errors import DataError, UsageError
+from residual.evaluation.classifier import finite
 from residual.evaluation.protocols import Average, combine
 from residual.files import Damaged, Facts, read_regular, replace_file
 
@@ -139,9 +140,11 @@ def save(path: Path, sheets: Sequence[Sheet], together: Facts | None = None) -> 
         together: what is known of their ensemble.
 
     Raises:
-        UsageError: the ending is of no format.  StorageError: the disk refused.
+        UsageError: the ending is of no format.  ModelError: an answer is not finite.  StorageError: the disk refused.
     """
     check_name(path)
+    for sheet in sheets:
+        finite(sheet.logits, sheet.place)  # `read` takes no others
     first = sheets[0]
     facts = json.dumps(
         {

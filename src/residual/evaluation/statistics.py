@@ -103,16 +103,24 @@ def confusions(confusion_KK: Tensor) -> list[Confused]:
     return sorted(found, key=lambda c: (-c.count, -c.share, c.true, c.predicted))
 
 
+def answers_of(logits_NK: Tensor, labels_N: Tensor) -> Tensor:
+    """int64 N, the most probable classes. A row that holds a not-a-number is wrong, as `rank_of_truth` has it: where it
+    would name the true class, the one after it stands in its place."""
+    answers = logits_NK.argmax(1)
+    named = logits_NK.isnan().any(1) & (answers == labels_N)
+    return torch.where(named, (labels_N + 1) % logits_NK.shape[1], answers)
+
+
 def confusion_of(logits_NK: Tensor, labels_N: Tensor) -> Tensor:
     """confusion_KK of the most probable classes."""
-    classes = logits_NK.shape[1]
-    return torch.bincount(labels_N * classes + logits_NK.argmax(1), minlength=classes * classes).view(classes, classes)
+    classes, answers = logits_NK.shape[1], answers_of(logits_NK, labels_N)
+    return torch.bincount(labels_N * classes + answers, minlength=classes * classes).view(classes, classes)
 
 
 def worst_mistakes(logits_NK: Tensor, labels_N: Tensor, most: int) -> list[Mistake]:
     """The wrong answers of highest loss, the most surely wrong; a loss that is no number counts as highest."""
     logs = logits_NK.double().log_softmax(1)
-    answers = logits_NK.argmax(1)
+    answers = answers_of(logits_NK, labels_N)
     losses = -logs.gather(1, labels_N.unsqueeze(1)).squeeze(1)
     wrong = (answers != labels_N).nonzero().squeeze(1)
     order = losses[wrong].nan_to_num(nan=torch.inf, posinf=torch.inf).argsort(descending=True, stable=True)
@@ -132,7 +140,7 @@ def worst_mistakes(logits_NK: Tensor, labels_N: Tensor, most: int) -> list[Mista
 def surest_right(logits_NK: Tensor, labels_N: Tensor) -> list[Example]:
     """For each class, in their order, the right answer of highest probability; none of a class without any."""
     shares = logits_NK.double().softmax(1)
-    right = logits_NK.argmax(1) == labels_N
+    right = answers_of(logits_NK, labels_N) == labels_N
     found = []
     for number in range(logits_NK.shape[1]):
         rows = (right & (labels_N == number)).nonzero().squeeze(1)
