@@ -104,6 +104,16 @@ def test_photographs_are_judged_at_other_sizes(say, here):
     ]
 
 
+def test_the_same_network_twice_is_no_ensemble(say, refused, finished, second, here):
+    words = "they are one network"
+    refused(2, ["evaluate", "run", second, "run/model"], words, "run, run/model")
+    shutil.copytree("run", "copy")
+    refused(2, ["evaluate", "run", "copy"], words, "run, copy")
+    assert say("evaluate", "run", second, "--predictions", "a.npz").code == 0
+    assert say("evaluate", "copy", "--predictions", "b.npz").code == 0
+    refused(2, ["evaluate", "--from-predictions", "a.npz", "b.npz"], words, "run, copy")
+
+
 def test_refusals(refused, finished, second, here):
     refused(2, ["evaluate", "run", "run"], "named twice")
     refused(2, ["evaluate", "run", second, "--protocol", "12-crop"], "12-crop")

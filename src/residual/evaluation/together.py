@@ -13,6 +13,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from residual.device import choose_device, mind_fork
 from residual.errors import ResidualError, UsageError, log
 from residual.evaluation.answering import answer_sheet, mind_mirrors
@@ -111,7 +113,8 @@ def evaluate_together(
             return answer_sheet(classifier, of, place, protocol=protocol, average=average, device=chosen, progress=tell)
 
         sheets.append(answers(judged))
-        align([sheets[0], sheets[-1]])  # refused before the next one is computed
+        sheets[-1] = align([sheets[0], sheets[-1]])[-1]
+        _refuse_equal(sheets)  # before the next one is computed
         if other is not None:
             held.append(answers(other))
             sheets[-1] = _with_temperature(sheets[-1], held[-1])
@@ -145,7 +148,10 @@ def from_files(paths: Sequence[Place], average: Average | None = None) -> Togeth
     def recall(found: Sheet) -> Sheet:
         return _with(found, alone.get("temperature")) if alone.get("average") == chosen else found
 
-    return _judge(align(sheets), chosen, recall)
+    aligned = align(sheets)
+    for count in range(1, len(aligned) + 1):
+        _refuse_equal(aligned[:count])
+    return _judge(aligned, chosen, recall)
 
 
 def _judge(sheets: list[Sheet], average: Average, finish: Callable[[Sheet], Sheet]) -> Together:
@@ -176,6 +182,15 @@ def _refuse_same(paths: Sequence[Path]) -> None:
         if (where := os.path.realpath(path)) in seen:
             raise UsageError("a file is named twice", path, "name it once: with itself it is no ensemble")
         seen.add(where)
+
+
+def _refuse_equal(sheets: Sequence[Sheet]) -> None:
+    """Refuse that the last of these aligned sheets is of the same network as one before: a copy, or the run's model."""
+    *others, last = sheets
+    for other in others:
+        if torch.equal(other.logits, last.logits):
+            what = "both give exactly the same answers, so they are one network, and with itself it is no ensemble"
+            raise UsageError(what, f"{other.place}, {last.place}", "name it once")
 
 
 def _held_out(classifier: Classifier, place: Place, judged: Judged, data: str | None, follow_links: bool) -> Judged:
