@@ -148,6 +148,12 @@ def test_what_a_description_beside_weights_says(tmp_path):
     found = sight_beside(weights)
     assert found is not None
     assert (found.image_size, found.trained, found.crop, found.interpolation) == (288, 224, 1.0, "bicubic")
+    for side, share, larger in ((224, 0.95, 235), (224, 0.875, 256), (288, 0.95, 303), (256, 0.94, 272)):
+        whole = cfg | {"test_input_size": [3, side, side], "test_crop_pct": share}
+        path.write_text(json.dumps({"pretrained_cfg": whole}))
+        found = sight_beside(weights)
+        assert found is not None
+        assert Geometry(share=found.crop).around((side, side)) == (larger, larger)  # rounded down, as timm does
     path.write_text(json.dumps({"model_type": "another"}))
     assert sight_beside(weights) is None
     broken = [

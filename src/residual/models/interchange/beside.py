@@ -78,7 +78,8 @@ def _sight(table: dict[str, Any]) -> Sight:
         raise ValueError("mean and std")
     source = "as the config.json beside the weights says"
     kept = trained if trained != side else None
-    return Sight(side, float(crop), tuple(mean), tuple(std), source, interpolation, _MODES[mode], kept)
+    share = side / math.floor(side / crop)  # of whole pixels, as timm resizes: 224 / .95 are 235
+    return Sight(side, share, tuple(mean), tuple(std), source, interpolation, _MODES[mode], kept)
 
 
 def _side(size: Any) -> int:
