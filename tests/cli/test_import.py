@@ -159,6 +159,13 @@ def test_a_description_that_was_changed_is_one_line(say, refused, finished, here
     refused(4, ["import", "y.safetensors", "--to", "net"], "description cannot be used", "y.safetensors")
 
 
+def test_a_checkpoint_of_lightning_is_read_by_its_name(say, small, here):
+    os.rename(small, "last.ckpt")
+    said = say("import", "last.ckpt", "--to", "net")
+    assert said.code == 0, said.err
+    assert "residual import last.ckpt --to last" in say("predict", "last.ckpt", "a.png").err
+
+
 def test_classes_are_named_by_the_description_beside_the_weights(say, small, here):
     (here / "config.json").write_text(json.dumps({"architecture": "resnet20", "label_names": list(NAMES)}))
     said = say("import", small, "--to", "net")

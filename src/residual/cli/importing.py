@@ -41,8 +41,8 @@ def import_(
     Parameters
     ----------
     weights
-        A .safetensors, .pth, .pt, .th, .pth.tar, .bin, .h5, .weights.h5 or .keras file; or torchvision:resnet50 and
-        the like, which is downloaded and verified.
+        A .safetensors, .pth, .pt, .th, .ckpt, .pth.tar, .bin, .h5, .weights.h5 or .keras file; or torchvision:resnet50
+        and the like, which is downloaded and verified.
     to
         The model folder to make; it must not exist.
     from_

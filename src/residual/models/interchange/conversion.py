@@ -24,6 +24,7 @@ from residual.models.spec import NetworkSpec
 
 Shapes = Mapping[str, tuple[int, ...]]
 _WRAPPED: Final = ("module.", "_orig_mod.", "model.", "net.")
+_AVERAGED: Final = "n_averaged"
 _COUNTER: Final = "num_batches_tracked"
 
 
@@ -189,8 +190,15 @@ def rename(network: ResidualNetwork, family: Family) -> dict[str, Tensor]:
 
 
 def without_prefix(tensors: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], tuple[str, ...]]:
-    """The tensors without what DataParallel, torch.compile and Lightning put before every name, one in another."""
+    """The tensors without what DataParallel, torch.compile and Lightning put before every name, one in another, and
+    without the counter that torch's AveragedModel has beside the network's."""
     said: list[str] = []
+    counter, rest = tensors.get(_AVERAGED), {name: own for name, own in tensors.items() if name != _AVERAGED}
+    if counter is not None and counter.numel() == 1 and rest and all(name.startswith("module.") for name in rest):
+        said.append(
+            f"{_AVERAGED}, {int(counter):,}, is left off: averages of weights, as torch's AveragedModel has them"
+        )
+        tensors = rest
     while prefix := next((one for one in _WRAPPED if all(name.startswith(one) for name in tensors)), None):
         said.append(f"all {len(tensors)} names begin with {prefix}, which is left off")
         tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}

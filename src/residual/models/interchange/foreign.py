@@ -29,6 +29,7 @@ _SUFFIXES: Final[Mapping[str, str]] = {
     ".pth": "torch",
     ".pt": "torch",
     ".th": "torch",
+    ".ckpt": "torch",  # of Lightning
     ".bin": "torch",
     ".weights.h5": "hdf5",
     ".h5": "hdf5",
@@ -67,7 +68,7 @@ def is_named_like_weights(path: Path) -> bool:
 
 
 def read_foreign(path: Path, part: str | None = None) -> Foreign:
-    """The tensors of a `.safetensors`, `.pth`, `.pt`, `.th`, `.pth.tar`, `.bin`, `.h5` or `.keras` file.
+    """The tensors of a `.safetensors`, `.pth`, `.pt`, `.th`, `.ckpt`, `.pth.tar`, `.bin`, `.h5` or `.keras` file.
 
     Args:
         part: which of several state dictionaries of a checkpoint, as `state_dict_ema`.
