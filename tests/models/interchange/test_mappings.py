@@ -256,38 +256,6 @@ def test_what_a_library_has_not_is_refused_with_the_part(family, name, parts, re
 # Names, types and files
 
 
-def test_the_prefix_of_data_parallel_is_left_off_only_where_all_have_it():
-    library, state, _ = MADE["cifar, option A"]
-    wrapped = {f"module.{name}": tensor for name, tensor in state.items()}
-    _, report, *_ = bring_in(foreign(wrapped), library, "here")
-    assert f"all {len(state)} names begin with module., which is left off" in report.remarks
-    del wrapped["module.linear.bias"]
-    with pytest.raises(ModelError, match="no network known here has these"):
-        bring_in(foreign(wrapped | {"linear.bias": state["linear.bias"]}), library, "here")
-
-
-@pytest.mark.parametrize("prefixes", [("_orig_mod.",), ("model.",), ("module.", "_orig_mod."), ("model.", "net.")])
-def test_so_are_those_of_compile_and_lightning(prefixes):
-    library, state, _ = MADE["cifar, option A"]
-    wrapped = {"".join(prefixes) + name: tensor for name, tensor in state.items()}
-    _, report, *_ = bring_in(foreign(wrapped), library, "here")
-    assert [line for line in report.remarks if "is left off" in line] == [
-        f"all {len(state)} names begin with {prefix}, which is left off" for prefix in prefixes
-    ]
-
-
-def test_averaged_weights_are_taken_without_their_counter():
-    library, state, _ = MADE["cifar, option A"]
-    model = torch.optim.swa_utils.AveragedModel(torch.nn.Linear(2, 2)).state_dict()
-    assert [name for name in model if not name.startswith("module.")] == ["n_averaged"]
-    averaged = {"n_averaged": torch.tensor(1200), **{f"module.{name}": tensor for name, tensor in state.items()}}
-    network, report, *_ = bring_in(foreign(averaged), library, "here")
-    assert torch.equal(network.state_dict()["classifier.bias"], state["linear.bias"])
-    assert report.remarks[0].startswith("n_averaged, 1,200, is left off")
-    with pytest.raises(ModelError):  # a name of the network's own, or nothing known
-        bring_in(foreign(averaged | {"n_averaged": torch.ones(3)}), library, "here")
-
-
 def test_the_constants_of_each_library_are_its_own():
     """timm's resnetv2 models have Inception's, all its other ResNets and torchvision's have ImageNet's."""
     for name, (library, state, _) in MADE.items():
