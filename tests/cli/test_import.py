@@ -294,4 +294,6 @@ def test_the_card_of_a_run(say, refused, finished, here):
     refused(2, ["card", finished, "--out", "mine.md"], "another file stands there (mine.md)")
     refused(2, ["card", finished / "model"], "sealed")
     assert say("card", finished / "model", "--out", "model.md").code == 0
-    assert "nothing of it was measured" in (here / "model.md").read_text(encoding="utf-8")
+    text = (here / "model.md").read_text(encoding="utf-8")
+    assert "trained by run run, weights of step 6" in text
+    assert "nothing of it was measured" not in text

@@ -96,3 +96,13 @@ def test_without_figures_it_says_so():
     assert "nothing of it was measured" in text
     assert "w.pth" in text
     assert "%" not in text
+
+
+def test_a_model_trained_here_names_its_run_and_where_its_figures_are():
+    made = classifier("cat", "dog")
+    made.provenance |= {"run": "b_1", "step": 1200, "recipe": "digits", "seed": 7, "data": {"name": "cifar-10"}}
+    text = card(made, "model", None)
+    assert "not trained here" not in text
+    for words in ("`residual card RUN`", "run b\\_1, weights of step 1,200", "recipe digits, seed 7", "on CIFAR-10"):
+        assert words in text
+    assert "None are kept with a model alone" in card(classifier("cat", "dog"), "model", None)

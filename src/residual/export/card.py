@@ -130,9 +130,18 @@ def _device(device: Facts) -> str:
 def _unmeasured(classifier: Classifier) -> Iterator[str]:
     yield "## Figures"
     yield ""
-    yield "None: this model was not trained here, and nothing of it was measured."
-    origin: dict[str, Any] | None = classifier.provenance.get("imported")
-    if origin:
+    known = classifier.provenance
+    origin: dict[str, Any] | None = known.get("imported")
+    if origin is None:
+        yield "None are kept with a model alone. `residual card RUN` writes those of its run, where that is finished."
+        yield ""
+        yield f"- trained by run {_plain(known.get('run', 'unknown'))}, weights of step {known.get('step', 0):,}"
+        if recipe := known.get("recipe"):
+            yield f"- recipe {_plain(recipe)}, seed {_plain(known.get('seed'))}"
+        if data := known.get("data"):
+            yield f"- trained on {_plain(_dataset(str(data.get('name')))[0])}"
+    else:
+        yield "None: this model was not trained here, and nothing of it was measured."
         yield ""
         yield f"- from {_plain(origin['file'])}, SHA-256 {_plain(origin['sha256'])}"
         yield f"- names of {_plain(origin['library'])}"
