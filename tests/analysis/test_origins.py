@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from residual.analysis.origins import settings, without_home
+from residual.analysis.origins import settings
+from residual.homes import without_home
 
 STATED = {"data": {"dataset": "digits"}, "schedule": {"peak": 0.2}, "batch_size": 64}
 

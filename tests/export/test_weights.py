@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from residual.cli.main import run
 from residual.data.preprocessing import Preprocessing
 from residual.errors import ModelError
 from residual.evaluation.classifier import Classifier
@@ -18,6 +19,7 @@ from residual.models import NetworkSettings, build, resolve
 from residual.models.interchange import timm, torchvision
 from residual.models.interchange.families import bring_in
 from residual.models.interchange.foreign import read_foreign
+from residual.sealed import write_folder
 
 WIDTHS = (4, 8, 16, 32)
 SMALL: dict[str, Any] = {"widths": WIDTHS, "depths": (1, 2, 1, 1)}
@@ -151,3 +153,25 @@ def test_a_description_that_does_not_fit_is_refused(tmp_path):
     assert "stages.0.3.conv1.weight is missing" in attempt(network={**text["network"], "depths": [4, 3, 3]})
     assert "the file has the names of nobody" in attempt(names="nobody")
     assert "names or provenance" in attempt(provenance=[])
+
+
+@pytest.mark.parametrize("origin", ["/home/anna/photos", "/Users/anna/photos", r"C:\Users\anna\photos"])
+def test_home_folders_are_not_handed_on(origin, tmp_path):
+    old = MADE["option A"][1]()
+    old.provenance |= {"data": {"name": "folder", "origin": origin, "checksums": {}}, "start": {"weights": origin}}
+    data = pack(old, "safetensors")
+    assert b"anna" not in data
+    assert old.provenance["data"]["origin"] == origin
+    (tmp_path / "x.safetensors").write_bytes(data)
+    assert read_foreign(tmp_path / "x.safetensors").metadata["residual"].count("~") == 2
+
+
+def test_a_dictionary_of_tensors_says_what_it_lacks(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_folder(tmp_path / "net", MADE["torchvision, of two"][1]().pack(), "model", {})
+    assert run(["export", "net", "--to", "torchvision", "--out", "x.pth"]) == 0
+    said = capsys.readouterr().out
+    assert "without  image size, constants and names of classes" in said
+    assert "residual import" not in said
+    assert run(["export", "net", "--to", "torchvision", "--out", "x.safetensors"]) == 0
+    assert "residual import x.safetensors" in capsys.readouterr().out

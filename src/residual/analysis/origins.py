@@ -6,7 +6,6 @@ program on the machine; of the last the reason is kept.
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ from pathlib import PurePath
 from typing import Any
 
 from residual.files import Facts
+from residual.homes import without_home
 from residual.runs.summary import flat
 
 FLAGS = {
@@ -31,7 +31,6 @@ FLAGS = {
     "evaluation.watch_test": "--watch-test",
 }
 LEFT_OUT = ("format", "name", "source", "departures")
-_HOMES = re.compile(r"(/home/|/Users/|[A-Za-z]:[\\/]Users[\\/])[^/\\\s'\"]+|/root(?=[/\s'\"]|$)")
 
 
 @dataclass(frozen=True)
@@ -46,11 +45,6 @@ class Setting:
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
-
-
-def without_home(text: str) -> str:
-    """The text with every home folder written `~`: a report may be handed on, and names of users with it."""
-    return _HOMES.sub("~", text)
 
 
 def settings(facts: Facts, stated: Mapping[str, Any] | None = None) -> list[Setting]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from residual.analysis.curves import Curves, Retraced, run_curves, unknown
 from residual.analysis.explain import overlays
-from residual.analysis.origins import Setting, settings, without_home
+from residual.analysis.origins import Setting, settings
 from residual.data.source import Source
 from residual.errors import DataError, ModelError, UsageError, log
 from residual.evaluation.calibration import Calibration, calibration
@@ -38,6 +38,7 @@ from residual.evaluation.statistics import (
     worst_mistakes,
 )
 from residual.files import Damaged, Facts
+from residual.homes import without_home
 from residual.models.counting import count
 from residual.runs.folder import RunFolder
 from residual.runs.records import last_of

@@ -53,7 +53,10 @@ def export(
     path, name = made.path, made.classifier.spec.name
     if made.agreement is None:
         print(printable(f"{path}: {name} with the names of {made.names}, {made.size:,} bytes"))
-        print(printable(f"back     residual import {argument(path)} --to FOLDER"))
+        if path.suffix.lower() == ".pth":
+            print("without  image size, constants and names of classes: such a file has tensors alone")
+        else:
+            print(printable(f"back     residual import {argument(path)} --to FOLDER"))
         return 0
     from residual.export.onnx_file import OPSET
 

@@ -111,7 +111,7 @@ def mind_images(paths: Iterable[Path], option: str, folders: Iterable[str | os.P
 
 def photographs(data: Facts) -> str:
     """The place of the photographs that a network was trained on, by the facts of its data; empty if it had none."""
-    return str(data.get("origin", "")) if data.get("name") == "folder" else ""
+    return os.path.expanduser(str(data.get("origin", ""))) if data.get("name") == "folder" else ""
 
 
 def holds(*names: frozenset[str]) -> Callable[[Path], bool]:

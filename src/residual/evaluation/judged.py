@@ -104,7 +104,7 @@ def _as_trained(dataset: Dataset, classifier: Classifier) -> Dataset:
 
 def _origin(facts: dict[str, Any]) -> str | None:
     """Where the data were at training; what is embedded has no absolute place."""
-    origin = Path(facts["origin"])
+    origin = Path(facts["origin"]).expanduser()
     return str(origin) if origin.is_absolute() and origin.exists() else None
 
 
@@ -183,7 +183,7 @@ def _tell_of_training(
     facts = classifier.provenance["data"]
     if facts["name"] != "folder" or "origin" not in facts:
         return
-    origin, here = _base(Path(facts["origin"])), _base(folder)
+    origin, here = _base(Path(facts["origin"]).expanduser()), _base(folder)
     near = inside(here, origin) or inside(origin, here)
     told = "judge others, or name the very files of the training"
     trained = _trained(place)

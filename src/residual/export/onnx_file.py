@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from residual.errors import EnvironmentFault, ModelError
 from residual.evaluation.classifier import Classifier
+from residual.homes import without_homes
 from residual.version import VERSION
 
 OPSET: Final = 18
@@ -124,7 +125,7 @@ def _describe(onnx: Any, model: Any, classifier: Classifier, prepared: bool) -> 
         "network": classifier.spec.model_dump_json(),
         "preprocessing": json.dumps(classifier.preprocessing.facts()),
         "prepared": json.dumps(prepared),
-        "provenance": json.dumps(classifier.provenance),
+        "provenance": json.dumps(without_homes(classifier.provenance)),
     }
     if classifier.preprocessing.normalisation == "mean-std":
         facts["mean"], facts["std"] = (

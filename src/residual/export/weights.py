@@ -13,6 +13,7 @@ import torch
 
 from residual.errors import ModelError
 from residual.evaluation.classifier import Classifier
+from residual.homes import without_homes
 from residual.models import NetworkSpec
 from residual.models.interchange import own
 from residual.models.interchange.conversion import Family, rename
@@ -58,6 +59,6 @@ def pack(classifier: Classifier, target: Target, plain: bool = False) -> bytes:
         "class_names": list(classifier.class_names),
         "preprocessing": preprocessing.facts(),
         "constants": {name: tensor.tolist() for name, tensor in preprocessing.tensors().items()},
-        "provenance": classifier.provenance,
+        "provenance": without_homes(classifier.provenance),
     }
     return own.pack(tensors, family.name, description)
