@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
+
 import numpy
 import pytest
 import torch
@@ -12,7 +15,8 @@ from residual.data.geometry import Geometry
 from residual.data.preprocessing import measure
 from residual.data.source import MemorySource, SizedSource, names
 from residual.errors import UsageError
-from residual.evaluation.answering import _groups, answer, plan_for
+from residual.evaluation import protocols
+from residual.evaluation.answering import _groups, answer, mind_mirrors, plan_for
 from residual.evaluation.classifier import Classifier
 from residual.evaluation.evaluate import evaluate
 from residual.evaluation.protocols import CORNERS, Frame, choose, combine, corner, scaled
@@ -234,3 +238,41 @@ def test_averages_by_hand():
     assert combine(list(logits), "logits").tolist() == [[1.5, -0.5, 1.5]]
     for average in ("probabilities", "logits"):
         assert torch.equal(combine(logits[:1], average), logits[0])
+
+
+@pytest.mark.parametrize(("resize", "seen"), [("pad", "whole images with a border"), ("squash", "squashed")])
+def test_what_a_protocol_shows_otherwise_than_the_training_did_is_said(resize, seen, caplog):
+    made = classifier_of(source_of((12, 12)), "mean-std")
+    made.provenance["mirror"] = True
+    shown = replace(made, preprocessing=replace(made.preprocessing, resize=resize))
+    said = {}
+    with caplog.at_level(logging.WARNING, "residual"):
+        for protocol in ("1-crop", "10-crop", "multi-scale"):
+            caplog.clear()
+            mind_mirrors(shown, "runs/a", protocol)
+            mind_mirrors(made, "runs/a", protocol)
+            said[protocol] = caplog.messages
+    assert said["1-crop"] == []
+    for protocol, words in (("10-crop", "cuts the ends"), ("multi-scale", "whole images in their own proportions")):
+        (line,) = said[protocol]
+        assert words in line
+        assert seen in line
+
+
+@pytest.mark.parametrize("average", ["probabilities", "logits"])
+def test_answers_are_averaged_a_few_rows_at_a_time(average, monkeypatch):
+    members = [torch.randn(50, 4, generator=torch.Generator().manual_seed(seed)) for seed in range(3)]
+    wanted = combine(members, average)
+    sizes = []
+    stack = torch.stack
+
+    def counted(tensors):
+        sizes.append(sum(map(torch.numel, tensors)))
+        return stack(tensors)
+
+    monkeypatch.setattr(protocols, "_AT_ONCE", 100)
+    monkeypatch.setattr(torch, "stack", counted)
+    torch.testing.assert_close(combine(members, average), wanted, rtol=1e-6, atol=1e-6)
+    assert max(sizes) <= 100
+    assert sum(sizes) == 3 * 50 * 4
+    assert combine([one[:0] for one in members], average).shape == (0, 4)

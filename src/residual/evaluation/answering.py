@@ -44,11 +44,14 @@ def plan_for(classifier: Classifier, source: Source, protocol: Protocol, average
 
 
 def mind_mirrors(classifier: Classifier, place: str | os.PathLike[str] | None, protocol: Protocol) -> None:
-    """Warn where a protocol shows a network images other than it was trained on: mirrored, or cut where it saw all."""
+    """Warn where a protocol shows images other than those of the training: mirrored, cut, or in other proportions."""
     resize = classifier.preprocessing.resize
     if protocol != "1-crop" and resize != "crop":
         seen = "whole images with a border" if resize == "pad" else "whole images, squashed"
-        log.warning("%s cuts the ends of images off, and %s was trained on %s", protocol, place or "the last run", seen)
+        shown = (
+            "cuts the ends of images off" if protocol == "10-crop" else "shows whole images in their own proportions"
+        )
+        log.warning("%s %s, and %s was trained on %s", protocol, shown, place or "the last run", seen)
     if protocol == "1-crop" or _mirrored(classifier, place) is not False:
         return
     what = "%s looks at mirror images, and %s was trained without any: its figures may be worse than those of 1-crop"

@@ -34,6 +34,8 @@ Size = tuple[int, int]
 
 CORNERS: tuple[Place, ...] = ("top left", "top right", "bottom left", "bottom right", "centre")
 TRAINED, TEN_CROP, SCALES = 224, 256, (224, 256, 384, 480, 640)
+_AT_ONCE = 1 << 22
+"""Logits that are averaged at once, over all views or members."""
 
 
 class Frame(NamedTuple):
@@ -161,9 +163,15 @@ def combine(logits: Sequence[Tensor] | Tensor, average: Average) -> Tensor:
     Means of logits are logits; means of probabilities are given as their logarithms, whose softmax they are. Of a
     single view the logits are given as they are.
     """
-    stacked_VNK = logits if isinstance(logits, Tensor) else torch.stack(list(logits))
-    if len(stacked_VNK) == 1:
-        return stacked_VNK[0].float()
+    if len(logits) == 1:
+        return logits[0].float()
+    # In slices of rows: float64 of all at once would take several times the memory that the answers have.
+    rows = max(1, _AT_ONCE // max(1, len(logits) * logits[0].shape[1]))
+    slices = zip(*(one.split(rows) for one in logits), strict=True)
+    return torch.cat([_mean(torch.stack(part).double(), average) for part in slices])
+
+
+def _mean(logits_VNK: Tensor, average: Average) -> Tensor:
     if average == "logits":
-        return stacked_VNK.double().mean(0).float()
-    return (stacked_VNK.double().log_softmax(2).logsumexp(0) - math.log(len(stacked_VNK))).float()
+        return logits_VNK.mean(0).float()
+    return (logits_VNK.log_softmax(2).logsumexp(0) - math.log(len(logits_VNK))).float()
