@@ -13,6 +13,7 @@ import residual
 from residual.analysis.explain import explain
 from residual.data.preprocessing import Preprocessing
 from residual.errors import DataError, ModelError, UsageError
+from residual.evaluation import predicting
 from residual.evaluation.classifier import Classifier
 from residual.evaluation.predicting import predict_images
 from residual.files import TEMPORARY
@@ -216,3 +217,12 @@ def test_answers_that_are_not_finite_are_refused(classifier):
         predict_images(classifier, PIXELS[0])
     with pytest.raises(ModelError, match="the network's answers are not finite"):
         explain(classifier, [torch.tensor(PIXELS[0]).unsqueeze(0)])
+
+
+def test_where_the_data_are_gone_a_temperature_is_had_from_an_evaluation(copy, monkeypatch):
+    def gone(*_args, **_named):
+        raise DataError("no such folder", "/photos", "name the folder of photographs with --data")
+
+    monkeypatch.setattr(predicting, "answers", gone)
+    with pytest.raises(DataError, match=r"no such folder .*`residual evaluate \S+ --data DIR --calibrate`.*its number"):
+        residual.predict(copy.path, PIXELS[0], temperature="calibrated")

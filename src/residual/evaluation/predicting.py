@@ -16,7 +16,7 @@ from torch import Tensor
 from residual.data.preprocessing import Preprocessing
 from residual.data.workers import workers
 from residual.device import choose_device, mind_fork
-from residual.errors import DataError, ResidualError, UsageError, log, nearest
+from residual.errors import DataError, ResidualError, UsageError, argument, log, nearest
 from residual.evaluation.calibration import fit_temperature
 from residual.evaluation.classifier import DESCRIPTION, Classifier, shares
 from residual.evaluation.given import Given, Image, gather
@@ -158,13 +158,22 @@ def calibrated(place: str | os.PathLike[str] | None, device: str = "auto") -> fl
     The answers to these images are kept in the run folder, as those of a report are.
 
     Raises:
-        UsageError: no run, no validation images, or no temperature is best.
+        UsageError: no run, no validation images, or no temperature is best.  DataError: the images are not there.
     """
     text = os.path.expanduser(place) if place is not None else None
     if text is not None and os.path.exists(os.path.join(text, DESCRIPTION)):
         raise UsageError("only a run knows its validation images", text, "name the run, or give a number")
     run = find_run(text)
-    held = answers(run, "validation", device=device).predictions
+    try:
+        held = answers(run, "validation", device=device).predictions
+    except DataError as error:
+        if "--data" not in error.remedy:
+            raise
+        # A prediction has no such option: its images are others.
+        found_by = (
+            f"`residual evaluate {argument(run.path)} --data DIR --calibrate` says the temperature; give its number"
+        )
+        raise DataError(error.what, error.where, found_by) from None
     if not len(held.labels):
         raise UsageError("this run has no validation images", run.path, "give a number, or leave the temperature out")
     found = fit_temperature(held.logits, held.labels)
