@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+from rich.console import Console
 
+from residual.cli.predict import _table
+from residual.evaluation.predicting import Prediction
 from tests.cli.conftest import only_error
 from tests.data.photographs import encoded, photographs, picture
 
@@ -147,3 +150,30 @@ def test_only_what_is_written_is_said_to_be_replaced(say, finished, here):
         "info: album/confusion.png and 3 more of an earlier call will be replaced",
         "info: album/confusion-2.png of an earlier call stays as before: this call does not write such",
     ]
+
+
+def test_long_names_of_classes_stay_whole(capsys, monkeypatch):
+    names = [f"a class with a very long name, number {number}" for number in range(3)]
+    monkeypatch.setattr("residual.cli.words.console", lambda: Console(width=60))
+    _table([Prediction("a.png", tuple((name, 0.3) for name in names))])
+    out = capsys.readouterr().out
+    assert "…" not in out
+    columns = zip(*(line.split("│")[1:-1] for line in out.splitlines() if line.startswith("│")), strict=True)
+    found = ["".join("".join(cells).split()) for cells in columns]
+    assert found[1:] == [f"{name.replace(' ', '')}30.00%" for name in names]
+
+
+def test_shares_of_two_classes_are_those_that_say_something(say, here):
+    photographs(here / "photos", ("cat", "dog"), count=8)
+    changes = ("network.name=resnet-8", "network.widths=[4,4,4]", "batch_size=6", "data.image_size=24")
+    settings = [token for change in (*changes, "compute.threads=1") for token in ("--set", change)]
+    said = say("train", "photos/", *settings, "--set", "steps=2", "--log", "plain", "--out", "own")
+    (head,) = [line for line in said.out.splitlines() if "split" in line and "loss" in line]
+    assert "top-1" in head
+    assert "top-3" not in head
+    said = say("evaluate", "own")
+    assert said.out.count(" points") == 1  # the calibration error, as the report has it
+    assert say("report", "own", "--out", "r.html").code == 0
+    page = (here / "r.html").read_text(encoding="utf-8")
+    assert "there are no test images" in page
+    assert "test images not looked at" not in page

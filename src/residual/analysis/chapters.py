@@ -58,18 +58,18 @@ def figures_table(run: RunReport) -> Html:
     drawn = table("Share of images whose class is among the first 1, 3 or 5 answers; loss in nats", columns, cells)
     how = [(name, f"step {row.step:,}: {row.protocol}") for name, row in rows]
     if run.protocol:
-        how.append(("protocol", _protocol(run.protocol)))
+        how.append(("protocol", _protocol(run.protocol, bool(run.data.get("test", 1)))))
     notes = terms(how)
     return tag("div", drawn, tag("div", tag("p", "How they came about", class_="caption"), notes), class_="two")
 
 
-def _protocol(facts: Facts) -> str:
-    """The protocol of a finished run in words."""
+def _protocol(facts: Facts, tested: bool) -> str:
+    """The protocol of a finished run in words; `tested` where its data have test images."""
     watched = "watched by epoch for the curves" if facts.get("watched_test") else "not looked at before the end"
-    watched = facts.get("test", watched)
+    test = f"test images {facts.get('test', watched)}" if tested else "there are no test images"
     return (
         f"training {facts.get('training')}; {facts.get('view')} view; weights of the {facts.get('weights')}; "
-        f"chosen by figures: {facts.get('selection')}; test images {watched}"
+        f"chosen by figures: {facts.get('selection')}; {test}"
     )
 
 

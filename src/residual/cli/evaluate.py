@@ -246,16 +246,16 @@ def _tops(found: Together, names: Mapping[str, str]) -> Table:
 
 
 def _others(found: Together, names: Mapping[str, str]) -> Table:
-    from residual.cli.words import percent
+    from residual.cli.words import percent, points
 
     rows = []
     for one in found.reports:
         means = [percent(one.means[name]) for name in ("recall", "precision", "f1")]
-        cells = [names[one.place], f"{one.evaluation.scores['loss']:.4f}", *means, percent(one.calibration.error)]
+        cells = [names[one.place], f"{one.evaluation.scores['loss']:.4f}", *means, points(one.calibration.error)]
         if one.calibrated is not None:
             fitted = one.calibrated.temperature
             cells += [f"{fitted.value:.3f}", f"{fitted.images:,}"]
-            cells += [f"{one.calibrated.loss:.4f}", percent(one.calibrated.calibration.error)]
+            cells += [f"{one.calibrated.loss:.4f}", points(one.calibrated.calibration.error)]
         elif any(other.calibrated is not None for other in found.reports):
             cells += [""] * 4
         rows.append(tuple(cells))

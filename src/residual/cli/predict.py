@@ -165,7 +165,7 @@ def _table(found: Sequence[Prediction]) -> None:
     table = Table()
     table.add_column("image", overflow="fold")
     for place in range(max((len(p.best) for p in found), default=0)):
-        table.add_column("class" if place == 0 else f"{place + 1}.")
+        table.add_column("class" if place == 0 else f"{place + 1}.", overflow="fold")
     for prediction in found:
         cells = [Text(f"{printable(name)} {percent(share)}") for name, share in prediction.best]
         table.add_row(Text(printable(prediction.file)), *cells)

@@ -51,6 +51,11 @@ def percent(share: float | None) -> str:
     return "" if share is None else f"{100 * share:.2f} %"
 
 
+def points(share: float) -> str:
+    """A difference of percentages, which is no percentage itself."""
+    return f"{100 * share:.2f} points"
+
+
 class Announcing:
     """Says what was chosen when the run begins, then hands everything on."""
 
@@ -138,14 +143,15 @@ def _counted(facts: Facts) -> str:
     )
 
 
-def scores_table(title: str, rows: list[tuple[str, Facts]]) -> Table:
-    """Loss and top-1/3/5, a row for each split."""
+def scores_table(title: str, rows: list[tuple[str, Facts]], classes: int) -> Table:
+    """Loss and top-1/3/5, a row for each split; without those that as many answers as there are classes always hit."""
+    tops = [k for k in (1, 3, 5) if k == 1 or k < classes]
     table = Table(title=Text(printable(title)), title_justify="left")
     table.add_column("split")
-    for name in ("images", "loss", "top-1", "top-3", "top-5"):
+    for name in ("images", "loss", *(f"top-{k}" for k in tops)):
         table.add_column(name, justify="right")
     for split, scores in rows:
-        shares = [percent(scores[k]) for k in ("top1", "top3", "top5")]
+        shares = [percent(scores[f"top{k}"]) for k in tops]
         table.add_row(split, f"{scores['images']:,}", f"{scores['loss']:.4f}", *shares)
     return table
 
@@ -158,12 +164,13 @@ def say_result(folder: RunFolder, log: str) -> None:
     if log == "json":
         print(json.dumps({**result, "kind": "result", "run": str(folder.path)}), flush=True)
         return
-    rows, best, length = list(result["final"].items()), result.get("best"), folder.facts()["chosen"]["steps"]
+    facts = folder.facts()
+    rows, best, length = list(result["final"].items()), result.get("best"), facts["chosen"]["steps"]
     if best is not None:
         rows += [(f"{split}, step {best['step']:,}: kept", best[split]) for split in result["final"] if split in best]
     early = "" if result["steps"] == length else f" of {length:,} (patience ended)"
     title = f"finished: step {result['steps']:,}{early}, single view, {result['seconds']:.0f} s"
-    console().print(scores_table(title, rows))
+    console().print(scores_table(title, rows, len(facts["data"]["class_names"])))
     if "test" not in result["final"]:
         why = "the test images were not read" if result["data"]["test"] else "there are no test images"
         print(f"{why}: the figure is that of the held-out validation images")
