@@ -42,9 +42,10 @@ def mind_places(paths: Iterable[Path], option: str, own: Callable[[Path], bool])
 
 def refuse_places(paths: Iterable[Path], option: str, own: Callable[[Path], bool]) -> list[Path]:
     """What of these places will be replaced if they are written to; raises as `mind_places` does."""
-    replaced = []
+    replaced, paths = [], list(paths)
+    for folder in dict.fromkeys(path.parent for path in paths):  # of many pictures in one folder once
+        mind_sealed(folder / "file", option)
     for path in paths:
-        mind_sealed(path, option)
         if os.path.lexists(path):
             if not path.is_file() or path.is_symlink() or not own(path):
                 raise UsageError("something else stands there already", path, f"name another place with {option}")
