@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from campaigns.running import fingerprint
-from residual.errors import Interrupted, OutOfMemory, lacks_memory
+from residual.errors import Interrupted, OutOfMemory, UsageError, lacks_memory
 from residual.models import NetworkSettings, ResidualNetwork, build, resolve
 from residual.runs.folder import RunFolder
 from residual.training import opening
@@ -109,7 +109,7 @@ def test_parts_that_cannot_be_normalised_are_a_lack_of_memory_too() -> None:
     with pytest.raises(OutOfMemory):
         train_step(network, make_optimiser(network, OptimiserSettings()), batch, FLOAT32, 0.0, 0, room=room)
     plain = make_optimiser(network, OptimiserSettings())
-    with pytest.raises(ValueError, match="more than 1 value per channel"):
+    with pytest.raises(UsageError, match="batch normalisation has one value a channel"):
         train_step(network, plain, batch, FLOAT32, 0.0, 0, OptimiserSettings(accumulate=6))
 
 
