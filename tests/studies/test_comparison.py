@@ -220,10 +220,7 @@ def test_a_fresh_training_that_failed_counts_as_chance() -> None:
         ({"genes": ("batch_size=int:10:60",)}, "not train the same number of steps"),
         ({"genes": ("seed=int:1:4",)}, "the comparison sets it itself"),
         ({"set": (("evaluation.watch_test", True),)}, "the comparison sets it itself"),
-        (
-            {"genes": ("evaluation.precise_statistics=int:0:90",)},
-            "precise_statistics is 'a gene': individuals would be judged otherwise",
-        ),
+        ({"genes": ("evaluation.precise_statistics=int:0:90",)}, "'a gene': individuals would be judged otherwise"),
         (
             {"genes": ("compute.compile=choice:none,auto", "checkpoint.keep=int:2:4")},
             "checkpoint.keep is 'a gene': it is no part",
