@@ -48,6 +48,13 @@ class Layers:
 _BLOCK = 16
 
 
+def sample(maps_NCHW: Tensor, stride: int) -> Tensor:
+    """Every `stride`-th pixel from the top left: (N, C, H, W) -> (N, C, ceil(H / stride), ceil(W / stride))."""
+    # A mean over one pixel takes it as a slice does, but its gradient keeps the maps' layout: that of a slice is
+    # contiguous, and adding it to one that is channels-last is many times slower.
+    return F.avg_pool2d(maps_NCHW, 1, stride) if stride > 1 else maps_NCHW
+
+
 class SampledConv2d(nn.Conv2d):
     """A 1x1 convolution with stride, computed as one without of the pixels that the stride leaves: the same function.
 
@@ -55,8 +62,7 @@ class SampledConv2d(nn.Conv2d):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        # A mean over one pixel takes it as a slice does, but its gradient keeps the layout of the maps.
-        return F.conv2d(F.avg_pool2d(input, 1, self.stride), self.weight, self.bias)
+        return F.conv2d(sample(input, self.stride[0]), self.weight, self.bias)
 
 
 def convolution(c_in: int, c_out: int, size: int, stride: int, bias: bool) -> nn.Conv2d:

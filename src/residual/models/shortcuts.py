@@ -13,7 +13,7 @@ from typing import assert_never
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from residual.models.layers import Layers
+from residual.models.layers import Layers, sample
 from residual.models.spec import ShortcutKind
 
 
@@ -31,10 +31,7 @@ class ZeroPadShortcut(nn.Module):
         self.behind = extra - self.front
 
     def forward(self, maps_NCHW: Tensor) -> Tensor:
-        # A mean over one pixel takes every stride-th one as a slice does, but its gradient keeps the maps' layout: that
-        # of a slice is contiguous, and adding it to one that is channels-last is many times slower.
-        sampled_NCHW = F.avg_pool2d(maps_NCHW, 1, self.stride) if self.stride > 1 else maps_NCHW
-        return F.pad(sampled_NCHW, (0, 0, 0, 0, self.front, self.behind))
+        return F.pad(sample(maps_NCHW, self.stride), (0, 0, 0, 0, self.front, self.behind))
 
     def extra_repr(self) -> str:
         return f"stride={self.stride}, zero_channels={self.front}+{self.behind}"
