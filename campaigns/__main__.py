@@ -52,6 +52,7 @@ CAMPAIGNS = {
     "protocols": "campaigns.protocols: 1-crop, 10-crop, multi-scale and ensembles of finished runs",
     "readme": "campaigns.readme: the figures of the README, drawn up from the result files",
     "tiny-imagenet": "campaigns.tiny_imagenet: ResNet-18 on a subset of Tiny ImageNet, straight from its .tar.gz",
+    "tiny-degradation": "campaigns.tiny_degradation: figure 4: plain and residual networks of 18 and 34 layers",
     "cifar10-paper": "campaigns.cifar10_paper: CIFAR-10 by the paper's 64,000 iterations, one result file a seed",
 }
 

@@ -21,7 +21,7 @@ _USUAL = ("budget", "seeds", "first", "steps", "threads", "device", "name")
 Options = Callable[[argparse.ArgumentParser], None]
 
 
-def _listener(arm: str, seed: int) -> Listener:
+def say_run(arm: str, seed: int) -> Listener:
     print(f"{arm}, seed {seed}", flush=True)
     return Unbroken(make_listener("plain"))
 
@@ -58,7 +58,7 @@ def run_study(study: str, argv: list[str], options: Options = lambda parser: Non
         root=root,
         command=command,
         budget=usual["budget"],
-        listener=_listener,
+        listener=say_run,
     )
     path = EVIDENCE / f"{file_name(study, usual, asked)}{ENDING}"
     write(found, path)

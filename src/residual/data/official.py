@@ -29,6 +29,8 @@ from residual.files import Damaged, read_regular
 
 TRAIN, VAL = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 DEVKIT, SOLUTION = "ILSVRC2012_devkit_t12", "LOC_val_solution.csv"
+TINY_IMAGENET, IMAGENET = "Tiny ImageNet's native layout", "ImageNet's official archives"
+"""What a run remembers as its layout."""
 _TRUTH, _META = "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
 _ANNOTATIONS = "val/val_annotations.txt"
 _TEXT = 1 << 26
@@ -82,7 +84,7 @@ def scan_tiny(tree: Tree, fault: Fault = stop) -> Layout:
         log.info("not used: the images of test/, which have no labels (%s)", tree.store.place)
     words = dict(_pairs(tree.text("words.txt")))
     parts: dict[Part, dict[str, Class]] = {"train": train, "validation": held}
-    return Layout(tree.store, parts, called(list(train), words), "Tiny ImageNet's native layout")
+    return Layout(tree.store, parts, called(list(train), words), TINY_IMAGENET)
 
 
 def _pairs(data: bytes) -> Iterator[tuple[str, str]]:
@@ -153,7 +155,7 @@ def scan_imagenet(place: Path, heed: Callable[[], None] = nothing, anew: bool = 
         parts = {"train": trained, "validation": held}
     store = ArchiveStore(place, tuple(zip(archives, changed, strict=True)), where)
     titles = called(list(trained), words)
-    return Layout(store, parts or {"all": trained}, titles, "ImageNet's official archives")
+    return Layout(store, parts or {"all": trained}, titles, IMAGENET)
 
 
 def _inner(stream: IO[bytes], size: int, named: Path, heed: Callable[[], None]) -> Iterator[Member]:

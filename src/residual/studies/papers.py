@@ -21,6 +21,8 @@ from residual.training.recipes import RECIPES
 _CIFAR: Final[Mapping[str, str]] = {"cifar-10": "CIFAR-10", "cifar-100": "CIFAR-100"}
 _TRAINING_IMAGES: Final = 50_000
 """Of CIFAR."""
+_REPORTED: Final[Mapping[str, str]] = {"tiny-imagenet": "validation_error"}
+"""What papers report, where it is not the test error: the test images of ImageNet have no labels."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def beside(evidence: Iterable[Evidence]) -> Iterator[tuple[Printed, list[Row]]]:
 
 def _rows(one: Evidence) -> Iterator[Row]:
     for arm, figures in one.measured.items():
-        error = figures.get("test_error") if isinstance(figures, Mapping) else None
+        error = figures.get(_REPORTED.get(one.study, "test_error")) if isinstance(figures, Mapping) else None
         if error:
             steps = int(figures.get("steps", 0))
             yield Row(

@@ -19,6 +19,7 @@ import torch
 from residual.analysis.construction import deepened
 from residual.analysis.propagation import main_path, signals
 from residual.chance import stream
+from residual.data.official import IMAGENET, TINY_IMAGENET
 from residual.errors import UsageError, log, nearest
 from residual.evaluation.judged import select
 from residual.evaluation.use import load
@@ -32,9 +33,11 @@ from residual.studies.departures import FULL_LENGTH
 from residual.studies.evidence import Evidence
 from residual.studies.student import paired
 from residual.studies.table import DEFINITIONS
+from residual.training.opening import stored_recipe
 from residual.training.progress import Listener, Silent
 from residual.training.recipe import Override, Recipe
 from residual.training.recipes import find_recipe
+from residual.training.settling import settled
 
 _COMPARED_IMAGES = 256
 
@@ -114,22 +117,31 @@ def _measured(compared: Compared) -> Facts:
 def degradation(wish: Wish, depths: Sequence[int], kinds: Sequence[str] = ("plain", "resnet")) -> Studied:
     """Plain against residual networks by depth, and the plain one that is a shallower one with identity layers.
 
-    On photographs in folders named as ImageNet names its classes it is the study `tiny-imagenet`.
+    On photographs of ImageNet, by their layout or the names of their folders, it is the study `tiny-imagenet`.
     """
     compared = _run("degradation", arm_table.degradation(depths, kinds), wish)
     measured = _measured(compared) | constructed(compared, depths)
     settings = {"depths": list(depths), "kinds": list(kinds)}
-    data = next(iter(compared.runs.values()))[0].facts()["data"]
-    names = data["class_names"]
-    if data["name"] != "folder" or not all(re.fullmatch(r"n\d{8}", name) for name in names):
+    run = next(iter(compared.runs.values()))[0]
+    facts = run.facts()
+    data, names = facts["data"], facts["data"]["class_names"]
+    if not _of_imagenet(data):
         return _studied("degradation", compared, wish, measured, settings=settings)
+    side, filters = settled(stored_recipe(run, facts), facts, run.path).data.image_size, facts["network"]["widths"]
     caveats = (
+        f"{side} pixels a side and {filters[0]} to {filters[-1]} filters, where the paper has 224 and 64 to 512",
         f"{len(names)} classes and {data['training']:,} images, where the paper has 1,000 and 1.28 million",
         f"the recipe {compared.recipe}, {steps_of_first(compared):,} steps, where the paper has 600,000 of its own",
     )
     definition = DEFINITIONS["tiny-imagenet"]
     found = evidence_of(definition, compared, measured, command=wish.command, caveats=caveats, settings=settings)
     return Studied(compared, found)
+
+
+def _of_imagenet(data: Facts) -> bool:
+    """Whether photographs are ImageNet's: by the names of their classes, or by a layout that has words for these."""
+    numbered = all(re.fullmatch(r"n\d{8}", name) for name in data["class_names"])
+    return bool(data["name"] == "folder" and (numbered or data.get("layout") in (TINY_IMAGENET, IMAGENET)))
 
 
 def steps_of_first(compared: Compared) -> int:
