@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from residual.errors import Fault, check
 from residual.models.additions import Addition
+from residual.models.by_shape import ByShape
 from residual.models.heads import AverageHead
 from residual.models.networks import ResidualNetwork, outline
 from residual.models.shortcuts import ZeroPadShortcut
@@ -101,7 +102,7 @@ def count(spec: NetworkSpec, image_size: int | tuple[int, int]) -> Counts:
     unlike = 3 if spec.stride_unit == "last" else 2
     network = outline(spec.model_copy(update={"depths": tuple(min(depth, unlike) for depth in spec.depths)})).eval()
     tallies = _listen(network)
-    with torch.no_grad():
+    with torch.no_grad(), ByShape():
         network(torch.empty(1, spec.channels, height, width, device="meta"))
 
     found = list(_repeated(spec, tallies))
@@ -203,7 +204,7 @@ def _needed(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> It
         yield output
     elif isinstance(module, Addition) and module.gate is not None:
         branch, shortcut, _ = inputs
-        yield torch.empty_like(shortcut)  # one minus the gate
+        yield shortcut.new_empty(shortcut.shape)  # one minus the gate
         yield shortcut
         if module.exclusive:
             yield branch

@@ -130,6 +130,9 @@ def build(spec: NetworkSpec, seed: int = 0) -> ResidualNetwork:
 
     Same spec, same seed: same weights, whatever was drawn before. Leaves torch's global generator as it was.
     """
-    network = outline(spec).to_empty(device="cpu")
+    network = outline(spec)
+    # Not `to_empty`, for which torch imports sympy.
+    room = {name: torch.empty(kept.shape, dtype=kept.dtype) for name, kept in network.state_dict().items()}
+    network.load_state_dict(room, assign=True)
     initialise(network, seed)
     return network

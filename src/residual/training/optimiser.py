@@ -8,6 +8,7 @@ takes the recipe's momentum. Weights, moments and updates are float32.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
@@ -45,6 +46,42 @@ class OptimiserSettings(BaseModel, frozen=True, extra="forbid"):
         return self
 
 
+class _Plain(torch.optim.Optimizer):
+    """Torch's optimiser without what it does for `torch.compile`.
+
+    Its methods import the compiler, a second or two in every process that trains, only to tell it to keep out. Where
+    torch has no such wrappers around them they are called as they are.
+    """
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        _bare(super().add_param_group)(self, param_group)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        _bare(super().zero_grad)(self, set_to_none)
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # no step here takes a closure
+        _bare(super().step)(self)
+
+
+def _bare(method: Any) -> Callable[..., Any]:
+    """The function inside a method, without the wrappers around it."""
+    function: Callable[..., Any] = inspect.unwrap(method.__func__)
+    return function
+
+
+class _SGD(_Plain, torch.optim.SGD):
+    pass
+
+
+class _Adam(_Plain, torch.optim.Adam):
+    pass
+
+
+class _AdamW(_Plain, torch.optim.AdamW):
+    pass
+
+
 def alike(name: str) -> tuple[float, int]:
     """The same rate for every parameter, all from the first step on."""
     return 1.0, 0
@@ -70,8 +107,8 @@ def make_optimiser(
     ]
     fused = next(network.parameters()).device.type in ("cpu", "cuda")
     if settings.kind == "sgd":
-        return torch.optim.SGD(groups, lr=0.0, momentum=settings.momentum, nesterov=settings.nesterov, fused=fused)
-    kind = torch.optim.AdamW if settings.kind == "adamw" else torch.optim.Adam
+        return _SGD(groups, lr=0.0, momentum=settings.momentum, nesterov=settings.nesterov, fused=fused)
+    kind = _AdamW if settings.kind == "adamw" else _Adam
     return kind(groups, lr=0.0, betas=(settings.momentum, settings.second_moment), eps=settings.epsilon, fused=fused)
 
 

@@ -189,7 +189,7 @@ class Trial:
 @contextmanager
 def untouched(device: torch.device) -> Iterator[None]:
     """Leave torch's generators, those of the device included, as they were, and what it was told of determinism."""
-    told = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    told = _determinism()
     benchmark = torch.backends.cudnn.benchmark
     on_cpu = device.type == "cpu"
     more = {} if on_cpu else {"device_type": device.type}
@@ -197,8 +197,13 @@ def untouched(device: torch.device) -> Iterator[None]:
         with torch.random.fork_rng(devices=[] if on_cpu else [device.index or 0], **more):
             yield
     finally:
-        torch.use_deterministic_algorithms(told[0], warn_only=told[1])
+        if _determinism() != told:  # to tell torch imports its compiler
+            torch.use_deterministic_algorithms(told[0], warn_only=told[1])
         torch.backends.cudnn.benchmark = benchmark
+
+
+def _determinism() -> tuple[bool, bool]:
+    return torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
 
 
 def synchronise(device: torch.device) -> None:
