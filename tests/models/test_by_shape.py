@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import partial
 from itertools import product
 
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 from residual.models.by_shape import ByShape
 
 SIDES = (7, 8, 9, 12)
+POOLS: tuple[Callable[..., torch.Tensor], ...] = (F.max_pool2d, F.avg_pool2d)
 
 
 def shape_of(call, *tensors):
@@ -27,7 +29,7 @@ def test_pooling(height):
     for kernel, stride, padding in product((1, 2, 3, (2, 3)), (None, 1, 2, 3, (1, 2)), (0, 1)):
         if padding and kernel == 1:
             continue  # torch pads by half a window at most
-        for ceil, pool in product((False, True), (F.max_pool2d, F.avg_pool2d)):
+        for ceil, pool in product((False, True), POOLS):
             call = partial(pool, kernel_size=kernel, stride=stride, padding=padding, ceil_mode=ceil)
             assert shape_of(call, maps) == call(maps).shape
 
