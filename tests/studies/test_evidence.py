@@ -147,7 +147,7 @@ def test_verdicts_follow_from_claim_and_figures_alone():
     assert judge(caveat, [sample()], {}).caveats == ("but only on Sundays",)
     for changes, words in (
         ({"seeds": (0,)}, "one seed"),
-        ({"seeds": (0, 1)}, "two seeds: equal arms come out like this once in six"),
+        ({"seeds": (0, 1)}, "two seeds: of two equal arms, one lies wholly below the other in this order once in six"),
         ({"budget": "smoke"}, "smoke: far shorter"),
         ({"caveats": ("8,000 steps instead of 64,000",)}, "8,000 steps"),
     ):
@@ -155,6 +155,20 @@ def test_verdicts_follow_from_claim_and_figures_alone():
         assert found.verdict == "confirmed with a caveat"
         assert words in " ".join(found.caveats)
     assert judge(CLAIM, [sample()], {}).verdict == "confirmed"
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "plain-56.training_error.least > 0.5",  # an arm against a constant
+        "plain-56.training_error.least > 0.5 * plain-56.training_error.most",
+        "plain-56.training_error.most < plain-20.training_error.least",  # does not hold
+        "plain-56.training_error.mean > plain-20.training_error.mean",
+    ],
+)
+def test_two_seeds_are_held_against_arms_that_lie_apart_alone(condition):
+    claim = Claim.model_validate(CLAIM.model_dump() | {"confirmed": condition})
+    assert not any("two seeds" in caveat for caveat in judge(claim, [sample(seeds=(0, 1))], {}).caveats)
 
 
 def test_two_seeds_ask_for_a_caveat_only_where_arms_are_compared_over_them():

@@ -71,7 +71,7 @@ def test_a_study_leaves_evidence_a_table_and_a_figure_and_goes_on(study, capsys)
     assert measured["constructed"]["relative_difference"] < 1e-4
     assert measured["constructed"]["layers"] == 14
     assert (said["seeds"], said["budget"]) == ([0, 1], "smoke")
-    assert "6 iterations, where the paper has 64,000" in said["caveats"]
+    assert "6 iterations, where [1] trains for 64,000" in said["caveats"]
     assert str(folder) not in json.dumps({name: said[name] for name in said if name not in ("file", "pictures")})
     curve = said["series"]["curves"]["plain-8"]["test error"]
     assert curve["step"][-1] == 6

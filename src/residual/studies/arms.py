@@ -241,7 +241,7 @@ def paper_caveats(compared: Compared) -> list[str]:
     facts = next(iter(compared.runs.values()))[0].facts()
     found = []
     if facts["chosen"]["steps"] < FULL:
-        found.append(f"{facts['chosen']['steps']:,} iterations, where the paper has {FULL:,}")
+        found.append(f"{facts['chosen']['steps']:,} iterations, where [1] trains for {FULL:,}")
     return [*found, *own_caveats(compared)]
 
 

@@ -61,7 +61,7 @@ class Claim(BaseModel):
 
 @dataclass(frozen=True)
 class Contradiction:
-    """Two claims of different seeds that cannot both be right, in words, and which of them is."""
+    """Claims that contradict each other, or one that contradicts itself, in words, and which of them is right."""
 
     claims: tuple[str, ...]
     words: str
@@ -69,8 +69,8 @@ class Contradiction:
 
 @dataclass(frozen=True)
 class Registry:
-    """The seeds by number with what they are, the papers by mark, all claims in their order, and where seeds contradict
-    each other."""
+    """The seeds by number with what they are, the papers by mark, all claims in their order, and where they contradict
+    each other or themselves."""
 
     seeds: Mapping[str, str]
     references: Mapping[str, str]

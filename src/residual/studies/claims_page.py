@@ -68,7 +68,7 @@ def _cards(made: Reproduction) -> Html:
 
 
 def _notes(made: Reproduction) -> Html:
-    lines = (tag("li", note) for note in wording.notes(made))
+    lines = (tag("li", _code(note)) for note in (*wording.MEANING, *wording.notes(made)))
     return tag("div", tag("p", "What this report is"), tag("ul", *lines), class_="notes", role="note", id="notes")
 
 

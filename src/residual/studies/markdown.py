@@ -27,10 +27,10 @@ def markdown(made: Reproduction) -> str:
         f"# {wording.TITLE}",
         "",
         "Written by `residual reproduce --markdown docs/claims.md`. Each claim has a verdict, the figures it rests",
-        "on and where they come from; what counts as confirmed was decided before measuring, and stands under",
-        "Rules, as in `src/residual/studies/claims.toml`.",
+        "on and where they come from. What counts as confirmed was decided before measuring, but for A06, whose",
+        "caveat says what was changed, and stands under Rules, as in `src/residual/studies/claims.toml`.",
         "",
-        *(f"- {note}" for note in wording.notes(made)),
+        *(f"- {note}" for note in (*wording.MEANING, *wording.notes(made))),
         "",
         "| verdict | claims |",
         "|---|---|",
@@ -71,7 +71,7 @@ def _table(judgements: Iterable[Judgement]) -> Iterable[str]:
 
 def _rules(judgements: Iterable[Judgement]) -> Iterable[str]:
     """The conditions by claim; a statement about a document has none."""
-    yield "| claim | what was decided before measuring |"
+    yield "| claim | what counts |"
     yield "|---|---|"
     for one in judgements:
         if words := "; ".join(f"{words} `{condition}`" for words, condition in wording.rules(one)):

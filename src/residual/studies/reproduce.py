@@ -18,7 +18,8 @@ from residual.studies.verdicts import Judgement, judge, tally
 from residual.version import VERSION
 
 LABELS: Mapping[Budget, str] = {
-    "smoke": "smoke: computed now is only what needs no data; everything else is judged by stored result files",
+    "smoke": "smoke: computed for this (`computed now`, `smoke`) is only what needs no data and takes seconds; all "
+    "else is judged by stored result files, `cpu` or `gpu` after what trained them",
     "cpu": "cpu: studies without figures of that budget were trained now",
     "gpu": "gpu: studies without figures of that budget were trained now",
 }

@@ -280,7 +280,7 @@ def _evidence(
     data = facts[0]["data"]
     seeds, caveats = _seeds(trained, facts)
     if least < FULL:
-        caveats.append(f"networks of {least:,} iterations, where the paper has {FULL:,}")
+        caveats.append(f"networks of {least:,} iterations, where [1] trains for {FULL:,}")
     return made(
         DEFINITIONS[study],
         budget,

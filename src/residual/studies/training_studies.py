@@ -267,7 +267,7 @@ def initialisation(wish: Wish) -> Studied:
     chance = float(torch.tensor(float(len(facts["data"]["class_names"]))).log())
     measured = _measured(compared) | {"chance": chance}
     series = {"curves": compared.series(), "signals": start_signals()}
-    length = f"{steps:,} steps on networks of 16 to 64 filters, where [3] trains large ones on ImageNet"
+    length = f"{steps:,} steps on networks of 16 to 64 filters, where [3] trains wider ones on ImageNet"
     caveats = (length, *own_caveats(compared))
     found = evidence_of(
         DEFINITIONS["initialisation"],

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from residual.files import Facts
 from residual.studies.claims import DOCUMENT, Claim
-from residual.studies.conditions import Absent, Value
+from residual.studies.conditions import Absent, Comparison, Condition, Value
 from residual.studies.departures import departed, figures_of
 from residual.studies.evidence import Evidence, strongest
 
@@ -132,8 +133,10 @@ def _measured(claim: Claim, evidence: Evidence, way: Way | None) -> Judgement:
     figures = claim.confirmed.figures(measured)
     if claim.right_if is not None:
         figures |= claim.right_if.figures(measured)
-    caveats = tuple(text for text in (claim.caveat, *added(evidence), *_chance(evidence, figures)) if text)
-    if claim.confirmed.holds(measured):
+    confirmed = claim.confirmed.holds(measured)
+    chance = _chance(evidence, claim.confirmed) if confirmed else ()
+    caveats = tuple(text for text in (claim.caveat, *added(evidence), *chance) if text)
+    if confirmed:
         verdict: Verdict = "confirmed with a caveat" if caveats else "confirmed"
     elif claim.right_if is not None and claim.right_if.holds(measured):
         verdict = "wrong in the seed"
@@ -152,10 +155,16 @@ def added(evidence: Evidence) -> Iterable[str]:
         yield "smoke: far shorter than anything a verdict should rest on"
 
 
-def _chance(evidence: Evidence, figures: Iterable[str]) -> Iterable[str]:
+def _chance(evidence: Evidence, condition: Condition) -> Iterable[str]:
     """What two seeds leave to chance where all of one arm's lie below all of another's, among 4 in any order."""
-    if len(evidence.seeds) == 2 and len({path.rpartition(".")[0] for path in figures if _is_extreme(path)}) > 1:
-        yield "two seeds: equal arms come out like this once in six"
+    if len(evidence.seeds) == 2 and any(_arms_apart(comparison) for comparison in condition.comparisons):
+        yield "two seeds: of two equal arms, one lies wholly below the other in this order once in six"
+
+
+def _arms_apart(comparison: Comparison) -> bool:
+    """Whether the worst of one arm stands against the best of another."""
+    ends = [{word.rpartition(".")[0] for word in side if _is_extreme(word)} for side in comparison.sides]
+    return any(one and other and one != other for one, other in pairwise(ends))
 
 
 def _is_extreme(path: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from residual.studies.claims import DOCUMENT
 from residual.studies.conditions import Value
 from residual.studies.evidence import Evidence
 from residual.studies.papers import Printed, Row, place, trained
@@ -13,6 +14,13 @@ from residual.studies.verdicts import Judgement
 
 TITLE = "The claims of five documents, measured"
 TINY = 1e-9
+MEANING: Final = (
+    "Confirmed: the condition holds on our figures; with a caveat where something must be said beside it.",
+    "Wrong in the seed: the papers, or our figures, say otherwise, and what is right stands there.",
+    "Not confirmed: the condition does not hold, which on runs shorter than the papers' does not refute the claim.",
+    "Not measured: nothing here judges it; `as printed in` says that the seed quotes its source rightly.",
+)
+"""What the verdicts are."""
 
 
 def value(number: Value) -> str:
@@ -38,6 +46,8 @@ def explained(one: Judgement) -> list[str]:
     if one.verdict == "wrong in the seed":
         lines.append(f"Right: {one.claim.right} ({one.claim.source})")
     lines += [_sentence(text) for text in one.caveats]
+    if one.claim.source and one.claim.study != DOCUMENT and one.verdict != "wrong in the seed":
+        lines.append(f"Source: {one.claim.source}.")
     if one.verdict == "not measured":
         lines.append(_sentence(one.why))
         if one.way is not None:
