@@ -67,6 +67,7 @@ lint: install
 	$(BIN)/mypy
 
 test: lint
+	@$(BIN)/python -m compileall -q src campaigns benchmarks tests  # once, not in every process of a test
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 # `make campaign kill`: the words after `campaign` are its arguments, not targets.

@@ -62,12 +62,12 @@ def flips(folder: Path, sample: int | None, seed: int = 0) -> Facts:
     return {"bits": tried, "found": found, "bytes": sum(f.stat().st_size for f in folder.iterdir())}
 
 
-def cuts(folder: Path) -> Facts:
-    """Cut every file at every KiB, at 0 and by one byte; count the cuts that are found."""
+def cuts(folder: Path, every: int = 1024) -> Facts:
+    """Cut every file at every KiB, or `every` so many bytes, at 0 and by one byte; count the cuts that are found."""
     tried = found = 0
     for file in sorted(folder.iterdir()):
         data = file.read_bytes()
-        for length in sorted({*range(0, len(data), 1024), len(data) - 1}):
+        for length in sorted({*range(0, len(data), every), len(data) - 1}):
             tried += 1
             found += found_at(folder, file, data[:length])
     return {"cuts": tried, "found": found}
@@ -104,8 +104,10 @@ def served(whole: RunFolder, damages: int, place: Path, seed: int = 0) -> Facts:
     return {"damages": damages, "same_end": same, "damaged_bytes_decoded": decoded}
 
 
-def examine(bits: int | None, damages: int) -> Facts:
-    """The whole proof; `bits` bounds the flips of each file of the small checkpoint (None: all of them)."""
+def examine(bits: int | None, damages: int, every: int = 1024) -> Facts:
+    """The whole proof; `bits` bounds the flips of each file of the small checkpoint (None: all of them), `every` is the
+    distance of the cuts of the large one in bytes.
+    """
     logging.getLogger("residual").setLevel(logging.ERROR)
     place = Path(tempfile.mkdtemp(prefix="residual-damage-"))
     try:
@@ -116,7 +118,7 @@ def examine(bits: int | None, damages: int) -> Facts:
             "small_checkpoint": flips(newest[small], bits),
             "resnet_20": flips(newest[large], min(200, bits or 200)),
             "truncation_small": cuts(newest[small]),
-            "truncation_resnet_20": cuts(newest[large]),
+            "truncation_resnet_20": cuts(newest[large], every),
             "previous_serves": served(small, damages, place),
         }
     finally:

@@ -44,6 +44,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "cifar" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.shared)
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)  # none begins when all others are done
 
 
 def subprocess_environment(changes: Mapping[str, str | None] | None = None) -> dict[str, str]:

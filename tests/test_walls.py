@@ -11,6 +11,7 @@ import sys
 import textwrap
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
@@ -83,9 +84,14 @@ def is_package(module: str, sources: Sources) -> bool:
     return module == "residual" or any(name.startswith(module + ".") for name in sources)
 
 
-def imports(module: str, sources: Sources) -> Iterator[Import]:
+def imports(module: str, sources: Sources) -> tuple[Import, ...]:
     """Every import in a module, relative ones resolved, `importlib.import_module("...")` included."""
-    base = module.split(".") if is_package(module, sources) else module.split(".")[:-1]
+    return _imports(module, sources[module], is_package(module, sources))
+
+
+@cache
+def _imports(module: str, text: str, package: bool) -> tuple[Import, ...]:
+    base = module.split(".") if package else module.split(".")[:-1]
 
     def visit(node: ast.AST, runs: bool) -> Iterator[Import]:
         match node:
@@ -106,7 +112,7 @@ def imports(module: str, sources: Sources) -> Iterator[Import]:
         for child in ast.iter_child_nodes(node):
             yield from visit(child, inner)
 
-    yield from visit(ast.parse(sources[module]), True)
+    return tuple(visit(ast.parse(text), True))
 
 
 def room_of(target: str, sources: Sources) -> str:
@@ -197,7 +203,7 @@ def pickle_faults(sources: Sources) -> list[str]:
         restricted = {
             node.func
             for node in ast.walk(tree)
-            if isinstance(node, ast.Call) and "weights_only=True" in map(ast.unparse, node.keywords)
+            if isinstance(node, ast.Call) and any(map(_is_restricted, node.keywords))
         }
         allowed = restricted if module == TORCH_READER else set()
         for node in ast.walk(tree):
@@ -211,10 +217,16 @@ def pickle_faults(sources: Sources) -> list[str]:
     return faults
 
 
+def _is_restricted(word: ast.keyword) -> bool:
+    return word.arg == "weights_only" and isinstance(word.value, ast.Constant) and word.value.value is True
+
+
 def distributed_faults(sources: Sources) -> list[str]:
     """torch.distributed belongs to one file; everyone else receives rank and world."""
     users = []
     for module, text in sources.items():
+        if "distributed" not in text:
+            continue
         named = any(target.startswith("torch.distributed") for target, _, _ in imports(module, sources))
         dotted = any(
             isinstance(node, ast.Attribute) and ast.unparse(node).startswith("torch.distributed")

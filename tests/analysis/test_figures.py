@@ -186,8 +186,10 @@ def test_shortened_keeps_both_ends():
     assert shortened("abcdefghijklm.png", 10) == "abcde….png"
 
 
-@pytest.mark.parametrize("name", ["curves.png", "curves.svg", "new folder/CURVES.PNG"])
-@pytest.mark.parametrize("count", [0, 1, 3])
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [*((name, count) for name in ("curves.png", "curves.svg") for count in (0, 1, 3)), ("new folder/CURVES.PNG", 1)],
+)
 def test_curves_are_drawn(tmp_path, name, count):
     records = [*(train(step) for step in range(1, 40)), evaluation(20), evaluation(39), evaluation(39, "test")]
     path = tmp_path / name
@@ -216,8 +218,9 @@ def test_curves_with_gaps_are_drawn(tmp_path):
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
 def test_nasty_names_are_drawn_as_they_are(tmp_path, suffix):
     run = curves([train(1), train(2), evaluation(2)])
-    for title in NASTY:
-        draw_curves(dict.fromkeys(NASTY, run), tmp_path / f"curves{suffix}", title)
+    for title in NASTY[1:]:
+        draw_curves({}, tmp_path / f"curves{suffix}", title)
+    draw_curves(dict.fromkeys(NASTY, run), tmp_path / f"curves{suffix}", NASTY[0])
     picture_size(tmp_path / f"curves{suffix}")
     image = numpy.zeros((8, 8, 3), numpy.uint8)
     guesses = [[(name, 0.7), (name[::-1], 0.3)] for name in NASTY]
@@ -234,7 +237,7 @@ def test_names_are_drawn_letter_by_letter(tmp_path, name):
     assert [text.partition("<!--")[0].count('href="#DejaVuSans-') for text in drawn] == [len(name)] * 2
 
 
-@pytest.mark.parametrize("count", [1, 2, 5, 7, MOST_IMAGES, MOST_IMAGES + 4])
+@pytest.mark.parametrize("count", [1, 2, 5, 7, MOST_IMAGES + 4])
 def test_predictions_are_drawn(tmp_path, count):
     shapes = [(32, 32, 3), (8, 8), (8, 8, 1), (300, 200, 3), (8, 40, 4)]
     images = [numpy.full(shapes[number % 5], 90, numpy.uint8) for number in range(count)]
@@ -245,6 +248,17 @@ def test_predictions_are_drawn(tmp_path, count):
     text = path.read_text()
     assert sum(f"<!-- {number}.png -->" in text for number in range(count)) == min(count, MOST_IMAGES)
     assert ("<!-- The first 36 of 40 images; 4 are not shown. -->" in text) is (count > MOST_IMAGES)
+
+
+def test_as_many_predictions_as_fit_are_all_of_them(tmp_path, monkeypatch):
+    monkeypatch.setattr("residual.analysis.figures.MOST_IMAGES", 6)
+    path = tmp_path / "grid.svg"
+    image = numpy.zeros((8, 8), numpy.uint8)
+    for count, cut in ((6, False), (7, True)):
+        names = [f"{number}.png" for number in range(count)]
+        draw_predictions([image] * count, names, [[("cat", 0.9)]] * count, path)
+        assert sum(f"<!-- {name} -->" in path.read_text() for name in names) == 6
+        assert ("are not shown" in path.read_text() or "is not shown" in path.read_text()) is cut
 
 
 def test_the_same_figure_has_the_same_bytes(tmp_path):

@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from residual.analysis.style import MAKER
 from residual.cli.main import run
+from residual.files import replace_file
 from tests.conftest import subprocess_environment
 
 SETTINGS = {
@@ -105,6 +107,18 @@ def refused(say: Callable[..., Said], here: Path) -> Callable[..., str]:
         return line
 
     return call
+
+
+def few_figures(patch: pytest.MonkeyPatch) -> None:
+    """Let a report draw little, for tests that judge where its figures go and not what they show."""
+    patch.setattr("residual.analysis.report.MOST_MISTAKES", 1)
+    patch.setattr("residual.analysis.reporting.draw_curves", lambda lines, path, *_: replace_file(path, MAKER.encode()))
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No picture of curves at the end of a training in this process, for tests that do not look at it."""
+    monkeypatch.setattr("residual.cli.drawing.draw_run", lambda folder, path=None: None)
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,8 @@ from residual.training import opening
 from residual.training.step import train_step
 from tests.cli.conftest import SIX, only_error
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 LOST = "CUDA error: unspecified launch failure. CUDA kernel errors might be reported at some other call."
 FULL = "CUDA out of memory. Tried to allocate 2.00 GiB."
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from residual.analysis.style import is_ours
+from tests.cli.conftest import few_figures
 from tests.data.photographs import encoded, photographs, picture
 
 ROOM = ("--set", "network.name=resnet-8", "--set", "network.widths=[4,4,4]", "--set", "data.limit=100")
@@ -12,7 +13,7 @@ WRITES = {
     "curves": ("curves", "run", "--out", "{}.png"),
     "report": ("report", "run", "--out", "{}.html"),
     "find-lr": ("find-lr", "digits", *ROOM, "--steps", 10, "--batch-size", 8, "--out", "{}.png"),
-    "data show": ("data", "show", "digits", "--out", "{}.png"),
+    "data show": ("data", "show", "digits", "--set", "batch_size=4", "--out", "{}.png"),
     "reproduce": ("reproduce", "--claims", "H01", "--out", "{}.html"),
     "reproduce --markdown": ("reproduce", "--claims", "H01", "--markdown", "{}.md"),
 }
@@ -34,7 +35,8 @@ def test_what_stands_there_is_kept_and_what_is_ours_replaced(say, finished, here
     assert (here / f"new{suffix}").stat().st_size > 100
 
 
-def test_figures_of_a_report_are_refused_among_pictures_of_others(say, finished, here):
+def test_figures_of_a_report_are_refused_among_pictures_of_others(say, finished, here, monkeypatch):
+    few_figures(monkeypatch)
     album = here / "album"
     album.mkdir()
     mine = encoded(picture(0))

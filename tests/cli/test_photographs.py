@@ -28,6 +28,8 @@ from tests.cli.test_output import shell
 from tests.conftest import shared_folder
 from tests.data.photographs import divided, encoded, fill, photographs, picture
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 SMALL: dict[str, Any] = {
     "network.name": "resnet-8",
     "network.widths": [4, 4, 4],
@@ -383,16 +385,14 @@ def test_photographs_are_learnt(say, real, here):
     assert right == round(30 * report["top1"])
 
 
-UNSHARE = shutil.which("unshare")
-
-
 def test_processes_need_no_shared_memory_and_few_open_files(say, photos, here):
     """/dev/shm of 64 KiB, as containers have it, where a file system may be mounted; 64 open files."""
     common = ("--set", "steps=2", "--set", "data.threads=1", *PLAIN)
     assert say("train", "PHOTOS", *common, "--out", "threads").code == 0
     small = 'mount -t tmpfs -o size=64k none /dev/shm || exit 99; ulimit -n 64; exec "$@"'
-    tried = UNSHARE and subprocess.run([UNSHARE, "-m", "true"], capture_output=True, check=False).returncode == 0
-    line = f"""{UNSHARE} -m bash -c '{small}' bash "$@" """ if tried else 'ulimit -n 64; "$@"'
+    unshare = shutil.which("unshare")
+    tried = unshare and subprocess.run([unshare, "-m", "true"], capture_output=True, check=False).returncode == 0
+    line = f"""{unshare} -m bash -c '{small}' bash "$@" """ if tried else 'ulimit -n 64; "$@"'
     said = shell(line, "train", "PHOTOS", *common, "--set", "data.workers=processes", "--out", "processes")
     if said.code == 99:
         pytest.skip("this machine lets no file system be mounted")

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from residual.cli.predict import _table
 from residual.evaluation.predicting import Prediction
-from tests.cli.conftest import only_error
+from tests.cli.conftest import few_figures, only_error
 from tests.data.photographs import encoded, photographs, picture
 
 
@@ -129,7 +129,8 @@ def test_no_picture_is_drawn_among_the_images(say, refused, finished, here):
     refused(2, ["evaluate", "--from-predictions", "a.npz", "--figures", kind], words, "--figures")
 
 
-def test_only_what_is_written_is_said_to_be_replaced(say, finished, here):
+def test_only_what_is_written_is_said_to_be_replaced(say, finished, here, monkeypatch):
+    few_figures(monkeypatch)
     (here / "in").mkdir()
     for number, name in enumerate(("a.png", "b.png")):
         (here / "in" / name).write_bytes(encoded(picture(number)))

@@ -22,6 +22,8 @@ from residual.runs.records import timeless
 from tests.cli.conftest import LONG, SIX, Said, only_error, photograph
 from tests.conftest import subprocess_environment
 
+pytestmark = pytest.mark.usefixtures("undrawn")
+
 NEWEST, BEFORE = "checkpoints/step-00000004", "checkpoints/step-00000002"
 
 
@@ -276,7 +278,7 @@ def test_a_run_that_may_not_be_written(say, unfinished):
 # Two processes, and signals
 
 
-def test_one_run_has_one_process_and_signals_save_it(start, here):
+def test_one_run_has_one_process_and_signals_save_it(start, say, here):
     records = here / "run" / "records.jsonl"
 
     def has_records() -> bool:
@@ -284,7 +286,7 @@ def test_one_run_has_one_process_and_signals_save_it(start, here):
 
     first = start(*LONG, "--out", "run")
     first.wait_for(has_records)
-    second = start("train", "--resume", "run").end()
+    second = say("train", "--resume", "run")
     assert second.code == 5
     line = only_error(second)
     assert "in use by another process" in line

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from residual.data.batches import Batch
 from residual.errors import UsageError
-from residual.models import NetworkSettings, ResidualNetwork, build, resolve
+from residual.models import NetworkSettings, ResidualNetwork, build, heads, resolve
 from residual.models.parts import part_of, parts
 from residual.training.averaging import Averaging
 from residual.training.compute import Compute
@@ -27,6 +27,13 @@ FORMS: dict[str, dict[str, Any]] = {
     "hidden layers": {"name": "resnet-8", "widths": (2, 2, 2), "head": "vgg", "dropout": 0.5},
     "dropped shortcuts": {"name": "resnet-8", "widths": (4, 4, 8), "shortcut_dropout": 0.5},
 }
+
+
+@pytest.fixture(autouse=True)
+def _small_hidden_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heads, "_HIDDEN", 32)
+
+
 CPU = Compute("cpu", "float32", "channels-last", 1, False)
 
 

@@ -130,8 +130,8 @@ def test_fresh_processes_make_the_same_populations_alone_and_four_at_once() -> N
     worker(alone).run()
     expected = story(alone.read())
     assert alone.address.file is not None
-    elsewhere = {n: f"sqlite:///{alone.folder.parent / f'crew-{n}.sqlite3'}" for n in range(3)}
-    workers = [process("crew", elsewhere[n]) for n in (1, 2, 0, 0, 0, 0)]
+    elsewhere = {n: f"sqlite:///{alone.folder.parent / f'crew-{n}.sqlite3'}" for n in range(2)}
+    workers = [process("crew", elsewhere[n]) for n in (1, 0, 0, 0, 0)]
     for one in workers:
         assert one.stdout is not None
         assert one.stdout.readline() == "here\n"
@@ -140,12 +140,12 @@ def test_fresh_processes_make_the_same_populations_alone_and_four_at_once() -> N
         one.stdin.write("\n")
         one.stdin.flush()
     said = [one.communicate(timeout=120)[1] for one in workers]
-    assert [one.returncode for one in workers] == [0] * 6, "\n".join(said)
+    assert [one.returncode for one in workers] == [0] * 5, "\n".join(said)
     assert "locked" not in "".join(said)
     found = [begin("crew", storage=address).read() for address in elsewhere.values()]
-    assert [story(snapshot) for snapshot in found] == [expected] * 3
+    assert [story(snapshot) for snapshot in found] == [expected] * 2
     owners = [len({one.owner["token"] for one in snapshot.individuals}) for snapshot in found]
-    assert owners[1:] == [1, 1]
+    assert owners[1:] == [1]
     assert owners[0] > 1, "more than one of the four had a share"
 
 

@@ -31,7 +31,17 @@ from residual.errors import EnvironmentFault
 from residual.runs.folder import RunFolder
 from residual.training.train import train
 
-SAVING = (*kill.TINY, "--set", "steps=40", "--set", "checkpoint.every_steps=2", "--set", "compute.precision=float32")
+SAVING = (
+    *kill.TINY,
+    "--set",
+    "steps=40",
+    "--set",
+    "batch_size=16",
+    "--set",
+    "checkpoint.every_steps=2",
+    "--set",
+    "compute.precision=float32",
+)
 SMALL_NETWORK = {"network.name": "resnet-8", "network.widths": [4, 4, 8]}
 SMALL_CIFAR = tuple(
     word
@@ -62,7 +72,7 @@ def test_a_hold_ends_in_the_tiny_run_that_is_resumed_at_every_step(tmp_path: Pat
 
 
 def test_runs_killed_at_random_instants_end_like_the_run_left_alone() -> None:
-    found = kill.trial(SAVING, kills=2, seed=3, window=kill.WINDOW)
+    found = kill.trial(SAVING, kills=2, seed=3, window=0.25)
     assert found["identical"] == 2, found["rows"]
 
 
@@ -73,7 +83,7 @@ def test_a_saver_that_is_not_atomic_fails_the_same_trial() -> None:
 
 
 def test_damage_is_found_and_the_checkpoint_before_serves() -> None:
-    assert damage.judge(damage.examine(bits=60, damages=3)) == 0
+    assert damage.judge(damage.examine(bits=60, damages=3, every=1 << 14)) == 0
 
 
 def test_a_disk_that_refuses_costs_no_work() -> None:
@@ -89,7 +99,7 @@ def test_a_value_that_is_not_finite_is_found_in_the_same_step() -> None:
 
 
 def test_the_embedded_default_learns() -> None:
-    found = digits.train_seeds(1, ("--epochs", "3"))  # an eighth of it
+    found = digits.train_seeds(1, ("--epochs", "3", "--set", "network.widths=[8, 16, 32]"))  # a small part of it
     assert found["test_top1"]["mean"] >= 0.8
 
 

@@ -21,7 +21,7 @@ from residual.models import ResidualNetwork
 from residual.training.session import Session
 from residual.tuning.study import Wish, tune
 
-SHORT = {"network.name": "resnet-8", "steps": 4}
+SHORT = {"network.name": "resnet-8", "network.widths": [4, 4, 4], "batch_size": 16, "steps": 4}
 
 
 @pytest.fixture(autouse=True)
