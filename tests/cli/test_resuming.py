@@ -278,6 +278,7 @@ def test_a_run_that_may_not_be_written(say, unfinished):
 # Two processes, and signals
 
 
+@pytest.mark.slow
 def test_one_run_has_one_process_and_signals_save_it(start, say, here):
     records = here / "run" / "records.jsonl"
 

@@ -127,6 +127,7 @@ def test_ctrl_c_saves_and_the_same_name_goes_on(
     assert {row["state"] for row in value["individuals"]} == {"waiting"}
 
 
+@pytest.mark.slow
 def test_a_launcher_trains_what_a_worker_trains_itself(say: Callable[..., Said], here: Path) -> None:
     own = (*TINY, "--set", "compute.threads=1", "--set", "compute.precision=float32", "--study")
     found = []

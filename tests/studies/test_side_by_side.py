@@ -109,6 +109,7 @@ def test_what_a_training_raises_goes_out(tmp_path, error):
         train_all([Job(tmp_path / "seed-0", "seed 0", fail)])
 
 
+@pytest.mark.slow
 def test_of_two_processes_one_is_killed_and_every_run_is_trained_once(tmp_path):
     settings = [text for path, value in LONG.items() for text in ("--set", f"{path}={value}")]
     words = ["study", "seeds", "digits", "--seeds", "3", "--out", "study", "--log", "plain", *settings]

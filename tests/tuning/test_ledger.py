@@ -125,6 +125,7 @@ def test_the_same_search_with_one_worker_four_processes_and_a_second_time(sample
     assert story(again.read()) == story(alone.read())
 
 
+@pytest.mark.slow
 def test_fresh_processes_make_the_same_populations_alone_and_four_at_once() -> None:
     alone = begin("crew")
     worker(alone).run()

@@ -26,6 +26,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RESIDUAL_RUNS", str(tmp_path / "runs"))
 
 
+@pytest.mark.slow
 def test_workers_killed_at_random_instants_leave_the_study_as_it_is_in_peace() -> None:
     found = tuning_kill.trial(kills=2, workers=2, seed=1, population=2, generations=1)
     assert found["kills"] == 2
@@ -58,6 +59,7 @@ def test_parts_shapes_and_augmentation_are_what_is_searched() -> None:
         assert override(to_recipe(facts["recipe"], "here"), changes).network.shortcut in ("A", "B", "C")
 
 
+@pytest.mark.slow
 def test_two_workers_share_a_comparison_and_train_nothing_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -74,6 +74,7 @@ def test_ours_and_theirs_take_turns(
     assert "resnet-8: " in figure
 
 
+@pytest.mark.slow
 def test_the_first_step_of_a_new_run_and_of_one_far_on(cifar, tmp_path) -> None:
     changes = {"data.limit": 500, "network.name": "resnet-8", "compute.precision": "float32", "compute.threads": 1}
     found = start_up.measure(str(cifar), tmp_path, 1, changes, warm=0)

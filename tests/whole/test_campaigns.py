@@ -71,11 +71,13 @@ def test_a_hold_ends_in_the_tiny_run_that_is_resumed_at_every_step(tmp_path: Pat
     assert {rate for step, rate in rates.items() if step > events[0]["step"]} == {0.05}
 
 
+@pytest.mark.slow
 def test_runs_killed_at_random_instants_end_like_the_run_left_alone() -> None:
     found = kill.trial(SAVING, kills=2, seed=3, window=0.25)
     assert found["identical"] == 2, found["rows"]
 
 
+@pytest.mark.slow
 def test_a_saver_that_is_not_atomic_fails_the_same_trial() -> None:
     # Its saves last some hundredths of a second. Where a kill finds nothing to break, other instants are tried.
     trials = (kill.trial(SAVING, kills=1, seed=seed, program=kill.BAD, window=0.02) for seed in range(3, 8))
@@ -86,6 +88,7 @@ def test_damage_is_found_and_the_checkpoint_before_serves() -> None:
     assert damage.judge(damage.examine(bits=60, damages=3, every=1 << 14)) == 0
 
 
+@pytest.mark.slow
 def test_a_disk_that_refuses_costs_no_work() -> None:
     found = faults.sweep(stride=24, kinds=("ENOSPC", "kill"))
     assert found["cases"] >= 12
@@ -98,6 +101,7 @@ def test_a_value_that_is_not_finite_is_found_in_the_same_step() -> None:
     assert {name: place["sound"] for name, place in found["places"].items()} == dict.fromkeys(nonfinite.PLACES, 2)
 
 
+@pytest.mark.slow
 def test_the_embedded_default_learns() -> None:
     found = digits.train_seeds(1, ("--epochs", "3", "--set", "network.widths=[8, 16, 32]"))  # a small part of it
     assert found["test_top1"]["mean"] >= 0.8
@@ -175,6 +179,7 @@ def test_protocols_are_judged_beside_each_other_and_read_again_without_the_model
     assert "±" in figure
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["cifar10-fast", "cifar10-paper"])
 def test_a_cifar_recipe_learns_on_real_images_and_one_resumes(recipe: str, cifar: Path, tmp_path: Path) -> None:
     arguments = ["train", recipe, "--data", str(cifar), *SMALL_CIFAR, "--set", "steps=45", "--log", "plain"]

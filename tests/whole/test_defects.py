@@ -103,6 +103,7 @@ def test_a_truncated_jpeg_among_many_does_not_end_a_run_and_is_listed(tmp_path: 
     assert result["images_seen"] >= len(run.split()["training"])
 
 
+@pytest.mark.slow
 def test_mutated_files_are_read_or_refused_and_nothing_else() -> None:
     found = mutated.examine(seed=1, count=200)
     assert (found["sound"], found["faults"]) == (200, [])
