@@ -23,7 +23,11 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs
 def test_every_block_of_the_tour_runs_in_its_order(tmp_path: Path) -> None:
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "tour.md").read_text(), re.DOTALL)
     assert len(blocks) >= 7
-    (tmp_path / "tour.py").write_text("\n".join(blocks))
+    program = "\n".join(blocks)
+    for long, short in (('"epochs": 3', '"epochs": 2'), ('"steps": 20', '"steps": 4')):
+        assert program.count(long) == 1
+        program = program.replace(long, short)
+    (tmp_path / "tour.py").write_text(program)
     done = subprocess.run(
         [sys.executable, "-W", "error", "tour.py"],
         cwd=tmp_path,
