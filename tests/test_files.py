@@ -127,6 +127,13 @@ def test_a_missing_or_added_file_is_found(sealed):
         read_folder(sealed, "checkpoint")
 
 
+def test_what_file_managers_leave_in_any_folder_is_nothing_to_refuse(sealed):
+    for name in (".DS_Store", "._weights", "Thumbs.db", "desktop.ini", ".nfs000000000001"):
+        (sealed / name).write_bytes(b"x")
+    (sealed / "@eaDir").mkdir()
+    assert read_folder(sealed, "checkpoint") == (FACTS, CONTENTS)
+
+
 @needs_posix
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("name", ["weights", MANIFEST])
@@ -190,8 +197,11 @@ def test_a_folder_everyone_may_write_draws_a_warning(sealed, caplog):
         sealed.chmod(mode)
         read_folder(sealed, "checkpoint")
     assert caplog.records == []
+    sealed = sealed.rename(sealed.with_name("other"))  # of each folder it is said once
     sealed.chmod(0o707)
     with caplog.at_level(logging.WARNING, "residual"):
+        read_folder(sealed, "checkpoint", own=True)
+        read_folder(sealed, "checkpoint")
         read_folder(sealed, "checkpoint")
     assert [record.getMessage() for record in caplog.records] == [
         f"{sealed} can be written by everyone on this machine: chmod o-w it"

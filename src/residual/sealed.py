@@ -21,6 +21,19 @@ MANIFEST = "manifest.json"
 _MANIFEST_LIMIT = 1 << 20
 _LARGEST = 1 << 32
 """Bytes of one file of a model or checkpoint: a thousand million weights. Data may be larger."""
+_STRAY = {".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", ".directory", "@eadir"}
+_STRAY_STARTS = ("._", ".nfs", ".fuse_hidden")
+"""Names, in lower case, that file managers and file systems leave in any folder; nothing reads them here."""
+_AGAIN = "make it readable, or give the command again"
+_warned: set[Path] = set()
+
+
+class Unread(Damaged):
+    """A sealed folder of which not everything could be looked at, or not by this program: it may be whole."""
+
+
+class Altered(Damaged):
+    """A sealed folder in which a file of the manifest is absent or has other bytes."""
 
 
 def seal(contents: Mapping[str, bytes], kind: str, facts: Facts) -> dict[str, bytes]:
@@ -45,10 +58,10 @@ def read_manifest(folder: Path, *kinds: str) -> Facts:
     advice = "restore the folder from a copy"
     try:
         data = read_regular(folder / MANIFEST, _MANIFEST_LIMIT)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise Damaged(f"no {MANIFEST}", folder, advice) from None
     except OSError as error:
-        raise Damaged(f"cannot read {MANIFEST}: {error.strerror}", folder, advice) from None
+        raise Unread(f"cannot read {MANIFEST}: {error.strerror}", folder, _AGAIN) from None
     try:
         manifest = json.loads(data)
         seal = manifest.pop("seal")
@@ -59,7 +72,7 @@ def read_manifest(folder: Path, *kinds: str) -> Facts:
         raise Damaged(f"{MANIFEST} is damaged", folder, advice)
     if manifest["format"] > FORMAT:
         need = f"it was written by residual {manifest.get('written_by')}; install that release or a newer one"
-        raise Damaged(f"format {manifest['format']} is newer than this program", folder, need)
+        raise Unread(f"format {manifest['format']} is newer than this program", folder, need)
     if not _well_formed(manifest):
         raise Damaged(f"{MANIFEST} is sealed but not what this program writes", folder, advice)
     if manifest["kind"] not in kinds:
@@ -81,22 +94,28 @@ def _well_formed(manifest: Facts) -> bool:
     )
 
 
-def read_folder(folder: Path, *kinds: str) -> tuple[Facts, dict[str, bytes]]:
+def read_folder(folder: Path, *kinds: str, own: bool = False) -> tuple[Facts, dict[str, bytes]]:
     """The facts and the files of a sealed folder of one of the kinds, every byte verified before any is used.
 
+    Args:
+        own: this process has just written it, so that there is nothing to warn of.
+
     Raises:
-        Damaged: a file is absent, added, cut, lengthened, altered or not regular.
+        Damaged: a file is absent, added, cut, lengthened, altered or not regular; `Altered` where bytes differ,
+            `Unread` where they may be right.
     """
     manifest = read_manifest(folder, *kinds)
     advice = "restore the folder from a copy"
     contents: dict[str, bytes] = {}
     try:
-        _warn_if_open(folder)
-        extra = sorted({entry.name for entry in folder.iterdir()} - set(manifest["files"]) - {MANIFEST})
+        if not own:
+            _warn_if_open(folder)
+        names = {entry.name for entry in folder.iterdir()}
     except OSError as error:
-        raise Damaged(f"cannot read: {error.strerror}", folder, "make it readable") from None
+        raise Unread(f"cannot read: {error.strerror}", folder, _AGAIN) from None
+    extra = sorted(name for name in names - set(manifest["files"]) - {MANIFEST} if not _is_stray(name))
     if extra:
-        raise Damaged(f"{extra[0]} does not belong here", folder, "take it away")
+        raise Unread(f"{extra[0]} does not belong here", folder, "take it away")
     for name, entry in manifest["files"].items():
         path = folder / name
         if manifest["kind"] in ("model", "checkpoint") and entry["bytes"] > _LARGEST:
@@ -104,20 +123,28 @@ def read_folder(folder: Path, *kinds: str) -> tuple[Facts, dict[str, bytes]]:
         try:
             data = read_regular(path, entry["bytes"])
         except FileNotFoundError:
-            raise Damaged("a file is missing", path, advice) from None
+            raise Altered("a file is missing", path, advice) from None
         except OSError as error:
-            raise Damaged(f"cannot read: {error.strerror}", path, advice) from None
+            raise Unread(f"cannot read: {error.strerror}", path, _AGAIN) from None
+        except Damaged as error:
+            raise Altered(error.what, path, advice) from None
         if len(data) != entry["bytes"]:
-            raise Damaged(f"{len(data):,} of {entry['bytes']:,} bytes", path, advice)
+            raise Altered(f"{len(data):,} of {entry['bytes']:,} bytes", path, advice)
         if digest(data) != entry["sha256"]:
-            raise Damaged("the SHA-256 differs from the manifest's", path, advice)
+            raise Altered("the SHA-256 differs from the manifest's", path, advice)
         contents[name] = data
     return manifest["facts"], contents
 
 
+def _is_stray(name: str) -> bool:
+    return name.lower() in _STRAY or name.startswith(_STRAY_STARTS)
+
+
 def _warn_if_open(folder: Path) -> None:
-    if not hasattr(os, "geteuid"):
+    """Say once of each folder who else may have written it."""
+    if not hasattr(os, "geteuid") or folder.absolute() in _warned:
         return
+    _warned.add(folder.absolute())
     status = os.stat(folder)
     if status.st_uid not in (os.geteuid(), 0):
         log.warning("%s belongs to another user: use it only if you trust its source", folder)

@@ -310,12 +310,6 @@ def test_in_python_a_run_shows_its_path_and_state(run, tmp_path):
     assert repr(RunFolder(tmp_path / "none")) == f"<RunFolder {tmp_path / 'none'}: no run>"
 
 
-def test_later_checkpoints_can_be_discarded(run):
-    save(run, 5, 10, 15, keep=9)
-    run.discard_after(5)
-    assert run.steps() == [5]
-
-
 def test_the_final_model_comes_first(run):
     save(run, 5, 10)
     assert run.models() == [run.checkpoint_path(10), run.checkpoint_path(5)]

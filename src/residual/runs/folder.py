@@ -39,7 +39,7 @@ from residual.files import (
     storage,
 )
 from residual.runs.records import last_figures
-from residual.sealed import FORMAT, read_folder, seal, write_folder
+from residual.sealed import FORMAT, Altered, Unread, read_folder, seal, write_folder
 
 RUN, RECIPE, SPLIT, RESULT = "run.json", "recipe.toml", "split.json", "result.json"
 RECORDS, SESSIONS, LOCK = "records.jsonl", "sessions.jsonl", "lock"
@@ -247,20 +247,20 @@ class RunFolder:
         path = self.checkpoint_path(step)
         if path.exists():
             try:
-                self._read_checkpoint(step)
+                self._read_checkpoint(step, own=True)
                 if not replaces:
                     return
             except Damaged:
                 pass
             remove_folder(path)
         write_folder(path, contents, "checkpoint", facts)
-        self._read_checkpoint(step)
+        self._read_checkpoint(step, own=True)
         for old in self.steps()[max(2, keep) :]:
             remove_folder(self.checkpoint_path(old))
 
-    def _read_checkpoint(self, step: int) -> tuple[Facts, dict[str, bytes]]:
+    def _read_checkpoint(self, step: int, own: bool = False) -> tuple[Facts, dict[str, bytes]]:
         path = self.checkpoint_path(step)
-        facts, contents = read_folder(path, "checkpoint")
+        facts, contents = read_folder(path, "checkpoint", own=own)
         if facts.get("step", step) != step:
             raise Damaged(f"it is the checkpoint of step {facts['step']}", path, "take it away")
         return facts, contents
@@ -269,16 +269,21 @@ class RunFolder:
         """Facts and files of the newest checkpoint that verifies; None where there was never one.
 
         Raises:
-            ModelError: there are checkpoints, and all are damaged.
+            ModelError: there are checkpoints, and all are damaged; or the newest may be whole and cannot be read: to
+                go on from an older one would cost its steps.
         """
         steps = self.steps()
         first: Damaged | None = None
         for step in steps:
+            others = [s for s in steps if s < step]
             try:
                 return self._read_checkpoint(step)
+            except Unread as error:
+                what = f"the checkpoint of step {step} may be whole and cannot be used: {error.what}"
+                way = f"{error.remedy}; or move that folder away to go on from step {others[0]}" if others else ""
+                raise ModelError(what, error.where, way or error.remedy) from None
             except Damaged as error:
                 first = first or error
-                others = [s for s in steps if s < step]
                 if others:
                     log.warning("the checkpoint of step %d is set aside, step %d is next: %s", step, others[0], error)
         if first is not None:
@@ -293,10 +298,29 @@ class RunFolder:
         return final + [self.checkpoint_path(step) for step in self.steps()]
 
     def discard_after(self, step: int) -> None:
-        """Take away the checkpoints of later steps (they did not verify, else they would have been used)."""
+        """Take the checkpoints of later steps out of the way of a run that goes on from this one.
+
+        Those whose bytes are wrong are removed; what may be sound is kept under another name.
+        """
         for later in self.steps():
             if later > step:
-                remove_folder(self.checkpoint_path(later))
+                try:
+                    self._read_checkpoint(later)
+                except Altered:
+                    remove_folder(self.checkpoint_path(later))
+                    continue
+                except Damaged:
+                    pass
+                self._put_aside(self.checkpoint_path(later))
+
+    def _put_aside(self, path: Path) -> None:
+        aside = path.with_name(f"aside-{path.name}")
+        number = 1
+        while os.path.lexists(aside):
+            number += 1
+            aside = path.with_name(f"aside-{path.name}-{number}")
+        with storage(path):
+            path.rename(aside)
 
     # -- the end ---------------------------------------------------------------------------------------
 

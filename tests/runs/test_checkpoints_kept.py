@@ -1,0 +1,89 @@
+"""A checkpoint that may be whole is neither passed over nor deleted, whatever stands beside its files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from residual.errors import ModelError
+from residual.files import canonical, digest
+from residual.runs.folder import RunFolder
+from residual.sealed import MANIFEST, read_manifest
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    made = RunFolder.create(tmp_path / "a", {"recipe": {"name": "x", "seed": 0}}, "seed = 0\n", {"training": [0]})
+    save(made, 5, 10)
+    return made
+
+
+def contents(step: int) -> dict[str, bytes]:
+    return {"model.safetensors": step.to_bytes(4, "big") * 50, "state.json": b"{}"}
+
+
+def save(run: RunFolder, *steps: int) -> None:
+    for step in steps:
+        run.save_checkpoint(step, contents(step), {"step": step}, 9)
+
+
+def names(run: RunFolder) -> list[str]:
+    return sorted(entry.name for entry in (run.path / "checkpoints").iterdir())
+
+
+def test_a_file_of_a_file_manager_costs_no_checkpoint(run: RunFolder) -> None:
+    (run.checkpoint_path(10) / ".DS_Store").touch()
+    (run.checkpoint_path(10) / "Thumbs.db").touch()
+    assert run.newest_checkpoint() == ({"step": 10}, contents(10))
+
+
+def test_a_newest_one_that_cannot_be_read_now_is_not_passed_over(run: RunFolder) -> None:
+    path = run.checkpoint_path(10) / "model.safetensors"
+    path.unlink()
+    path.symlink_to(path)  # cannot be opened, whoever tries
+    words = (
+        r"of step 10 may be whole and cannot be used: cannot read: .*; or move that folder away to go on from step 5$"
+    )
+    with pytest.raises(ModelError, match=words):
+        run.newest_checkpoint()
+    (run.checkpoint_path(10)).rename(run.path / "elsewhere")
+    assert run.newest_checkpoint() == ({"step": 5}, contents(5))
+
+
+def test_one_of_a_newer_program_or_with_a_strange_file_is_named(run: RunFolder) -> None:
+    (run.checkpoint_path(10) / "notes.txt").touch()
+    with pytest.raises(ModelError, match=r"notes\.txt does not belong here .*: take it away; or move that folder away"):
+        run.newest_checkpoint()
+    (run.checkpoint_path(10) / "notes.txt").unlink()
+    body = read_manifest(run.checkpoint_path(10), "checkpoint") | {"format": 99}
+    (run.checkpoint_path(10) / MANIFEST).write_bytes(canonical(body | {"seal": digest(canonical(body))}))
+    with pytest.raises(ModelError, match="format 99 is newer than this program"):
+        run.newest_checkpoint()
+
+
+def test_later_ones_make_way_and_only_the_altered_are_deleted(run: RunFolder) -> None:
+    save(run, 15, 20)
+    os.truncate(run.checkpoint_path(15) / "model.safetensors", 3)
+    (run.checkpoint_path(20) / MANIFEST).unlink()
+    run.discard_after(5)
+    assert names(run) == ["aside-step-00000010", "aside-step-00000020", "step-00000005"]
+    save(run, 10)
+    run.discard_after(5)
+    assert names(run) == ["aside-step-00000010", "aside-step-00000010-2", "aside-step-00000020", "step-00000005"]
+    assert run.newest_checkpoint() == ({"step": 5}, contents(5))
+
+
+def test_what_this_process_wrote_is_read_back_without_a_warning(
+    run: RunFolder, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = os.umask(0)  # folders are 0777, as those of WSL
+    try:
+        save(run, 15)
+    finally:
+        os.umask(before)
+    assert caplog.messages == []
+    for _ in range(2):
+        run.newest_checkpoint()
+    assert [message.split(" can be ")[0] for message in caplog.messages] == [str(run.checkpoint_path(15))]
