@@ -79,7 +79,7 @@ class NonFiniteError(ResidualError):
 
 
 class Interrupted(ResidualError):
-    """SIGINT or SIGTERM was obeyed: the state is saved; exit code 128 + signal."""
+    """SIGINT, SIGTERM or SIGHUP was obeyed: the state is saved; exit code 128 + signal."""
 
     of_all = True
 

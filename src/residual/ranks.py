@@ -43,6 +43,9 @@ class Ranks:
         """Within, the first process of each machine goes before the others: it fills caches that these then read."""
         return nullcontext()
 
+    def meet(self) -> None:
+        """Wait until every process has come here."""
+
     def moved(self, step: int | None = None) -> None:
         """Give a sign of life between two meetings of the processes, and the step where one was finished."""
 

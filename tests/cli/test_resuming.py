@@ -318,26 +318,3 @@ def test_one_run_has_one_process_and_signals_save_it(start, say, here):
         assert told is not None
         command = shlex.split(told[1])
         assert "going on at step" in said.out
-
-
-def test_a_second_signal_ends_the_process_at_once(here):
-    program = """
-import time
-from residual.training.signals import Signals
-with Signals():
-    print("ready", flush=True)
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        time.sleep(0.01)
-"""
-    process = subprocess.Popen(
-        [sys.executable, "-c", program], env=subprocess_environment(), stdout=subprocess.PIPE, text=True
-    )
-    with process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        process.send_signal(signal.SIGTERM)
-        time.sleep(0.2)
-        assert process.poll() is None
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(5) == 143

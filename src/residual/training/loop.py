@@ -26,9 +26,11 @@ def run_loop(session: Session) -> None:
         stop = session.heard()
         if stop and state.step < session.end:
             session.save()
+            session.ranks.meet()  # a launcher ends all where one ends, and the first of them is still saving
             raise _interrupted(session, stop)
         session.save_if_due()
         if stop and session.journal.evaluated < session.end:
+            session.ranks.meet()
             raise _interrupted(session, stop)
         if state.step >= session.end:
             return

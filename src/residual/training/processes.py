@@ -99,7 +99,6 @@ class Group(Ranks):
             self.meet()
 
     def meet(self) -> None:
-        """Wait until every process has come here."""
         self.largest(0)
 
     def moved(self, step: int | None = None) -> None:

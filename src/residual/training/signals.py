@@ -1,6 +1,8 @@
-"""SIGINT and SIGTERM set a flag that the loop reads at every step; a second one ends the process at once.
+"""SIGINT, SIGTERM and SIGHUP set a flag that the loop reads at every step; a later one ends the process at once.
 
-Ending at once is harmless: whatever is on disk under a final name is whole.
+Ending at once is harmless, since whatever is on disk under a final name is whole, but costs the last save. So one that
+follows too soon is the same one again: schedulers and terminals signal every process of a job, and a launcher such
+as torchrun hands on to its processes what it gets itself.
 """
 
 from __future__ import annotations
@@ -9,10 +11,17 @@ import os
 import signal
 import sys
 import threading
+import time
 from types import FrameType
 from typing import Any
 
 from residual.errors import Interrupted
+
+HEEDED = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+"""SIGHUP is the end of a terminal or of its connection; Windows has none."""
+AGAIN, AGAIN_TYPED = 10.0, 2.0
+"""Seconds after the first signal from which on another one is meant: launchers hand theirs on in milliseconds, and a
+busy machine or a peer that ended first may take seconds; nobody types Ctrl-C twice by mistake 2 s apart."""
 
 
 class Signals:
@@ -20,6 +29,7 @@ class Signals:
 
     def __init__(self) -> None:
         self.number: int | None = None
+        self._since = 0.0
         self._before: dict[int, Any] = {}
 
     def __bool__(self) -> bool:
@@ -37,16 +47,20 @@ class Signals:
             raise Interrupted(what, "data", "give the command again, it goes on where it was", self.number)
 
     def _heard(self, number: int, frame: FrameType | None) -> None:
-        if self.number is not None:
+        now = time.monotonic()
+        if self.number is None:
+            self.number, self._since = number, now
+        elif now - self._since >= (AGAIN_TYPED if number == signal.SIGINT else AGAIN):
             if sys.stderr.isatty():
                 os.write(2, b"\x1b[?25h\n")  # a progress bar hides the cursor
             os._exit(128 + number)
-        self.number = number
 
     def __enter__(self) -> Signals:
         # Python lets only the main thread receive signals; elsewhere the caller keeps its own handling.
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in HEEDED:
+                if number.name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN:
+                    continue  # nohup has asked for it
                 self._before[number] = signal.signal(number, self._heard)
         return self
 

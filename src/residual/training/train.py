@@ -98,7 +98,7 @@ def train(
 
     Raises:
         UsageError, DataError, EnvironmentFault: before anything is written.
-        Interrupted: SIGINT or SIGTERM; the state is saved.
+        Interrupted: SIGINT, SIGTERM or SIGHUP; the state is saved.
         NonFiniteError, StorageError: the last checkpoint is whole.
     """
     check_versions()

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM between trainings, and those that a training heard but was too near its end to obey."""
+"""The signals that are heeded between trainings, and those that a training heard but was too near its end to obey."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import signal
 import socket
 import threading
 
-from residual.training.signals import Signals
+from residual.training.signals import HEEDED, Signals
 
 
 class Heard(Signals):
@@ -26,7 +26,7 @@ class Heard(Signals):
     def __bool__(self) -> bool:
         if self._ear is not None:
             try:
-                numbers = set(self._ear.recv(4096)) & {int(signal.SIGINT), int(signal.SIGTERM)}
+                numbers = set(self._ear.recv(4096)) & {int(number) for number in HEEDED}
             except BlockingIOError:
                 numbers = set()
             if numbers and self.number is None:
