@@ -22,6 +22,7 @@ import torch
 import torch.distributed as dist
 from pydantic import BaseModel, Field
 from torch import Tensor
+from torch.distributed.distributed_c10d import _set_pg_timeout
 
 from residual.errors import EnvironmentFault, ResidualError, log
 from residual.files import canonical
@@ -34,6 +35,8 @@ T = TypeVar("T")
 TIMEOUT = 600.0
 """Seconds without a sign of life after which a process is given up."""
 BatchNorm = Literal["synchronised", "per-process"]
+_SLACK = 60.0
+"""Seconds that a network has to connect all processes beyond what the watch allows."""
 _LAST = 10.0
 """Seconds that the one who keeps the store waits for the others to read the cause."""
 
@@ -221,7 +224,7 @@ def _answer(store: Any, launch: Launch, name: str) -> None:
 
 
 def _begin(launch: Launch, store: Any, timeout: float) -> None:
-    """Set torch.distributed up. Its own timeouts come after those of the watch, which know more."""
+    """Set torch.distributed up; once connected, its own timeouts are none: it sees no signs of life, the watch does."""
     backend = "gloo"
     if torch.cuda.is_available() and launch.local < torch.cuda.device_count():
         torch.cuda.set_device(launch.local)
@@ -233,8 +236,9 @@ def _begin(launch: Launch, store: Any, timeout: float) -> None:
             store=PrefixStore("torch", store),
             rank=launch.rank,
             world_size=launch.world,
-            timeout=timedelta(seconds=2 * timeout + 60),
+            timeout=timedelta(seconds=2 * timeout + _SLACK),
         )
+        _set_pg_timeout(timedelta(days=3650))
     except RuntimeError as error:
         text = " ".join(str(error).split())[:200]
         what = f"the processes cannot be connected: {text}"
