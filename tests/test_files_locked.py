@@ -1,6 +1,8 @@
 """One process at a time; who it is is said; a holder that died holds nothing."""
 
 import contextlib
+import errno
+import os
 import signal
 import subprocess
 import sys
@@ -9,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from residual.errors import StorageError
-from residual.files import lock
+from residual.locks import lock
 from tests.conftest import subprocess_environment
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from residual.files import lock
+from residual.locks import lock
 with lock(Path(sys.argv[1]), "the run x"):
     print("held", flush=True)
     time.sleep(60)
@@ -74,3 +76,19 @@ def test_a_lock_where_none_can_be_is_a_refusal_of_the_disk(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="cannot write"):
         take(tmp_path / "file" / "lock")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows locks otherwise")
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_refused_and_no_file_is_taken_for_one(tmp_path, monkeypatch, number):
+    import fcntl
+
+    def no_locks(descriptor, operation):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with pytest.raises(StorageError, match="this file system has no locks") as caught:
+        take(tmp_path / "lock")
+    assert "-o flock" in str(caught.value)
+    monkeypatch.undo()
+    assert take(tmp_path / "lock").startswith("process ")

@@ -1,4 +1,4 @@
-"""The one way anything reaches a disk: files and folders that are whole or absent, append-only records, locks.
+"""The one way anything reaches a disk: files and folders that are whole or absent, append-only records.
 
 Whatever is new is written under a temporary name, fsynced, renamed to its final name, and its parent fsynced.
 Checkpoints and models are folders that also verify themselves: `sealed.py`.
@@ -11,7 +11,6 @@ import errno
 import hashlib
 import json
 import os
-import platform
 import shutil
 import stat
 import sys
@@ -21,7 +20,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import filelock
 import tomli_w
 
 from residual.errors import InUse, ResidualError, StorageError, UsageError
@@ -332,33 +330,6 @@ def read_lines(path: Path) -> list[Facts]:
         if line.strip():
             found.append(value)
     return found
-
-
-@contextlib.contextmanager
-def lock(path: Path, subject: str) -> Iterator[None]:
-    """Hold a lock file. The system frees it when its holder dies, so none is ever stale.
-
-    Raises:
-        InUse: another process holds it; the message names that process where it is known.
-    """
-    guard = filelock.FileLock(path, timeout=0)
-    note = path.with_name(path.name + ".holder")
-    with storage(path):
-        try:
-            guard.acquire()
-        except filelock.Timeout:  # an OSError, so it must not reach `storage`
-            holder = note.read_text(errors="replace").strip() if note.is_file() else "unknown"
-            raise InUse(
-                f"{subject} is in use by another process", holder, "wait for it, or stop it, or choose another --out"
-            ) from None
-    try:
-        with contextlib.suppress(OSError):
-            note.write_text(f"process {os.getpid()} on {platform.node()}\n")
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            note.unlink()
-        guard.release()
 
 
 def read_toml(path: Path, limit: int = 1 << 20) -> Facts:

@@ -13,7 +13,8 @@ import time
 import pytest
 
 from residual.errors import InUse, StorageError, UsageError
-from residual.files import lock, new_folder
+from residual.files import new_folder
+from residual.locks import lock
 from residual.runs.folder import LOCK, RunFolder
 from residual.studies import side_by_side
 from residual.studies.seeds import study_seeds

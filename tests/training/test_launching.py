@@ -24,7 +24,7 @@ from residual.errors import (
     StorageError,
     UsageError,
 )
-from residual.files import lock
+from residual.locks import lock
 from residual.runs.folder import LOCK, RunFolder
 from residual.training import launching
 from residual.training.launching import Launched, Order, parse_launcher, train_here
@@ -144,7 +144,7 @@ def test_an_error_of_the_processes_is_raised_as_it_was_there(
 
 @pytest.mark.parametrize(
     ("code", "memory", "kind"),
-    [(5, False, StorageError), (6, False, EnvironmentFault), (6, True, OutOfMemory), (143, False, Interrupted)],
+    [(5, False, StorageError), (6, False, EnvironmentFault), (6, True, OutOfMemory), (129, False, Interrupted)],
 )
 def test_answers_become_errors_again(code: int, memory: bool, kind: type[ResidualError]) -> None:
     answer = {"what": "it ended", "where": "there", "remedy": "begin again", "code": code, "memory": memory}

@@ -28,7 +28,6 @@ from residual.files import (
     Appender,
     Damaged,
     Facts,
-    lock,
     new_folder,
     read_lines,
     read_regular,
@@ -38,6 +37,7 @@ from residual.files import (
     replace_file,
     storage,
 )
+from residual.locks import lock
 from residual.runs.records import last_figures
 from residual.sealed import FORMAT, Altered, Unread, read_folder, seal, write_folder
 

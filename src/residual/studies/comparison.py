@@ -22,7 +22,8 @@ from typing import Any, NamedTuple
 from residual.chance import stream
 from residual.data.datasets import open_dataset
 from residual.errors import Interrupted, InUse, NonFiniteError, OutOfMemory, StorageError, UsageError, argument
-from residual.files import Facts, lock, storage
+from residual.files import Facts, storage
+from residual.locks import lock
 from residual.runs.folder import RunFolder
 from residual.studies.contest import (
     DEFAULT,
@@ -261,7 +262,7 @@ class Labour:
         """Work until nothing is left.
 
         Raises:
-            Interrupted: SIGINT or SIGTERM; what is at work is saved, and the same command goes on.
+            Interrupted: SIGINT, SIGTERM or SIGHUP; what is at work is saved, and the same command goes on.
         """
         locks = self._path(LOCKS)
         with storage(locks):

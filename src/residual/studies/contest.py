@@ -16,7 +16,8 @@ from typing import Any
 
 from residual.environment import versions
 from residual.errors import DataError, Fault, InUse, StorageError, UsageError, check, nearest
-from residual.files import Damaged, Facts, lock, read_regular, readable, replace_file, storage
+from residual.files import Damaged, Facts, read_regular, readable, replace_file, storage
+from residual.locks import lock
 from residual.training.compute import choose
 from residual.training.recipe import Override, Recipe, differences, override, to_recipe
 from residual.training.recipes import find_recipe

@@ -35,7 +35,8 @@ from residual.errors import (
     StorageError,
     UsageError,
 )
-from residual.files import Facts, lock, read_regular, readable, replace_file, storage
+from residual.files import Facts, read_regular, readable, replace_file, storage
+from residual.locks import lock
 from residual.runs.folder import LOCK, RUN, RunFolder
 from residual.training.job import MOST_BYTES, answer_of
 from residual.training.progress import Listener

@@ -25,7 +25,8 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from residual.errors import InUse, StorageError
-from residual.files import lock, storage
+from residual.files import storage
+from residual.locks import lock
 from residual.tuning import sqlite_file
 from residual.tuning.address import Address
 

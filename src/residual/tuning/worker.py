@@ -19,7 +19,8 @@ from pathlib import Path
 from optuna.trial import TrialState
 
 from residual.errors import Interrupted, InUse, ResidualError, StorageError, log
-from residual.files import Facts, lock, storage
+from residual.files import Facts, storage
+from residual.locks import lock
 from residual.training.progress import Listener
 from residual.tuning.address import WORKERS
 from residual.tuning.algorithms import Algorithm
@@ -65,7 +66,7 @@ class Worker:
         """Work until the study is finished, or no training may be begun any more since `ends` of the clock is past.
 
         Raises:
-            Interrupted: SIGINT or SIGTERM; the individual at work waits for whoever goes on.
+            Interrupted: SIGINT, SIGTERM or SIGHUP; the individual at work waits for whoever goes on.
         """
         with self._alive(), Heard() as signals:
             pause = 0.1

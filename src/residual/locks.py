@@ -1,0 +1,55 @@
+"""Locks between processes, of one machine or of several that share a file system."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import inspect
+import os
+import platform
+from collections.abc import Iterator
+from pathlib import Path
+
+import filelock
+
+from residual.errors import InUse, StorageError
+from residual.files import storage
+
+_HARD = {"fallback_to_soft": False} if "fallback_to_soft" in inspect.signature(filelock.BaseFileLock).parameters else {}
+"""What keeps filelock, where a file system has no locks, from taking a file that merely exists for one."""
+_NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK}
+
+
+@contextlib.contextmanager
+def lock(path: Path, subject: str) -> Iterator[None]:
+    """Hold a lock file. The system frees it when its holder dies, so none is ever stale.
+
+    Raises:
+        InUse: another process holds it; the message names that process where it is known.
+        StorageError: the file system has no locks; a file that merely stands there would outlive its holder.
+    """
+    guard = filelock.FileLock(path, timeout=0, **_HARD)
+    note = path.with_name(path.name + ".holder")
+    with storage(path):
+        try:
+            guard.acquire()
+        except filelock.Timeout:  # an OSError, so it must not reach `storage`
+            holder = note.read_text(errors="replace").strip() if note.is_file() else "unknown"
+            raise InUse(
+                f"{subject} is in use by another process", holder, "wait for it, or stop it, or choose another --out"
+            ) from None
+        except (NotImplementedError, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+                raise
+            what = "this file system has no locks, so two processes could spoil each other's work"
+            raise StorageError(
+                what, path.parent, "have it mounted with them (Lustre: -o flock), or name another folder"
+            ) from None
+    try:
+        with contextlib.suppress(OSError):
+            note.write_text(f"process {os.getpid()} on {platform.node()}\n")
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            note.unlink()
+        guard.release()
