@@ -240,15 +240,26 @@ def remove_folder(folder: Path) -> None:
     shutil.rmtree(grave, ignore_errors=True)
 
 
-def remove_temporaries(folder: Path) -> None:
-    """Clear what a killed writer left; call it only under the lock."""
+def remove_temporaries(folder: Path, older: float = 0.0) -> None:
+    """Clear what a killed writer left; call it only under the lock.
+
+    Args:
+        older: seconds for which it must not have changed, where others write without the lock.
+    """
     with contextlib.suppress(FileNotFoundError):
         for entry in folder.iterdir():
-            if entry.name.startswith(TEMPORARY):
-                if entry.is_dir() and not entry.is_symlink():
-                    shutil.rmtree(entry, ignore_errors=True)
-                else:
-                    entry.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                if entry.name.startswith(TEMPORARY) and (not older or time.time() - _changed(entry) > older):
+                    if entry.is_dir() and not entry.is_symlink():
+                        shutil.rmtree(entry, ignore_errors=True)
+                    else:
+                        entry.unlink(missing_ok=True)
+
+
+def _changed(entry: Path) -> float:
+    """When a file, or a folder or what lies in it, was last changed."""
+    inner = entry.iterdir() if entry.is_dir() and not entry.is_symlink() else ()
+    return max(path.lstat().st_mtime for path in (entry, *inner))
 
 
 def remove_forgotten(folder: Path, form: str) -> None:

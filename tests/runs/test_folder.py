@@ -256,6 +256,9 @@ def test_other_names_are_no_checkpoints(run):
 def test_holding_a_run_clears_what_a_killed_one_left(run):
     save(run, 5)
     (run.path / ".tmp-1-result.json").touch()
+    (run.path / ".tmp-model-1").mkdir()
+    for name in (".tmp-1-result.json", ".tmp-model-1"):
+        os.utime(run.path / name, (0, 0))
     (run.path / "checkpoints" / ".tmp-step-00000010-1").mkdir()
     with run.hold():
         assert run.steps() == [5]
@@ -264,6 +267,20 @@ def test_holding_a_run_clears_what_a_killed_one_left(run):
             pass
     with run.hold():
         pass
+
+
+def test_what_a_report_is_just_writing_is_left_to_it(run):
+    (run.path / ".tmp-1-report.html").touch()
+    (run.path / ".tmp-predictions-test-1").mkdir()
+    (run.path / ".tmp-predictions-test-1" / "predictions.safetensors").touch()
+    os.utime(run.path / ".tmp-predictions-test-1", (0, 0))  # what is in it grows, the folder does not change
+    before = tree(run.path)
+    with run.hold():
+        assert tree(run.path).keys() >= before.keys()
+    run.save_result({})
+    os.utime(run.path / ".tmp-1-report.html", (0, 0))
+    with run.hold():  # a study looks at each of its finished runs
+        assert (run.path / ".tmp-1-report.html").exists()
 
 
 HOLDER = """

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from residual.errors import ModelError, UsageError, log
 from residual.files import (
+    FORGOTTEN,
     TEMPORARY,
     Appender,
     Damaged,
@@ -128,10 +129,14 @@ class RunFolder:
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
-        """Keep every other process from running this run; clear what a killed one left."""
+        """Keep every other process from running this run; clear what a killed one left.
+
+        Reports and figures are written beside the run without its lock, so what is young there stays.
+        """
         with lock(self.path / LOCK, f"the run {self.name}"):
-            remove_temporaries(self.path)
-            remove_temporaries(self.path / CHECKPOINTS)
+            if not (self.path / RESULT).is_file():
+                remove_temporaries(self.path, FORGOTTEN)
+                remove_temporaries(self.path / CHECKPOINTS)
             yield
 
     def at_work(self) -> bool:
