@@ -2,6 +2,8 @@
 
 import errno
 import os
+import sys
+import time
 
 import pytest
 
@@ -140,3 +142,21 @@ def test_a_refusal_comes_with_advice(tmp_path, monkeypatch, code, advice):
         replace_file(tmp_path / "file", b"x")
     assert str(caught.value).startswith(f"cannot write: {os.strerror(code)} ({tmp_path / 'file'})")
     assert caught.value.exit_code == 5
+
+
+def test_on_windows_who_holds_a_folder_is_waited_for_half_a_minute_where_it_must_go(tmp_path, monkeypatch):
+    waited = []
+
+    def held(old, new):
+        raise PermissionError(13, "in use")
+
+    write_folder(tmp_path / "a", CONTENTS, "checkpoint", FACTS)
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(os, "rename", held)
+    monkeypatch.setattr(time, "sleep", waited.append)
+    with pytest.raises(StorageError, match="in use"):
+        remove_folder(tmp_path / "a", patient=False)
+    assert waited == []
+    with pytest.raises(StorageError, match="in use"):
+        remove_folder(tmp_path / "a")
+    assert 25 < sum(waited) < 60

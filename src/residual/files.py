@@ -26,6 +26,7 @@ from residual.errors import InUse, ResidualError, StorageError, UsageError
 
 TEMPORARY = ".tmp-"
 _CHUNK = 1 << 24
+_PAUSES = (0.02, 0.1, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0)  # half a minute in all, before a run ends for it
 FORGOTTEN = 600.0  # seconds after which a temporary file that no longer grows belongs to nobody
 
 Facts = dict[str, Any]
@@ -200,8 +201,8 @@ def new_folder(folder: Path, contents: Mapping[str, bytes | Mapping[str, bytes]]
 
 
 def _persistent(rename: Callable[[Path, Path], None], old: Path, new: Path) -> None:
-    """Rename; on Windows once more for a while, where a virus scanner or an indexer holds what was just written."""
-    for pause in (*([0.02, 0.1, 0.5, 1.0] if sys.platform == "win32" else []), None):
+    """Rename; on Windows again and again, where a virus scanner, an indexer or a backup holds what was just written."""
+    for pause in (*(_PAUSES if sys.platform == "win32" else ()), None):
         try:
             return rename(old, new)
         except PermissionError:
@@ -232,11 +233,15 @@ def read_regular(path: Path, limit: int | None = None) -> bytes:
     return path.read_bytes()
 
 
-def remove_folder(folder: Path) -> None:
-    """Take a sealed folder away: first its name, so that no half of it is ever seen."""
+def remove_folder(folder: Path, patient: bool = True) -> None:
+    """Take a sealed folder away: first its name, so that no half of it is ever seen.
+
+    Args:
+        patient: wait for who holds it on Windows.
+    """
     grave = folder.with_name(f"{TEMPORARY}old-{folder.name[:150]}-{_ours()}")
     with storage(folder), contextlib.suppress(FileNotFoundError):
-        _persistent(os.rename, folder, grave)
+        _persistent(os.rename, folder, grave) if patient else os.rename(folder, grave)
     shutil.rmtree(grave, ignore_errors=True)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from residual.errors import log
-from residual.files import Damaged, Facts, canonical, digest, new_folder, read_regular
+from residual.files import Damaged, Facts, canonical, digest, new_folder, read_regular, storage
 from residual.version import VERSION
 
 FORMAT = 1
@@ -138,6 +138,16 @@ def read_folder(folder: Path, *kinds: str, own: bool = False) -> tuple[Facts, di
 
 def _is_stray(name: str) -> bool:
     return name.lower() in _STRAY or name.startswith(_STRAY_STARTS)
+
+
+def put_aside(folder: Path) -> None:
+    """Take a folder out of the way, as it is, under a name that nothing reads."""
+    aside, number = folder.with_name(f"aside-{folder.name}"), 1
+    while os.path.lexists(aside):
+        number += 1
+        aside = folder.with_name(f"aside-{folder.name}-{number}")
+    with storage(folder):
+        folder.rename(aside)
 
 
 def _warn_if_open(folder: Path) -> None:

@@ -87,3 +87,24 @@ def test_what_this_process_wrote_is_read_back_without_a_warning(
     for _ in range(2):
         run.newest_checkpoint()
     assert [message.split(" can be ")[0] for message in caplog.messages] == [str(run.checkpoint_path(15))]
+
+
+def test_an_old_one_that_someone_holds_ends_no_run(
+    run: RunFolder, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = os.rename
+
+    def held(old: Path, new: Path) -> None:
+        if old == run.checkpoint_path(5):
+            raise PermissionError(13, "in use by a backup")
+        rename(old, new)
+
+    monkeypatch.setattr(os, "rename", held)
+    for step in (15, 20):
+        run.save_checkpoint(step, contents(step), {"step": step}, 2)
+    assert run.steps() == [20, 15, 5]
+    assert len(caplog.messages) == 1
+    assert "old checkpoints stay, they cannot be removed now: cannot write: in use by a backup" in caplog.text
+    monkeypatch.undo()
+    run.save_checkpoint(25, contents(25), {"step": 25}, 2)
+    assert run.steps() == [25, 20]

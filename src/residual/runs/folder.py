@@ -22,7 +22,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from residual.errors import ModelError, UsageError, log
+from residual.errors import ModelError, StorageError, UsageError, log
 from residual.files import (
     FORGOTTEN,
     TEMPORARY,
@@ -40,7 +40,7 @@ from residual.files import (
 )
 from residual.locks import lock
 from residual.runs.records import last_figures
-from residual.sealed import FORMAT, Altered, Unread, read_folder, seal, write_folder
+from residual.sealed import FORMAT, Altered, Unread, put_aside, read_folder, seal, write_folder
 
 RUN, RECIPE, SPLIT, RESULT = "run.json", "recipe.toml", "split.json", "result.json"
 RECORDS, SESSIONS, LOCK = "records.jsonl", "sessions.jsonl", "lock"
@@ -64,6 +64,7 @@ class RunFolder:
         self.curves_path = path / CURVES
         self.model_path = path / MODEL
         self.start_path = path / START
+        self._crowded = False
 
     def __repr__(self) -> str:
         if not (self.path / RUN).is_file():
@@ -261,7 +262,12 @@ class RunFolder:
         write_folder(path, contents, "checkpoint", facts)
         self._read_checkpoint(step, own=True)
         for old in self.steps()[max(2, keep) :]:
-            remove_folder(self.checkpoint_path(old))
+            try:
+                remove_folder(self.checkpoint_path(old), patient=False)
+            except StorageError as error:  # someone looks into it; no reason to end, and the next save tries again
+                if not self._crowded:
+                    log.warning("old checkpoints stay, they cannot be removed now: %s (%s)", error.what, error.where)
+                self._crowded = True
 
     def _read_checkpoint(self, step: int, own: bool = False) -> tuple[Facts, dict[str, bytes]]:
         path = self.checkpoint_path(step)
@@ -316,16 +322,7 @@ class RunFolder:
                     continue
                 except Damaged:
                     pass
-                self._put_aside(self.checkpoint_path(later))
-
-    def _put_aside(self, path: Path) -> None:
-        aside = path.with_name(f"aside-{path.name}")
-        number = 1
-        while os.path.lexists(aside):
-            number += 1
-            aside = path.with_name(f"aside-{path.name}-{number}")
-        with storage(path):
-            path.rename(aside)
+                put_aside(self.checkpoint_path(later))
 
     # -- the end ---------------------------------------------------------------------------------------
 
