@@ -18,7 +18,7 @@ from residual.errors import StorageError, UsageError
 from residual.tuning.address import Address, after_command, folder_of, key_of, parse_address, sqlite_file
 from residual.tuning.database import Database
 from residual.tuning.ledger import Ledger
-from residual.tuning.sqlite_file import file_system, holder_of
+from residual.tuning.sqlite_file import file_system, holder_of, warn_of_network
 from residual.tuning.study import Study, open_study
 from tests.tuning.analytic import begin, story, worker
 
@@ -229,6 +229,15 @@ def test_a_network_file_system_is_recognised(tmp_path: Path) -> None:
     mounts = f"/dev/sda1 / ext4 rw 0 0\nserver:/x {tmp_path} nfs4 rw 0 0\n"
     assert file_system(tmp_path / "a", mounts) == "nfs4"
     assert file_system(Path("/elsewhere"), mounts) == "ext4"
+
+
+@pytest.mark.parametrize(("kind", "warned"), [("lustre", 1), ("beegfs", 1), ("fuse.gpfs", 1), ("xfs", 0)])
+def test_the_file_systems_of_clusters_are_network_file_systems(
+    kind: str, warned: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("residual.tuning.sqlite_file.file_system", lambda *_: kind)
+    warn_of_network(tmp_path / "study.sqlite3")
+    assert [f"network file system ({kind})" in message for message in caplog.messages] == [True] * warned
 
 
 @pytest.fixture

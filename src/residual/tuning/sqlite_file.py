@@ -15,7 +15,11 @@ from optuna.storages._rdb import models
 from residual.errors import StorageError, log
 
 HEADER = b"SQLite format 3\0"
-NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ceph", "glusterfs"}
+NETWORK = {
+    *("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs"),
+    *("lustre", "gpfs", "beegfs", "wekafs", "panfs", "pvfs2", "gfs2", "ocfs2"),
+}
+"""Kinds of file systems that several machines share; whatever is behind `fuse.` may be one."""
 SALVAGE = "keep a copy of it; `sqlite3 FILE .recover` may bring its rows back; its finished runs serve a new study"
 
 
@@ -141,7 +145,7 @@ def warn_of_network(path: Path) -> None:
     """SQLite's log is shared through memory, which machines do not share over a network."""
     with suppress(OSError):
         kind = file_system(path.parent, Path("/proc/mounts").read_text())
-        if kind in NETWORK:
+        if kind in NETWORK or kind.startswith("fuse."):
             log.warning(
                 "%s lies on a network file system (%s): workers on one machine only; for several use PostgreSQL",
                 path,
