@@ -58,6 +58,8 @@ def test_what_is_found_is_remembered(root, looked, cache):
     assert len(list(cache.iterdir())) == 1
     assert {(v.width, v.height, v.grey, v.fault) for v in first.values()} == {(40, 36, False, "")}
     assert len({v.sha256 for v in first.values()}) == 12
+    (kept,) = cache.iterdir()
+    assert kept.stat().st_size / 12 * 50e6 < checking._LIMIT  # so that of fifty million it can be read again
 
 
 def test_a_changed_file_is_read_again(root, looked):

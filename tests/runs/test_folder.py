@@ -11,6 +11,7 @@ import pytest
 
 from residual.errors import InUse, ModelError, ResidualError, StorageError, UsageError
 from residual.files import Damaged
+from residual.runs import folder
 from residual.runs.folder import RunFolder, create_numbered, find_run, list_runs, runs_root
 from residual.sealed import FORMAT, MANIFEST
 
@@ -139,6 +140,13 @@ def test_facts_of_a_newer_program_name_the_release(run):
     (run.path / "run.json").write_text(json.dumps({"format": FORMAT + 1, "residual": "9.9"}))
     with pytest.raises(ModelError, match=r"newer than this program .*install residual 9\.9 or newer"):
         run.facts()
+
+
+def test_what_is_written_for_fifty_million_images_can_be_read(tmp_path):
+    count, numbers = 1000, list(range(49_999_000, 50_000_000))
+    files = [f"train/n01440764/n01440764_{number}.JPEG" for number in numbers]
+    run = RunFolder.create(tmp_path / "a", FACTS, "", {"training": numbers, "files": {"training": files}})
+    assert (run.path / "split.json").stat().st_size / count * 50e6 < folder._SPLIT_LIMIT
 
 
 def test_missing_files_are_named(run):

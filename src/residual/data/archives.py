@@ -36,7 +36,7 @@ _CHUNK = 1 << 20
 _HEED = 1000
 _GZIP = b"\x1f\x8b"
 _LARGE = 1 << 24  # bytes from which on the user is told to wait
-_MANY, _LARGEST_INDEX = 10_000, 1 << 30
+_MANY, _LARGEST_INDEX = 10_000, 1 << 34
 
 
 class Member(NamedTuple):

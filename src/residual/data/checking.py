@@ -27,7 +27,7 @@ from residual.errors import DataError, ResidualError, argument, log
 from residual.files import Damaged, canonical, digest, read_regular, replace_file
 
 LAYOUT = 1  # raise it when what is kept of a file changes
-_LIMIT = 1 << 30
+_LIMIT = 1 << 34  # of some 200 bytes an image
 _CHUNK = 256
 _MANY = 2000  # files from which on the user is told to wait
 _KEEP = 300.0  # seconds after which what was found is kept, should the process be killed

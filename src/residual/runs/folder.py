@@ -46,7 +46,7 @@ RUN, RECIPE, SPLIT, RESULT = "run.json", "recipe.toml", "split.json", "result.js
 RECORDS, SESSIONS, LOCK = "records.jsonl", "sessions.jsonl", "lock"
 CHECKPOINTS, MODEL, START, CURVES = "checkpoints", "model", "start", "curves.png"
 _STEP = "step-"
-_JSON_LIMIT = 1 << 28
+_JSON_LIMIT, _SPLIT_LIMIT = 1 << 28, 1 << 34  # what is read of a file; split.json names every image
 
 
 def runs_root() -> Path:
@@ -161,10 +161,10 @@ class RunFolder:
 
     # -- facts ---------------------------------------------------------------------------------------
 
-    def _json(self, name: str) -> Facts:
+    def _json(self, name: str, limit: int = _JSON_LIMIT) -> Facts:
         path = self.path / name
         try:
-            value = json.loads(read_regular(path, _JSON_LIMIT))
+            value = json.loads(read_regular(path, limit))
         except FileNotFoundError:
             raise ModelError(f"{name} is missing", self.path, "restore it from a copy") from None
         except (ValueError, RecursionError):
@@ -188,7 +188,7 @@ class RunFolder:
         return facts
 
     def split(self) -> Facts:
-        return self._json(SPLIT)
+        return self._json(SPLIT, _SPLIT_LIMIT)
 
     def recipe_toml(self) -> str:
         try:
