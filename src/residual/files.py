@@ -263,7 +263,7 @@ def remove_temporaries(folder: Path, older: float = 0.0) -> None:
 
 def _changed(entry: Path) -> float:
     """When a file, or a folder or what lies in it, was last changed."""
-    inner = entry.iterdir() if entry.is_dir() and not entry.is_symlink() else ()
+    inner = list(entry.iterdir()) if entry.is_dir() and not entry.is_symlink() else []
     return max(path.lstat().st_mtime for path in (entry, *inner))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import inspect
 import os
 import platform
 from collections.abc import Iterator
@@ -15,8 +14,6 @@ import filelock
 from residual.errors import InUse, StorageError
 from residual.files import storage
 
-_HARD = {"fallback_to_soft": False} if "fallback_to_soft" in inspect.signature(filelock.BaseFileLock).parameters else {}
-"""What keeps filelock, where a file system has no locks, from taking a file that merely exists for one."""
 _NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK}
 
 
@@ -28,7 +25,7 @@ def lock(path: Path, subject: str) -> Iterator[None]:
         InUse: another process holds it; the message names that process where it is known.
         StorageError: the file system has no locks; a file that merely stands there would outlive its holder.
     """
-    guard = filelock.FileLock(path, timeout=0, **_HARD)
+    guard = filelock.FileLock(path, timeout=0, fallback_to_soft=False)
     note = path.with_name(path.name + ".holder")
     with storage(path):
         try:

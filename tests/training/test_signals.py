@@ -36,8 +36,9 @@ print("went on", flush=True)
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_what_comes_again_at_once_is_the_same_signal_and_a_later_one_ends_all(number: signal.Signals) -> None:
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
+def test_what_comes_again_at_once_is_the_same_signal_and_a_later_one_ends_all(name: str) -> None:
+    number = signal.Signals[name]
     words = [sys.executable, "-c", TWICE, str(int(number))]
     said = subprocess.run(words, env=subprocess_environment(), capture_output=True, text=True, check=False)
     assert (said.returncode, said.stdout) == (128 + number, f"{int(number)}\n"), said.stderr
