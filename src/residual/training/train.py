@@ -19,9 +19,9 @@ from residual.data.batches import check_batch_size
 from residual.data.concerns import concerns
 from residual.data.datasets import Division, divide
 from residual.data.source import Dataset
-from residual.device import alike, choose_device, mind_fork
+from residual.device import choose_device, mind_fork
 from residual.environment import check_versions, machine, versions
-from residual.errors import DataError, Interrupted, ModelError, StorageError, UsageError, argument, log
+from residual.errors import DataError, Interrupted, ModelError, StorageError, UsageError, log
 from residual.files import Facts
 from residual.launch import launched
 from residual.models import NetworkSpec, count, resolve
@@ -29,6 +29,7 @@ from residual.ranks import Ranks
 from residual.runs import disk
 from residual.runs.folder import RUN, RunFolder, create_numbered, find_run, runs_root
 from residual.training import opening
+from residual.training.agreement import agree
 from residual.training.compiling import choose_compile
 from residual.training.compute import Compute
 from residual.training.fitting import Wishes, fit
@@ -36,7 +37,7 @@ from residual.training.loop import run_loop
 from residual.training.places import lasting, refuse_inside, refuse_unmakeable
 from residual.training.processes import TIMEOUT, joined
 from residual.training.progress import Listener, Silent
-from residual.training.recipe import Changes, Override, Recipe, as_overrides, differences, override, to_recipe
+from residual.training.recipe import Changes, Override, Recipe, as_overrides, override, to_recipe
 from residual.training.recipes import network_is_given, recipe_of
 from residual.training.result import make_result
 from residual.training.schedules import check_length
@@ -54,12 +55,6 @@ from residual.training.signals import Signals
 from residual.training.start import made_ready, prepare
 from residual.training.trial import untouched
 from residual.training.weighing import class_weights, weight_facts
-
-SAFE = ("compute.", "checkpoint.")
-"""What may be changed on resume, with `override_safe`: the same figures up to rounding."""
-MOVED = ("data.path", "data.threads", "data.workers", "source", "departures", "processes.timeout")
-"""What may be changed freely: the data may have moved, and its checksums say whether it is the same; and words. So may
-the device, from one of a kind to another (cuda:0, cuda:1)."""
 
 
 def _now() -> str:
@@ -114,8 +109,6 @@ def train(
                 what = "a launcher may start a run again, which must then be found"
                 raise UsageError(what, "--out", "name the run, as in --out runs/NAME")
             if ranks.first((place / RUN).is_file):  # begun by an earlier start of the same command
-                if "start.weights" in dict(changes):  # the run has its own copy, and their network in its recipe
-                    recipe, changes = None, [change for change in changes if change[0] != "start.weights"]
                 return _go_on(RunFolder(place), recipe, changes, False, listener or Silent(), ranks)
         base = recipe_of(recipe, started="start.weights" in dict(changes))
         return _begin(base, changes, place, listener or Silent(), command, ranks, wishes)
@@ -254,33 +247,19 @@ def _go_on(
         raise ModelError("run.json is damaged", folder.path, "restore it from a copy")
     stored = opening.stored_recipe(folder, facts) if ranks.rank == 0 else to_recipe(facts["recipe"], folder.path)
     compute = on_rank(opening.stored_compute(folder, facts), ranks)
-    wanted = override(recipe_of(recipe) if recipe is not None else stored, changes)
-    unlike = differences(stored.model_dump(mode="json"), wanted.model_dump(mode="json"))
-    asked = unlike.get("compute.device", (None, ""))[1]
-    if asked and alike(compute.device, asked):
-        del unlike["compute.device"]
-        compute = on_rank(replace(compute, device=choose_device(asked)), ranks)
-    if unlike:
-        listed = "; ".join(f"{path}: {old!r} in the run, {new!r} asked" for path, (old, new) in unlike.items())
-        unsafe = [path for path in unlike if not path.startswith((*SAFE, *MOVED))]
-        if unsafe:
-            remedy = "leave these out, or start a new run"
-            if {*unsafe} <= {"epochs", "steps"} and ranks.first(lambda: folder.result() is not None):
-                length = f"{wanted.steps}steps" if wanted.steps else f"{wanted.epochs:g}"
-                remedy = f"it is finished; longer: residual train --resume {argument(folder.path)} --extend-to {length}"
-            raise UsageError(f"the run differs: {listed}", folder.path, remedy)
-        if not override_safe and any(path.startswith(SAFE) for path in unlike):
-            raise UsageError(f"the run differs: {listed}", folder.path, "leave these out, or add --override")
-        stored = wanted
-        if any(path.startswith("compute.") for path in unlike):
-            together = choose_together(wanted.compute, ranks)[0]
-            compute = replace(together, compile=wanted.compute.compile == "default")
+    agreed = agree(folder, facts, stored, recipe, changes, override_safe, ranks)
+    recipe = agreed.recipe
+    if agreed.device is not None:
+        compute = on_rank(replace(compute, device=choose_device(agreed.device)), ranks)
+    if agreed.changes("compute."):
+        together = choose_together(recipe.compute, ranks)[0]
+        compute = replace(together, compile=recipe.compute.compile == "default")
     if ranks.first(lambda: folder.result() is not None):
-        if "data.path" in unlike and wanted.data.path is not None:
-            _refuse_others(folder, settled(wanted, facts, folder.path), facts, ranks)
+        if agreed.changes("data.path") and recipe.data.path is not None:
+            _refuse_others(folder, settled(recipe, facts, folder.path), facts, ranks)
         return folder
     opening.warn_of_differences(facts, compute, versions(), machine(), ranks.world)
-    whole = settled(stored, facts, folder.path)
+    whole = settled(recipe, facts, folder.path)
     ranks.be_patient(whole.processes.timeout)
     check_shares(whole, NetworkSpec.model_validate(facts["network"]), ranks.world)
     signals = Signals()
