@@ -61,3 +61,8 @@ def alike(device: str, wanted: str) -> bool:
     """Whether a wanted device (`auto` among them) is of the kind of another: cuda:1 and cuda:0."""
     kind = wanted if wanted != "auto" else choose_device(wanted)
     return kind.partition(":")[0] == device.partition(":")[0]
+
+
+def alike_here(device: str) -> list[str]:
+    """The devices of this machine that are of the kind of another one, that one first where it is here."""
+    return sorted((one for one in devices() if alike(one, device)), key=lambda one: one != device)

@@ -1,16 +1,21 @@
-"""A device that is lost, or has too little memory, in the middle of a run: one line, and the last checkpoint stays."""
+"""A device that is lost, has too little memory, or is not there when a run goes on: one line, and nothing is lost."""
 
 from __future__ import annotations
 
+import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from residual.device import alike_here
 from residual.models import ResidualNetwork, build
 from residual.runs.folder import RunFolder
 from residual.training import opening
 from residual.training.step import train_step
+from residual.training.train import resume
 from tests.cli.conftest import SIX, only_error
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -72,3 +77,35 @@ def test_what_does_not_fit_at_all_is_one_line_and_the_checkpoint_stays(
     found = RunFolder(here / "run").newest_checkpoint()
     assert found is not None
     assert found[0]["step"] == 4
+
+
+def of_a_gpu(run: Path) -> None:
+    """Have a run be one of a machine with a GPU, that was killed before it ended."""
+    facts = json.loads((run / "run.json").read_bytes())
+    facts["chosen"]["device"] = "cuda:2"
+    (run / "run.json").write_text(json.dumps(facts))
+    (run / "result.json").unlink()
+
+
+def test_a_run_of_a_gpu_goes_on_without_one_where_that_is_allowed(
+    say: Any, refused: Any, here: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert say(*SIX, "--out", "run").code == 0
+    of_a_gpu(here / "run")
+    words = ("the run computes on cuda:2, and this machine has cpu", "--resume run --device cpu --override")
+    refused(6, ["train", "--resume", "run"], *words)
+    shutil.copytree(here / "run", here / "other")
+    assert say("train", "--resume", "run", "--device", "cpu", "--override", "--log", "plain").code == 0
+    assert say("train", "--resume", "run").code == 0, "a finished one needs no device"
+    refused(6, ["train", "--resume", "run", "--extend-to", "8steps", "--out", "longer"], words[0], "add --device cpu")
+    assert not (here / "longer").exists()
+    assert resume(here / "other", override_safe=True).result() is not None, "as a worker of a search has it"
+
+
+def test_the_first_gpu_serves_where_another_one_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert alike_here("cuda:2") == ["cuda:0", "cuda:1"]
+    assert alike_here("cuda:1") == ["cuda:1", "cuda:0"]
+    assert alike_here("cpu") == ["cpu"]

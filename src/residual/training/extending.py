@@ -18,8 +18,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from residual.data.batches import steps_of
+from residual.device import alike_here, devices
 from residual.environment import check_versions, machine, versions
-from residual.errors import UsageError
+from residual.errors import EnvironmentFault, UsageError
 from residual.evaluation.classifier import WEIGHTS
 from residual.files import Facts, digest
 from residual.launch import launched
@@ -174,6 +175,9 @@ def extend(
         compute, own = choose(recipe.compute)
         compute = replace(compute, compile=recipe.compute.compile == "default")
         reasons |= own
+    elif not alike_here(compute.device):
+        what = f"the run computes on {compute.device}, and this machine has {', '.join(devices())}"
+        raise EnvironmentFault(what, parent.path, "extend it elsewhere, or add --device cpu")
     reasons |= {path: why for path, _ in changes if path.startswith("schedule.")} | {"schedule": why}
     place = Path(out).expanduser() if out is not None else create_numbered(recipe.name)
     refuse_inside(place, facts["data"]["origin"])

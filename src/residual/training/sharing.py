@@ -7,10 +7,12 @@ from dataclasses import replace
 import torch
 
 from residual.data.batches import share_of
-from residual.errors import DataError, EnvironmentFault, UsageError, log
+from residual.device import alike_here, devices
+from residual.errors import DataError, EnvironmentFault, UsageError, argument, log
 from residual.files import Facts, canonical, digest
 from residual.models import NetworkSpec, ResidualNetwork, pack_weights
 from residual.ranks import Ranks
+from residual.runs.folder import RunFolder
 from residual.training.compute import Compute, choose, set_workspace
 from residual.training.fitting import Wishes
 from residual.training.recipe import ComputeSettings, Recipe, differences
@@ -127,6 +129,26 @@ def choose_together(settings: ComputeSettings, ranks: Ranks) -> tuple[Compute, d
 
     facts, reasons = ranks.first(chosen)
     return on_rank(Compute(**facts), ranks), reasons
+
+
+def chosen_anew(settings: ComputeSettings, ranks: Ranks) -> Compute:
+    """What a run goes on with where that may be other than it was; whether it is compiled is said, not measured."""
+    return replace(choose_together(settings, ranks)[0], compile=settings.compile == "default")
+
+
+def found_here(compute: Compute, recipe: Recipe, folder: RunFolder, override_safe: bool, ranks: Ranks) -> Compute:
+    """What a run goes on with as it did: on the first device of the same kind, where its own is not here.
+
+    Raises:
+        EnvironmentFault: there is none of the kind, and no other may be taken.
+    """
+    if not alike_here(compute.device) and not override_safe:
+        what = f"the run computes on {compute.device}, and this machine has {', '.join(devices())}"
+        remedy = f"go on elsewhere, or with --resume {argument(folder.path)} --device cpu --override"
+        raise EnvironmentFault(what, folder.path, remedy)
+    if ranks.largest(0 if alike_here(compute.device) else 1):  # all take another where one must
+        return chosen_anew(recipe.compute, ranks)
+    return on_rank(replace(compute, device=alike_here(compute.device)[0]), ranks)
 
 
 def on_rank(compute: Compute, ranks: Ranks) -> Compute:

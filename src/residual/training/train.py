@@ -48,7 +48,8 @@ from residual.training.sharing import (
     check_shares,
     check_versions_alike,
     choose_together,
-    on_rank,
+    chosen_anew,
+    found_here,
     refuse_measuring,
 )
 from residual.training.signals import Signals
@@ -246,18 +247,17 @@ def _go_on(
     if not all(isinstance(facts.get(part), dict) for part in ("recipe", "network", "data", "versions", "machine")):
         raise ModelError("run.json is damaged", folder.path, "restore it from a copy")
     stored = opening.stored_recipe(folder, facts) if ranks.rank == 0 else to_recipe(facts["recipe"], folder.path)
-    compute = on_rank(opening.stored_compute(folder, facts), ranks)
+    compute = opening.stored_compute(folder, facts)
     agreed = agree(folder, facts, stored, recipe, changes, override_safe, ranks)
     recipe = agreed.recipe
-    if agreed.device is not None:
-        compute = on_rank(replace(compute, device=choose_device(agreed.device)), ranks)
-    if agreed.changes("compute."):
-        together = choose_together(recipe.compute, ranks)[0]
-        compute = replace(together, compile=recipe.compute.compile == "default")
     if ranks.first(lambda: folder.result() is not None):
         if agreed.changes("data.path") and recipe.data.path is not None:
             _refuse_others(folder, settled(recipe, facts, folder.path), facts, ranks)
         return folder
+    if agreed.device is not None:
+        compute = replace(compute, device=choose_device(agreed.device))
+    anew = agreed.changes("compute.")
+    compute = chosen_anew(recipe.compute, ranks) if anew else found_here(compute, recipe, folder, override_safe, ranks)
     opening.warn_of_differences(facts, compute, versions(), machine(), ranks.world)
     whole = settled(recipe, facts, folder.path)
     ranks.be_patient(whole.processes.timeout)
