@@ -11,6 +11,7 @@ import pytest
 from residual.errors import Interrupted, UsageError
 from residual.runs.folder import RunFolder
 from residual.studies.seeds import study_seeds
+from residual.training import batch_trial, budget
 from residual.training.progress import Silent
 from residual.training.train import resume, train
 from tests.studies.test_seeds import Stopping
@@ -97,3 +98,23 @@ def test_other_weights_and_another_network_are_refused(place: Path) -> None:
             resume("run", set=began | changes)
         assert words in str(restarted.value)
         assert words in str(resumed.value)
+
+
+def test_what_was_measured_before_a_run_is_not_measured_again_where_a_launcher_begins_again(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "longest", lambda seconds, costs, work: 6)  # what it comes to depends on the machine
+    monkeypatch.setattr(batch_trial, "_SECONDS", 0.05)
+    wish: dict[str, Any] = {"data.limit": 100, "schedule.kind": "steps", "schedule.rate": 0.05, "schedule.drops": [20]}
+    wish |= COMPUTE | SMALL
+    with pytest.raises(Interrupted):
+        train("digits", set=wish, out="run", budget="20s", batch_size="auto", listener=Stopping())
+    run = train("digits", set=wish, out="run", budget="20s", batch_size="auto")
+    assert [entry["event"] for entry in run.sessions()] == ["began", "interrupted", "began", "finished"]
+    for asked, words in (("1m", "budget: 20s in the run, 1m asked"), (None, "steps: 6 in the run, None asked")):
+        with pytest.raises(UsageError, match=words):
+            train("digits", set=wish, out="run", budget=asked, batch_size="auto")
+    plain = TINY | SMALL
+    train("digits", set=plain, out="plain")
+    with pytest.raises(UsageError, match="budget: none in the run, 1m asked; batch_size: given in the run, auto asked"):
+        train("digits", set=COMPUTE | SMALL | {"data.limit": 100}, out="plain", budget="1m", batch_size="auto")

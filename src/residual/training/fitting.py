@@ -16,7 +16,7 @@ from residual.models import NetworkSpec
 from residual.training.batch_trial import choose_batch
 from residual.training.budget import choose_length
 from residual.training.compute import Compute
-from residual.training.durations import seconds_of
+from residual.training.durations import in_words, seconds_of
 from residual.training.recipe import Override, Recipe, override
 from residual.training.trial import untouched
 
@@ -46,6 +46,27 @@ class Wishes:
             raise UsageError("the batch size is to be tried, and is given as well", "--batch-size", "give it once")
         seconds = None if budget is None else seconds_of(budget, "--budget")
         return Wishes(seconds, batch_size is not None, time.monotonic() if since is None else since)
+
+    def found(self, facts: Facts, where: object) -> list[Override]:
+        """What the trials of these wishes have come to in a run that was begun with them, which is begun again.
+
+        Args:
+            facts: what run.json holds.
+
+        Raises:
+            UsageError: the run was begun without them, or with another budget.
+        """
+        had, unlike = facts["chosen"].get("budget", {}).get("seconds"), []
+        if self.budget is not None and self.budget != had:
+            before = f"{in_words(had)} in the run" if had is not None else "none in the run"
+            unlike.append(f"budget: {before}, {in_words(self.budget)} asked")
+        if self.batch and "batch_sizes_tried" not in facts["chosen"]:
+            unlike.append("batch_size: given in the run, auto asked")
+        if unlike:
+            raise UsageError(f"the run differs: {'; '.join(unlike)}", where, "leave it out, or start a new run")
+        names = ["steps", "schedule.drops"] if self.budget is not None else []
+        names += ["batch_size"] if self.batch else []
+        return [(name, facts["changed"][name]) for name in names if name in facts["reasons"]]
 
 
 @dataclass(frozen=True)

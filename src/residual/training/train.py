@@ -110,7 +110,7 @@ def train(
                 what = "a launcher may start a run again, which must then be found"
                 raise UsageError(what, "--out", "name the run, as in --out runs/NAME")
             if ranks.first((place / RUN).is_file):  # begun by an earlier start of the same command
-                return _go_on(RunFolder(place), recipe, changes, False, listener or Silent(), ranks)
+                return _go_on(RunFolder(place), recipe, changes, False, listener or Silent(), ranks, wishes)
         base = recipe_of(recipe, started="start.weights" in dict(changes))
         return _begin(base, changes, place, listener or Silent(), command, ranks, wishes)
 
@@ -241,6 +241,7 @@ def _go_on(
     override_safe: bool,
     listener: Listener,
     ranks: Ranks,
+    wishes: Wishes | None = None,
 ) -> RunFolder:
     check_versions_alike(versions(), ranks)
     facts = ranks.first(folder.facts)
@@ -248,6 +249,8 @@ def _go_on(
         raise ModelError("run.json is damaged", folder.path, "restore it from a copy")
     stored = opening.stored_recipe(folder, facts) if ranks.rank == 0 else to_recipe(facts["recipe"], folder.path)
     compute = opening.stored_compute(folder, facts)
+    found = wishes.found(facts, folder.path) if wishes is not None else []
+    changes = [change for change in changes if change[0] not in dict(found)] + found
     agreed = agree(folder, facts, stored, recipe, changes, override_safe, ranks)
     recipe = agreed.recipe
     if ranks.first(lambda: folder.result() is not None):
