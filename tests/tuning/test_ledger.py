@@ -14,7 +14,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from residual.errors import ResidualError, StorageError
+from residual.errors import InUse, ResidualError, StorageError
 from residual.tuning.individual import Outcome
 from residual.tuning.ledger import Ledger
 from residual.tuning.study import Study, Wish, join
@@ -211,6 +211,24 @@ def test_whatever_stops_a_worker_leaves_its_individual_waiting() -> None:
             worker(study, train=stop(error)).run()
         assert all(one.state == TrialState.WAITING for one in study.read().individuals)
     assert worker(study).run().closed
+
+
+def test_an_individual_whose_run_is_held_waits_and_its_worker_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("residual.tuning.worker._HELD", 0.01)
+    study = begin("held")
+    held: list[int] = []
+
+    def train(plan: Any, number: int, *rest: Any) -> Outcome:
+        if len(held) < 2:
+            held.append(number)
+            raise InUse("the run trial-0000 is in use by another process", "process 1 on elsewhere", "wait for it")
+        return evaluate(plan, number, *rest)
+
+    assert worker(study, train=train).run().closed
+    assert held == [0, 0]
+    assert study.read().individuals[0].state == TrialState.COMPLETE
 
 
 def test_a_database_that_vanishes_is_named_and_a_new_one_has_the_same_search() -> None:

@@ -16,7 +16,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -27,7 +26,6 @@ from residual.errors import (
     DataError,
     EnvironmentFault,
     Interrupted,
-    InUse,
     ModelError,
     NonFiniteError,
     OutOfMemory,
@@ -36,8 +34,8 @@ from residual.errors import (
     UsageError,
 )
 from residual.files import Facts, read_regular, readable, replace_file, storage
-from residual.locks import lock
-from residual.runs.folder import LOCK, RUN, RunFolder
+from residual.runs.folder import RUN, RunFolder
+from residual.training.holding import LEASE, held
 from residual.training.job import MOST_BYTES, answer_of
 from residual.training.progress import Listener
 from residual.training.recipe import Override, Recipe
@@ -45,7 +43,7 @@ from residual.training.signals import Signals
 from residual.training.train import resume, train
 
 PATIENCE = 90.0
-"""Seconds that processes have to save a run and end, before they are killed or held to hang."""
+"""Seconds that processes have to save a run and end, before they are killed."""
 Ended = Callable[[], None]
 """Raises what ends a training from outside; called now and then while other processes train."""
 _EXAMPLE = "as in 'torchrun --nproc-per-node 2'"
@@ -81,6 +79,7 @@ Trainer = Callable[[Order, Listener, Ended], RunFolder]
 def train_here(order: Order, listener: Listener, ended: Ended) -> RunFolder:
     """Train in this process; its listener is what ends it."""
     if (order.out / RUN).is_file():
+        _await_free(order.out, ended)  # of a worker that was given up, whose machine may be gone or only slow
         return resume(order.out, set=order.own, override_safe=True, listener=listener)
     changes = [*order.changes, *order.own]
     return train(order.recipe, set=changes, out=order.out, listener=listener, command=order.command)
@@ -264,18 +263,17 @@ def _error(answer: Facts) -> ResidualError:
 
 
 def _await_free(out: Path, ended: Ended) -> None:
-    """Wait until no process holds the run: those of a dead worker save it and end.
+    """Wait until no process holds the run: those of a dead worker save it and end, and so does the lock of a machine.
 
     Raises:
         InUse: it is still held.
+        Interrupted: a signal came.
     """
-    until = time.monotonic() + PATIENCE
-    while True:
-        try:
-            with lock(out / LOCK, f"the run {out.name}"):
-                return
-        except InUse:
-            if time.monotonic() > until:
-                raise
+    with Signals() as signals:
+
+        def heed() -> None:
             ended()
-            time.sleep(0.2)
+            signals.heed(f"while another process held the run {out.name}", out)
+
+        with held(RunFolder(out), LEASE, heed):
+            pass

@@ -35,16 +35,17 @@ class Signals:
     def __bool__(self) -> bool:
         return self.number is not None
 
-    def heed(self) -> None:
-        """Stop what comes before step 0, where there is nothing to save yet.
+    def heed(self, meanwhile: str = "while the images were checked", where: object = "data") -> None:
+        """Stop what comes before the first step, where there is nothing to save yet.
 
         Raises:
             Interrupted: a signal came.
         """
         if self.number is not None:
             name = signal.Signals(self.number).name
-            what = f"stopped by {name} while the images were checked"
-            raise Interrupted(what, "data", "give the command again, it goes on where it was", self.number)
+            raise Interrupted(
+                f"stopped by {name} {meanwhile}", where, "give the command again, it goes on where it was", self.number
+            )
 
     def _heard(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()

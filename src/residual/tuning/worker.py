@@ -33,6 +33,8 @@ from residual.tuning.sampler import propose
 from residual.tuning.space import Genes
 
 GRACE = 30.0
+_HELD = 2.0
+"""Seconds before an individual is tried again whose run another process holds."""
 MOST_DEATHS = 20
 """So many workers may die over one individual without a new checkpoint before it is held to be what kills them."""
 Tell = Callable[[Facts], None]
@@ -85,9 +87,9 @@ class Worker:
                 trial = self._ledger.claim(self._owner)
                 if trial is not None:
                     pause = 0.1
-                    self._work(
-                        next(one for one in self._ledger.read(self._plan.space).individuals if one.trial == trial)
-                    )
+                    individuals = self._ledger.read(self._plan.space).individuals
+                    if not self._work(next(one for one in individuals if one.trial == trial)):
+                        time.sleep(_HELD)
                 elif not self._take_up(snapshot):
                     time.sleep(pause)
                     pause = min(2.0, 1.5 * pause)
@@ -112,7 +114,8 @@ class Worker:
 
     # -- one individual ----------------------------------------------------------------------------------
 
-    def _work(self, one: Individual) -> None:
+    def _work(self, one: Individual) -> bool:
+        """Train an individual; False where another process holds its run, and it waits again."""
         lost = threading.Event()
         self._tell(self._describe(one, "begun"))
         judge = None if self._facts["pruning"] == "none" else self._judge(one)
@@ -130,7 +133,10 @@ class Worker:
             finished = True
         except Lost:
             log.warning("individual %d was given to another worker: this one had not been heard of", one.number)
-            return
+            return True
+        except InUse as error:  # by a worker given up too early, or the lock of a machine that is gone
+            log.warning("individual %d waits, %s", one.number, error)
+            return False
         finally:
             if not finished and not lost.is_set():
                 # What stopped us matters more than this note, and a dead worker's individual is taken up anyway.
@@ -138,6 +144,7 @@ class Worker:
                     self._ledger.release(one.trial, self._token)
         if self._ledger.finish(one.trial, self._token, outcome.state, outcome.fitness, outcome.facts):
             self._tell_end(one.number)
+        return True
 
     def _judge(self, one: Individual) -> Judge:
         """Whether a training is to be ended, by what closed generations had reached at the same epoch."""
