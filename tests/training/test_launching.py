@@ -7,7 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from campaigns.running import fingerprint, unlike
 from residual.errors import (
     EnvironmentFault,
     Interrupted,
+    InUse,
     NonFiniteError,
     OutOfMemory,
     ResidualError,
@@ -30,6 +34,7 @@ from residual.training import launching
 from residual.training.launching import Launched, Order, parse_launcher, train_here
 from residual.training.progress import Silent
 from residual.training.recipes import RECIPES
+from residual.training.train import resume
 from tests.conftest import subprocess_environment
 
 CHANGES: list[tuple[str, Any]] = [
@@ -121,6 +126,53 @@ def test_a_job_equals_a_training_here(tmp_path: Path) -> None:
     for name, trainer in (("job", Launched((sys.executable,), tmp_path / "jobs")), ("here", train_here)):
         trainer(Order(RECIPES["digits"], CHANGES, OWN, tmp_path / name, "residual tune"), Silent(), nothing)
     assert unlike(fingerprint(tmp_path / "here"), tmp_path / "job") == []
+
+
+@contextmanager
+def held_elsewhere(out: Path, seconds: float) -> Iterator[None]:
+    """A run whose lock is let go after some time."""
+    holding, let_go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock(out / LOCK, "the run"):
+            holding.set()
+            let_go.wait(seconds)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert holding.wait(60)
+    try:
+        yield
+    finally:
+        let_go.set()
+        holder.join()
+
+
+def test_a_run_that_is_held_yet_is_waited_for_where_its_holder_may_be_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = Order(RECIPES["digits"], CHANGES, OWN, tmp_path / "run", "residual tune")
+    run = train_here(order, Silent(), nothing)
+    (run.path / "result.json").unlink()
+    with held_elsewhere(run.path, 1.5):
+        with pytest.raises(InUse, match="in use by another process"):
+            resume(run.path)  # a person is told at once
+        train_here(order, Silent(), nothing)  # as a worker takes it up
+    (run.path / "result.json").unlink()
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    with held_elsewhere(run.path, 1.5):
+        resume(run.path)  # as torchrun begins it again
+    assert [entry["event"] for entry in run.sessions()] == ["began", "finished"] * 3
+
+    class Enough(Exception):
+        pass
+
+    def enough() -> None:
+        raise Enough
+
+    with held_elsewhere(run.path, 60), pytest.raises(Enough):
+        launching._await_free(run.path, enough)
 
 
 @pytest.mark.parametrize(

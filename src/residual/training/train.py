@@ -33,6 +33,7 @@ from residual.training.agreement import agree
 from residual.training.compiling import choose_compile
 from residual.training.compute import Compute
 from residual.training.fitting import Wishes, fit
+from residual.training.holding import LEASE, held
 from residual.training.loop import run_loop
 from residual.training.places import lasting, refuse_inside, refuse_unmakeable
 from residual.training.processes import TIMEOUT, joined
@@ -340,7 +341,13 @@ def _sit(
 ) -> RunFolder:
     """Train to the end; of several processes rank 0 alone touches the folder."""
     writes = ranks.rank == 0
-    with folder.hold() if writes else nullcontext(), untouched(compute.torch_device):
+    patience = LEASE if launched() is not None else 0.0  # begun again, maybe by a machine that is gone
+
+    def heed() -> None:
+        signals.heed(f"while another process held the run {folder.name}", folder.path)
+        ranks.moved()
+
+    with held(folder, patience, heed) if writes else nullcontext(), untouched(compute.torch_device):
         if ranks.first(lambda: folder.result() is not None):
             return folder
         if writes:
