@@ -182,6 +182,22 @@ def test_a_worker_elsewhere_is_dead_only_after_a_time_without_any_sign() -> None
     assert not study.ledger.beat(trial, ME["token"]), "and when it wakes up, it is told"
 
 
+def test_time_in_which_the_database_was_away_kills_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = opened("outage")
+    assert study.ledger.claim(ME) is not None
+    waiting = worker(study, grace=0.3)
+    monkeypatch.setattr("residual.tuning.worker._LOOK", 0.05)
+    assert not waiting._take_up(study.read())
+    threading.Event().wait(0.5)  # no look succeeds, and no sign can be given
+    assert not waiting._take_up(study.read())
+    looks = 0
+    while not waiting._take_up(study.read()):
+        threading.Event().wait(0.06)
+        looks += 1
+        assert looks < 100
+    assert looks >= 4, "and who gives no sign after it is dead all the same"
+
+
 def test_an_individual_over_which_worker_after_worker_dies_fails_with_that_reason(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

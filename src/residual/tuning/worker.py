@@ -2,7 +2,8 @@
 
 Life is told in two ways. On one machine by a lock file, which the system frees at the holder's death; elsewhere by
 heartbeats, written by the clock of the database and only compared with each other: an individual whose heartbeat stays
-the same for `grace` seconds of our own steady clock has no worker any more. No clock that jumps can kill a live one.
+the same for `grace` seconds of our own steady clock, in which the database could be read, has no worker any more. No
+clock that jumps and no database that is away can kill a live one.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from residual.tuning.sampler import propose
 from residual.tuning.space import Genes
 
 GRACE = 30.0
+_LOOK = 5.0
+"""Seconds that count, at most, between two looks at signs of life: two that follow each other are not further apart."""
 _HELD = 2.0
 """Seconds before an individual is tried again whose run another process holds."""
 MOST_DEATHS = 20
@@ -62,6 +65,7 @@ class Worker:
         self._token = os.urandom(8).hex()
         self._owner = {"token": self._token, "host": platform.node(), "process": os.getpid()}
         self._seen: dict[int, tuple[str, float]] = {}
+        self._looked = 0.0
         self._told = -1
 
     def run(self) -> Snapshot:
@@ -214,18 +218,19 @@ class Worker:
     def _take_up(self, snapshot: Snapshot) -> bool:
         """Let the individuals of dead workers wait again; whether there was one."""
         running = [one for one in snapshot.individuals if one.state == TrialState.RUNNING]
-        stamps = self._ledger.heartbeats()
-        taken = False
+        stamps, taken = self._ledger.heartbeats(), False
+        now = time.monotonic()
+        # While the database was away nobody could give a sign: of the time between two looks little counts.
+        passed, self._looked = min(now - self._looked, _LOOK), now
         for one in running:
             token = one.owner.get("token", "")
             alive = self._holds_lock(one.owner)
             if alive is None:
                 sign = f"{token} {stamps.get(one.trial)}"
-                before, since = self._seen.get(one.trial, ("", 0.0))
-                if sign != before:
-                    self._seen[one.trial] = (sign, time.monotonic())
-                    continue
-                alive = time.monotonic() - since < self._grace
+                before, still = self._seen.get(one.trial, ("", 0.0))
+                still = still + passed if sign == before else 0.0
+                self._seen[one.trial] = (sign, still)
+                alive = sign != before or still < self._grace
             if not alive:
                 step = last_step(self._plan, one.number)
                 if self._ledger.release(one.trial, token, death_at=step):
