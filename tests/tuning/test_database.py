@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import event
 
 from residual.errors import StorageError, UsageError
-from residual.tuning.address import Address, after_command, folder_of, key_of, parse_address, sqlite_file
+from residual.tuning.address import Address, after_command, connecting, folder_of, key_of, parse_address, sqlite_file
 from residual.tuning.database import Database
 from residual.tuning.ledger import Ledger
 from residual.tuning.sqlite_file import file_system, holder_of, warn_of_network
@@ -192,6 +192,12 @@ def test_a_password_stands_in_no_words() -> None:
     assert "hush" not in f"{found} {found!r} {found.shown}"
     assert found.url.password == "hush"
     assert found.hide("so hush it") == "so *** it"
+
+
+def test_how_long_a_silent_host_is_waited_for_can_be_set_in_the_address() -> None:
+    found = parse_address("postgresql://me@host/base?keepalives_idle=60&connect_timeout=2", Path("runs"))
+    told = connecting(found.url)
+    assert told == {"keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000}
 
 
 NAMES = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import subprocess
 import sys
 import threading
@@ -139,6 +141,20 @@ def test_a_connection_that_was_cut_while_idle_is_made_anew(server: Server) -> No
     assert study.read().individuals == ()
     ask(study, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
     assert study.ledger.facts() == study.facts
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems call these options by other names")
+def test_a_host_that_falls_silent_is_noticed_before_waiting_ends(server: Server) -> None:
+    def options(study: Study) -> list[int]:
+        with study.database.engine.connect() as connection:
+            raw: Any = connection.connection.dbapi_connection
+            with socket.socket(fileno=os.dup(raw.pgconn.socket)) as line:
+                names = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT")
+                return [line.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in names]
+
+    assert options(opened("silent", server)) == [10, 5, 3, 30_000]
+    with closing(open_study("silent", f"{server.url}?keepalives_idle=99&tcp_user_timeout=7000")) as own:
+        assert options(own) == [99, 5, 3, 7_000]
 
 
 def test_missing_rights_and_a_statement_that_takes_too_long_are_named(server: Server) -> None:

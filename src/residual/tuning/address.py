@@ -20,7 +20,15 @@ from residual.runs.folder import runs_root
 
 DATABASE, FACTS, WORKERS, FIGURE = "study.sqlite3", "study.json", "workers", "study.png"
 LONGEST = 512  # characters of a name in Optuna's table
-OPTIONS = ("sslmode", "sslrootcert", "sslcert", "sslkey", "connect_timeout", "application_name")
+PATIENCE = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+"""When a host that says nothing is gone, so that a worker's own waiting ends: seconds, a count, milliseconds."""
+OPTIONS = ("sslmode", "sslrootcert", "sslcert", "sslkey", "application_name", "keepalives", *PATIENCE)
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
@@ -109,6 +117,11 @@ def parse_address(text: str | None, folder: Path) -> Address:
     if not url.database:
         raise UsageError("the address names no database", "--storage", "as in postgresql://USER@HOST:5432/DATABASE")
     return Address(url, url.set(drivername="postgresql", query={}).render_as_string(hide_password=True))
+
+
+def connecting(url: URL) -> dict[str, int]:
+    """What the driver is told of a server beside its address, whose own options go before."""
+    return {name: value for name, value in PATIENCE.items() if name not in url.query}
 
 
 def after_command(storage: str | None) -> str:

@@ -28,7 +28,7 @@ from residual.errors import InUse, StorageError
 from residual.files import storage
 from residual.locks import lock
 from residual.tuning import sqlite_file
-from residual.tuning.address import Address
+from residual.tuning.address import Address, connecting
 
 T = TypeVar("T")
 WAIT = 60.0
@@ -124,9 +124,7 @@ class Database:
 
     def _open_server(self, read_only: bool) -> Engine:
         try:
-            options: dict[str, Any] = {"pool_pre_ping": True, "connect_args": {"connect_timeout": 10}}
-            if "connect_timeout" in self.address.url.query:
-                options.pop("connect_args")
+            options: dict[str, Any] = {"pool_pre_ping": True, "connect_args": connecting(self.address.url)}
             engine = create_engine(self.address.url, **options)
         except ImportError:
             remedy = "pip install 'psycopg[binary]'"
