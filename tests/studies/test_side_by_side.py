@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from residual.errors import InUse, StorageError, UsageError
+from residual.errors import Elsewhere, InUse, NonFiniteError, StorageError, UsageError
 from residual.files import new_folder
 from residual.locks import lock
 from residual.runs.folder import LOCK, RunFolder
@@ -108,6 +108,28 @@ def test_what_a_training_raises_goes_out(tmp_path, error):
 
     with pytest.raises(type(error)):
         train_all([Job(tmp_path / "seed-0", "seed 0", fail)])
+
+
+def test_an_arm_that_diverged_on_rank_0_alone_ends_no_process(tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", "29400")
+    told = ("the statistics became not finite at step 3", "run", "lower the rate")
+
+    def heard(code):
+        def fail():
+            raise Elsewhere(*told, code)
+
+        return Job(tmp_path / "seed-0", "seed 0", fail)
+
+    other = RunFolder(tmp_path / "seed-1")
+    first, second = side_by_side.end_all([heard(7), Job(other.path, "seed 1", lambda: other)])
+    assert isinstance(first, NonFiniteError)
+    assert str(first) == str(NonFiniteError(*told))
+    assert second is other
+    with pytest.raises(Elsewhere):
+        side_by_side.end_all([heard(6)])
 
 
 @pytest.mark.slow

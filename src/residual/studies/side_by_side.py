@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from residual.errors import Interrupted, InUse, NonFiniteError, UsageError, log
+from residual.errors import Elsewhere, Interrupted, InUse, NonFiniteError, UsageError, log
 from residual.launch import launched
 from residual.runs.folder import RUN, RunFolder
 
@@ -77,6 +77,10 @@ def _train(job: Job) -> Ended:
     except NonFiniteError as error:
         log.warning("%s did not train: %s", job.name, error)
         return error
+    except Elsewhere as error:  # rank 0 alone looks at what it saves, and the others hear of it
+        if error.exit_code != NonFiniteError.exit_code:
+            raise
+        return NonFiniteError(error.what, error.where, error.remedy)
     except Interrupted as error:  # to go on with this run alone would leave out the others
         remedy = "give the same command again, it goes on with this run and then takes the others"
         raise Interrupted(error.what, error.where, remedy, error.exit_code - 128) from None
