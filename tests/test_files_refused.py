@@ -145,7 +145,7 @@ def test_a_refusal_comes_with_advice(tmp_path, monkeypatch, code, advice):
 
 
 def test_on_windows_who_holds_a_folder_is_waited_for_half_a_minute_where_it_must_go(tmp_path, monkeypatch):
-    waited = []
+    waited: list[float] = []
 
     def held(old, new):
         raise PermissionError(13, "in use")

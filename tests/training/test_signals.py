@@ -98,7 +98,13 @@ def test_a_terminal_that_goes_away_leaves_a_saved_run(tmp_path: Path) -> None:
     finally:
         os.close(terminal)
     ended: list[int] = []
-    until(lambda: ended.extend(code for pid, code in [os.waitpid(child, os.WNOHANG)] if pid) or ended)
+
+    def over() -> bool:
+        pid, code = os.waitpid(child, os.WNOHANG)
+        ended.extend([code] if pid else [])
+        return bool(ended)
+
+    until(over)
     assert os.waitstatus_to_exitcode(ended[0]) == 128 + signal.SIGHUP
     assert [entry["event"] for entry in run.sessions()] == ["began", "interrupted"]
     newest = run.newest_checkpoint()

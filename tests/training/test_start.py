@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from residual.data import weights
 from residual.data.preprocessing import Preprocessing
 from residual.errors import ModelError, ResidualError, UsageError
 from residual.evaluation.classifier import Classifier
@@ -18,13 +22,16 @@ from residual.evaluation.use import evaluate_run, load
 from residual.export.weights import pack
 from residual.models import NETWORKS, NetworkSettings, build, resolve
 from residual.models.catalogue import settings_of
+from residual.models.interchange import published
 from residual.models.interchange.adapting import refit
 from residual.models.parts import part_of
+from residual.ranks import Ranks
 from residual.runs.folder import RunFolder
 from residual.training.extending import extend
 from residual.training.find_rate import find_rate
 from residual.training.recipe import read_recipe
 from residual.training.train import resume, train
+from tests.data.lying_server import serving, whole
 from tests.data.photographs import photographs
 
 COMPUTE = {"compute.threads": 1, "compute.precision": "float32", "checkpoint.every_seconds": None}
@@ -249,3 +256,34 @@ def test_the_settings_of_a_network_make_it_again(name: str) -> None:
         changed |= {"order": "full-pre-activation", "projection_norm": True} if entry.spec().stem != "none" else {}
     spec = resolve(NetworkSettings.model_validate({"name": name, **changed}), 7, 3, 64)
     assert resolve(settings_of(spec), 7, 3, 32) == spec
+
+
+class Turns(Ranks):
+    """One process that remembers whether its signs of life came within its turn."""
+
+    def __init__(self) -> None:
+        self.within, self.signs = False, list[bool]()
+
+    @contextmanager
+    def in_turn(self) -> Iterator[None]:
+        self.within = True
+        yield
+        self.within = False
+
+    def moved(self, step: int | None = None) -> None:
+        self.signs.append(self.within)
+
+
+def test_weights_are_downloaded_in_turn_with_signs_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ranks, data = Turns(), bytes(range(256)) * 100
+    monkeypatch.setattr("residual.training.train.joined", lambda timeout: nullcontext(ranks))
+    monkeypatch.setenv("RESIDUAL_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("RESIDUAL_MIRRORS", raising=False)
+    name = f"resnet9-{hashlib.sha256(data).hexdigest()[:8]}.pth"
+    monkeypatch.setitem(published.TORCHVISION, "resnet9", published.Published(name, 256))
+    with serving(good=whole(data)) as server:
+        monkeypatch.setattr(weights, "HOST", server.address("good") + "/")
+        with pytest.raises(ModelError):  # they are no weights at all
+            train(set=TUNED, start_from="torchvision:resnet9", out=tmp_path / "run")
+    assert ranks.signs
+    assert all(ranks.signs)

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from residual.data.download import Told
 from residual.data.weights import fetch_weights
 from residual.evaluation.classifier import DESCRIPTION, Classifier
 from residual.evaluation.imported import classifier_of
@@ -31,25 +32,32 @@ class Origin:
     said: tuple[str, ...]
 
 
-def weight_file(weights: str) -> tuple[Path, int | None]:
-    """The file meant by a path or by `torchvision:NAME`; of published weights also the side they resize images to."""
+def weight_file(weights: str, told: Told = lambda _: None) -> tuple[Path, int | None]:
+    """The file meant by a path or by `torchvision:NAME`; of published weights also the side they resize images to.
+
+    Args:
+        told: called several times a second while they are downloaded.
+    """
     path = Path(os.path.expanduser(weights))
     library, colon, _ = weights.partition(":")
     # A drive of Windows is one letter; and a file of that very name is a file.
     if not colon or len(library) < 2 or {"/", "\\"} & {*library} or os.path.lexists(path):
         return path, None
     found = find_published(weights)
-    return fetch_weights(found.file), found.resize
+    return fetch_weights(found.file, told), found.resize
 
 
-def bring(place: str) -> Origin:
+def bring(place: str, told: Told = lambda _: None) -> Origin:
     """The classifier that `place` names.
+
+    Args:
+        told: as for `weight_file`.
 
     Raises:
         UsageError: there is no such run, and no weights are published by that name.
         ModelError: what is there cannot be used.
     """
-    path, usual = weight_file(place)
+    path, usual = weight_file(place, told)
     if usual is not None or (is_named_like_weights(path) and not path.is_dir()):
         foreign = read_foreign(path)
         brought = bring_in(foreign, "torchvision" if usual is not None else "auto", path)

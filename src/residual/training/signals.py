@@ -35,7 +35,12 @@ class Signals:
     def __bool__(self) -> bool:
         return self.number is not None
 
-    def heed(self, meanwhile: str = "while the images were checked", where: object = "data") -> None:
+    def heed(
+        self,
+        meanwhile: str = "while the images were checked",
+        where: object = "data",
+        remedy: str = "give the command again, it goes on where it was",
+    ) -> None:
         """Stop what comes before the first step, where there is nothing to save yet.
 
         Raises:

@@ -6,7 +6,7 @@ were trained on is what they understand. What the data cannot give, or was asked
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -82,12 +82,15 @@ class Start:
         }
 
 
-def prepare(recipe: Recipe, asked: Collection[str], given: bool) -> Start | None:
+def prepare(
+    recipe: Recipe, asked: Collection[str], given: bool, heed: Callable[[], None] = lambda: None
+) -> Start | None:
     """The weights a recipe begins from, read and found to be those of its network; None where it names none.
 
     Args:
         asked: the settings given by hand.
         given: whether the recipe's network is asked for too; that of the program's own gives way to the weights'.
+        heed: called several times a second while weights are downloaded; what it raises ends that.
 
     Raises:
         UsageError: there are none, they are of another network, or something is asked of weights that are not named.
@@ -100,7 +103,7 @@ def prepare(recipe: Recipe, asked: Collection[str], given: bool) -> Start | None
             raise UsageError(what, "start", "name a run or a file of weights with --from, or set start.freeze to none")
         return None
     try:
-        origin = bring(settings.weights)
+        origin = bring(settings.weights, lambda _: heed())
     except UsageError as error:
         bare = settings.weights.lower().replace("-", "")
         if bare not in TORCHVISION:

@@ -135,7 +135,13 @@ def _begin(
     with signals:
         if chosen_recipe.data.dataset == "folder":  # found out before the images are read
             refuse_inside(place or runs_root(), chosen_recipe.data.path)
-        start = prepare(chosen_recipe, paths, given=network_is_given(base))
+
+        def heed() -> None:
+            signals.heed("while the weights were downloaded", chosen_recipe.start.weights, "give the command again")
+            ranks.moved()
+
+        with ranks.in_turn():  # the first of a machine downloads them for all
+            start = prepare(chosen_recipe, paths, network_is_given(base), heed)
         chosen_recipe, taken = (start.recipe, start.settled) if start is not None else (chosen_recipe, {})
         dataset = opening.opened(override(chosen_recipe, taken.items()).data, signals, ranks)
         division = divide(dataset, chosen_recipe.data)
