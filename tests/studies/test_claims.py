@@ -14,6 +14,8 @@ from residual.studies.table import CHECKS, DEFINITIONS, TRAINED, WAYS
 from tests.conftest import ROOT, shared_folder
 
 CLAIMS = registry().claims
+READ_AGAIN = {"B24", "B31", "M08", "M21", "M26", "M27"}
+"""Whose words stand in other lines of the seed than the list has."""
 
 
 def test_ids_are_single_and_seeds_known():
@@ -33,7 +35,8 @@ def test_every_claim_of_the_list_is_in_the_registry_where_the_list_has_it():
     assert set(own) - set(rows) == {"A22", "A23", "H12"}
     assert set(rows) <= set(own)
     for name, row in rows.items():
-        assert (own[name].seed, own[name].lines) == (row["seed"].split("_")[0], row["lines"]), name
+        assert own[name].seed == row["seed"].split("_")[0], name
+        assert (own[name].lines == row["lines"]) is (name not in READ_AGAIN), name
         if row["reading"] == "error":
             assert own[name].right, f"{name} is wrong in the seed and has no right statement"
         if row["needs"] == "N" and row["reading"] == "true":
