@@ -33,7 +33,7 @@ def write_in_place(folder: Path, contents: Mapping[str, bytes], kind: str, facts
                 time.sleep(PAUSE)
 
 
-def read_unverified(folder: Path, kind: str) -> tuple[Facts, dict[str, bytes]]:
+def read_unverified(folder: Path, kind: str, own: bool = False) -> tuple[Facts, dict[str, bytes]]:
     import json
 
     facts: Facts = json.loads((folder / sealed.MANIFEST).read_bytes())["facts"]
