@@ -1,6 +1,7 @@
 """A study carried out as its plan says, and its evidence put into the package; what was interrupted goes on.
 
-Runs lie in `runs/studies-<budget>[-<steps>]`, shared by the studies; a result file is named after what was asked for.
+Runs lie in `runs/studies-<budget>[-<steps>][-width-<width>]`, shared by the studies; a result file is named after what
+was asked for.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from campaigns.running import ROOT, cifar_folder
 from residual.studies.evidence import BUDGETS, ENDING, write
 from residual.studies.plans import OF_RUNS, Plan, carry_out, plan_of
 from residual.training.progress import Listener, Unbroken, make_listener
+from residual.training.recipe import Override
 
 EVIDENCE = ROOT / "src" / "residual" / "studies" / "evidence"
-_USUAL = ("budget", "seeds", "first", "steps", "threads", "device", "name")
+_USUAL = ("budget", "seeds", "first", "steps", "threads", "device", "width", "name")
 Options = Callable[[argparse.ArgumentParser], None]
 
 
@@ -39,6 +41,7 @@ def run_study(study: str, argv: list[str], options: Options = lambda parser: Non
     parser.add_argument("--steps", type=int)
     parser.add_argument("--threads", type=int, help="of the CPU")
     parser.add_argument("--device")
+    parser.add_argument("--width", type=int, help="of the first stage; the paper's is 16")
     parser.add_argument("--name", help="of the result file, so that it stands beside another of the study")
     options(parser)
     asked = vars(parser.parse_args(argv))
@@ -46,7 +49,9 @@ def run_study(study: str, argv: list[str], options: Options = lambda parser: Non
     plan = plan_of(study, usual["budget"])
     plan = _changed(plan, usual, {name: value for name, value in asked.items() if value is not None})
     command = f"make campaign {study}" + (f" ARGS={shlex.join(argv)!r}" if argv else "")
-    root = ROOT / "runs" / "-".join(["studies", usual["budget"], *([str(usual["steps"])] if usual["steps"] else [])])
+    lengths = [str(usual["steps"])] if usual["steps"] else []
+    widths = [f"width-{usual['width']}"] if usual["width"] else []
+    root = ROOT / "runs" / "-".join(["studies", usual["budget"], *lengths, *widths])
     if study in OF_RUNS:
         trained = plan_of("degradation", usual["budget"])
         plan = replace(plan, options={**plan.options, "degradation": _for_runs(usual, trained)})
@@ -72,6 +77,7 @@ def file_name(study: str, usual: dict[str, Any], own: dict[str, Any]) -> str:
         return f"{study}-{usual['name']}"
     given = [] if usual["budget"] == "cpu" else [usual["budget"]]
     given += [f"from-{usual['first']}"] if usual["first"] else []
+    given += [f"width-{usual['width']}"] if usual["width"] else []
     for value in (usual["steps"], *own.values()):
         given += [str(one) for one in (value if isinstance(value, list) else [value]) if one is not None]
     return "-".join([study, *given])
@@ -85,8 +91,13 @@ def _changed(plan: Plan, usual: dict[str, Any], own: dict[str, Any]) -> Plan:
         changes["seeds"] = tuple(range(first, first + (len(plan.seeds) if count is None else count)))
     if usual["steps"] is not None:
         changes["steps"] = usual["steps"]
+    given: list[Override] = []
     if usual["threads"] is not None:
-        changes["set"] = (*plan.set, ("compute.threads", usual["threads"]))
+        given.append(("compute.threads", usual["threads"]))
+    if usual["width"] is not None:
+        given.append(("network.widths", [usual["width"] * 2**stage for stage in range(3)]))
+    if given:
+        changes["set"] = (*plan.set, *given)
     return replace(plan, **changes)
 
 

@@ -13,5 +13,6 @@ from campaigns.one_study import run_study
 def main(argv: list[str]) -> int:
     def options(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--depth", type=int)
+        parser.add_argument("--arms", nargs="+")
 
     return run_study("shortcuts", argv, options)

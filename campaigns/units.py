@@ -14,5 +14,6 @@ def main(argv: list[str]) -> int:
     def options(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--depth", type=int)
         parser.add_argument("--networks", nargs="+")
+        parser.add_argument("--arms", nargs="+")
 
     return run_study("units", argv, options)

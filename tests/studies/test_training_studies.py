@@ -146,6 +146,8 @@ def test_a_study_of_runs_in_no_common_folder_asks_for_one_before_it_measures(run
         (["probes", "absent", "--images", "2"], "too few"),
         (["cost", "--turns", "0"], "measure nothing"),
         (["seed001", "digits", "--arms", "magic"], "no arm is named"),
+        (["shortcuts", "digits", "--arms", "identity,identities"], "did you mean identity"),
+        (["units", "digits", "--arms", "original", "--networks", "resnet-20"], "leave --arms or --networks out"),
         (["find-rate", "--seeds", "0"], "0 seeds are no study"),
     ],
 )
@@ -245,12 +247,13 @@ def test_plans_are_of_studies_that_exist():
 
 
 def test_a_result_file_is_named_after_what_was_asked_for():
-    usual = {"budget": "cpu", "first": 0, "steps": None, "name": None}
+    usual = {"budget": "cpu", "first": 0, "steps": None, "width": None, "name": None}
     assert one_study.file_name("units", usual, {"depth": None}) == "units"
     assert one_study.file_name("units", usual | {"budget": "gpu"}, {"depth": 56}) == "units-gpu-56"
     longer = usual | {"steps": 64_000}
     assert one_study.file_name("degradation", longer, {"depths": [20, 56], "kinds": None}) == "degradation-64000-20-56"
     assert one_study.file_name("units", usual | {"first": 2}, {"depth": None}) == "units-from-2"
+    assert one_study.file_name("units", usual | {"width": 8}, {"depth": 56}) == "units-width-8-56"
     assert one_study.file_name("degradation", longer | {"name": "full"}, {"depths": [20]}) == "degradation-full"
 
 
@@ -263,7 +266,7 @@ def test_a_campaign_is_the_plan_with_what_was_asked_for(monkeypatch, tmp_path):
 
     monkeypatch.setattr(one_study, "carry_out", watch)
     monkeypatch.setattr(one_study, "cifar_folder", lambda: "CIFAR")
-    from campaigns import degradation, responses
+    from campaigns import degradation, responses, units
 
     with pytest.raises(UsageError, match="far enough"):
         degradation.main(["--depths", "20", "--seeds", "1", "--steps", "64000", "--threads", "1", "--name", "full"])
@@ -277,6 +280,11 @@ def test_a_campaign_is_the_plan_with_what_was_asked_for(monkeypatch, tmp_path):
     with pytest.raises(UsageError, match="far enough"):
         degradation.main(["--first", "1"])
     assert seen["plan"].seeds == (1, 2), "as many as the plan has"
+    with pytest.raises(UsageError, match="far enough"):
+        units.main(["--width", "8", "--arms", "original", "full-pre-activation"])
+    assert ("network.widths", [8, 16, 32]) in seen["plan"].set
+    assert seen["plan"].options == {"depth": 20, "arms": ["original", "full-pre-activation"]}
+    assert seen["root"].name == "studies-cpu-width-8", "other networks lie in another folder"
     with pytest.raises(UsageError, match="far enough"):
         responses.main(["--seeds", "1", "--threads", "1"])
     assert seen["root"].name == "studies-cpu"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from residual.cli.study_asked import USUAL, Training, numbers, say, wish
 from residual.cli.text import Whole
 
@@ -38,7 +40,13 @@ def degradation(
 
 
 def units(
-    recipe: str = RECIPE, /, *, depth: Whole = 56, networks: str | None = None, training: Training = USUAL
+    recipe: str = RECIPE,
+    /,
+    *,
+    depth: Whole = 56,
+    arms: str | None = None,
+    networks: str | None = None,
+    training: Training = USUAL,
 ) -> int:
     """The five orders of a residual unit beside each other (He et al. 2016, table 2).
 
@@ -48,6 +56,9 @@ def units(
         A named recipe, or a recipe.toml file.
     depth
         Weighted layers, 6n + 2.
+    arms
+        Some of original, bn-after-addition, relu-before-addition, relu-only-pre-activation, full-pre-activation,
+        with commas between them; without it, all.
     networks
         Named networks instead, such as resnet-110,preact-110.
     """
@@ -55,10 +66,12 @@ def units(
 
     named = networks.split(",") if networks else []
     command = f"residual study units {recipe} " + (f"--networks {networks}" if named else f"--depth {depth}")
-    return say(study(wish(recipe, training, command), depth, named), training.json)
+    return say(study(wish(recipe, training, command + _some(arms)), depth, named, _names(arms)), training.json)
 
 
-def shortcuts(recipe: str = RECIPE, /, *, depth: Whole = 56, training: Training = USUAL) -> int:
+def shortcuts(
+    recipe: str = RECIPE, /, *, depth: Whole = 56, arms: str | None = None, training: Training = USUAL
+) -> int:
     """Shortcuts that are no identities beside one that is (He et al. 2016, table 1).
 
     Parameters
@@ -67,11 +80,14 @@ def shortcuts(recipe: str = RECIPE, /, *, depth: Whole = 56, training: Training 
         A named recipe, or a recipe.toml file.
     depth
         Weighted layers, 6n + 2.
+    arms
+        Some of identity, half, half-branch-unscaled, exclusive-gate, shortcut-only-gate, convolution, dropout, none,
+        with commas between them; without it, all.
     """
     from residual.studies.training_studies import shortcuts as study
 
-    command = f"residual study shortcuts {recipe} --depth {depth}"
-    return say(study(wish(recipe, training, command), depth), training.json)
+    command = f"residual study shortcuts {recipe} --depth {depth}" + _some(arms)
+    return say(study(wish(recipe, training, command), depth, _names(arms)), training.json)
 
 
 def momentum(recipe: str = RECIPE, /, *, depth: Whole = 20, training: Training = USUAL) -> int:
@@ -153,6 +169,13 @@ def seed001(recipe: str = "seed001-onecycle", /, *, arms: str | None = None, tra
     """
     from residual.studies.training_studies import seed001 as study
 
-    named = arms.split(",") if arms else []
-    command = f"residual study seed001 {recipe}" + (f" --arms {arms}" if arms else "")
-    return say(study(wish(recipe, training, command), named), training.json)
+    command = f"residual study seed001 {recipe}" + _some(arms)
+    return say(study(wish(recipe, training, command), _names(arms)), training.json)
+
+
+def _names(arms: str | None) -> list[str]:
+    return arms.split(",") if arms else []
+
+
+def _some(arms: str | None) -> str:
+    return f" --arms {shlex.quote(arms)}" if arms else ""

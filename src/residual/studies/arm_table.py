@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from residual.errors import UsageError
+from residual.errors import UsageError, nearest
 from residual.models import NETWORKS
 
 Changes = Mapping[str, Any]
@@ -19,8 +19,9 @@ WARMUP: Final[Changes] = {"schedule.warmup": {"steps": 400, "rate": 0.01, "shape
 """[2], appendix (implementation details): every run begins with .01 for 400 steps."""
 _VERY_DEEP: Final = 100
 
+ORIGINAL: Final = "original"
 UNITS: Final[Arms] = {
-    "original": {},
+    ORIGINAL: {},
     "bn-after-addition": {"network.order": "bn-after-addition"},
     "relu-before-addition": {"network.order": "relu-before-addition"},
     "relu-only-pre-activation": {"network.order": "relu-only-pre-activation"},
@@ -115,6 +116,18 @@ def shortcuts(depth: int) -> Arms:
     """[2]'s shortcuts at a depth, and none."""
     residual = {arm: {**network_of("resnet", depth), **changes, **WARMUP} for arm, changes in SHORTCUTS.items()}
     return residual | {"none": {**network_of("plain", depth), **WARMUP}}
+
+
+def chosen(arms: Arms, names: Sequence[str]) -> Arms:
+    """The arms of some names, in the table's order; no names are all of them.
+
+    Raises:
+        UsageError: no arm has one of the names.
+    """
+    unknown = next((name for name in names if name not in arms), None)
+    if unknown is not None:
+        raise UsageError(f"no arm is named {unknown[:40]!r}", "--arms", nearest(unknown, [*arms]))
+    return {arm: changes for arm, changes in arms.items() if arm in names or not names}
 
 
 def at_depth(arms: Arms, kind: str, depth: int) -> Arms:

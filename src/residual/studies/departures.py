@@ -12,8 +12,14 @@ FULL_LENGTH: Final = "at_64000"
 """Of `measured`: the arms that were trained as long as in the paper."""
 _JUDGED: Final = ("cifar10-paper", "cifar100-paper", "seed001-onecycle")
 """Recipes of which claims speak; what other recipes change is their user's."""
+_NETWORK: Final = (
+    *("name", "depths", "order", "shortcut", "shortcut_scale", "branch_scale", "gate", "shortcut_dropout"),
+    *("dropout", "norm", "initialisation", "unit"),
+)
+"""What arms change of a network; any other part, such as its widths, makes it another than the paper's."""
 _USUAL: Final = (
-    *("network.", "evaluation.", "steps", "schedule.drops", "schedule.warmup", "schedule.hold"),
+    *(f"network.{part}" for part in _NETWORK),
+    *("evaluation.", "steps", "schedule.drops", "schedule.warmup", "schedule.hold"),
     *("data.validation", "data.limit"),  # the second has a caveat of its own
 )
 _SEED001: Final = tuple(dict.fromkeys(path for changes in SEED001.values() for path in changes))

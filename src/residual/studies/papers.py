@@ -21,6 +21,7 @@ from residual.training.recipes import RECIPES
 _CIFAR: Final[Mapping[str, str]] = {"cifar-10": "CIFAR-10", "cifar-100": "CIFAR-100"}
 _TRAINING_IMAGES: Final = 50_000
 """Of CIFAR."""
+_WIDTHS: Final = "network.widths"
 _REPORTED: Final[Mapping[str, str]] = {"tiny-imagenet": "validation_error"}
 """What papers report, where it is not the test error: the test images of ImageNet have no labels."""
 
@@ -110,8 +111,10 @@ def network(one: Evidence, arms: Iterable[str]) -> str:
     if not layers:
         return f"{one.settings['depth']} layers" if "depth" in one.settings else ""
     *most, last = (f"{count:,}" for count in layers)
-    bottlenecks = " of bottlenecks" if all(spec.unit == "bottleneck" for spec in specs) else ""
-    return f"{', '.join(most)} and {last} layers{bottlenecks}" if most else f"{last} layers{bottlenecks}"
+    kind = " of bottlenecks" if all(spec.unit == "bottleneck" for spec in specs) else ""
+    widths = next((facts.changed[_WIDTHS] for facts in one.recipes.values() if _WIDTHS in facts.changed), None)
+    kind += f" with {widths[0]} to {widths[-1]} filters" if widths else ""
+    return f"{', '.join(most)} and {last} layers{kind}" if most else f"{last} layers{kind}"
 
 
 def _spec(one: Evidence, arm: str) -> NetworkSpec | None:

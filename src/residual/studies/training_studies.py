@@ -20,14 +20,14 @@ from residual.analysis.construction import deepened
 from residual.analysis.propagation import main_path, signals
 from residual.chance import stream
 from residual.data.official import IMAGENET, TINY_IMAGENET
-from residual.errors import UsageError, log, nearest
+from residual.errors import UsageError, log
 from residual.evaluation.judged import select
 from residual.evaluation.use import load
 from residual.files import Facts
 from residual.models import NetworkSettings, build, resolve
 from residual.models.initialisation import deviation
 from residual.studies import arm_table
-from residual.studies.arm_table import Arms, Changes
+from residual.studies.arm_table import ORIGINAL, Arms, Changes, chosen
 from residual.studies.arms import FULL, Compared, compare, evidence_of, own_caveats, paper_caveats, shortened, spread
 from residual.studies.departures import FULL_LENGTH
 from residual.studies.evidence import Evidence
@@ -169,16 +169,23 @@ def constructed(compared: Compared, depths: Sequence[int]) -> Facts:
     return {"constructed": same | {"images": len(images)}}
 
 
-def units(wish: Wish, depth: int, networks: Sequence[str] = ()) -> Studied:
-    """The five orders of a unit ([2] table 2), or named networks beside each other."""
-    arms = arm_table.units(depth, networks)
-    compared = _run("units", arms, wish, may_fail=lambda arm: bool(networks) or arm != next(iter(arms)))
+def units(wish: Wish, depth: int, networks: Sequence[str] = (), arms: Sequence[str] = ()) -> Studied:
+    """The five orders of a unit ([2] table 2) or some `arms` of these, or named networks beside each other.
+
+    Raises:
+        UsageError: an arm that is none, or arms of named networks.
+    """
+    if networks and arms:
+        raise UsageError("named networks have no arms of the study", "--arms", "leave --arms or --networks out")
+    trained = chosen(arm_table.units(depth, networks), arms)
+    compared = _run("units", trained, wish, may_fail=lambda arm: arm != ORIGINAL)
     study = "cifar-100" if wish.recipe == DEFINITIONS["cifar-100"].recipe else "units"
     if networks:
         return _studied(study, compared, wish, _measured(compared), settings={"networks": list(networks)})
     measured = _measured(compared)
-    first, *others = compared.runs  # the original, or the study has failed
-    measured["against_original"] = {arm: gap(measured[first], measured[arm]) for arm in others}
+    if ORIGINAL in compared.runs:
+        others = [arm for arm in compared.runs if arm != ORIGINAL]
+        measured["against_original"] = {arm: gap(measured[ORIGINAL], measured[arm]) for arm in others}
     caveats = _depth_caveat(depth, 110)
     return _studied(study, compared, wish, measured, settings={"depth": depth}, caveats=caveats)
 
@@ -189,9 +196,9 @@ def gap(one: Facts, other: Facts) -> Facts:
     return paired([b - a for a, b in pairs])
 
 
-def shortcuts(wish: Wish, depth: int) -> Studied:
-    """The shortcuts of [2] table 1."""
-    compared = _run("shortcuts", arm_table.shortcuts(depth), wish)
+def shortcuts(wish: Wish, depth: int, arms: Sequence[str] = ()) -> Studied:
+    """The shortcuts of [2] table 1, or some `arms` of these."""
+    compared = _run("shortcuts", chosen(arm_table.shortcuts(depth), arms), wish)
     caveats = _depth_caveat(depth, 110)
     return _studied("shortcuts", compared, wish, _measured(compared), settings={"depth": depth}, caveats=caveats)
 
@@ -227,17 +234,14 @@ def batchnorm(wish: Wish, depth: int) -> Studied:
 
 def seed001(wish: Wish, arms: Sequence[str] = ()) -> Studied:
     """The network of seed 001 as described, and with one thing changed at a time; `arms` names some of these."""
-    unknown = [arm for arm in arms if arm not in arm_table.SEED001]
-    if unknown:
-        raise UsageError(f"no arm is named {unknown[0][:40]!r}", "--arms", nearest(unknown[0], [*arm_table.SEED001]))
-    chosen = {arm: changes for arm, changes in arm_table.SEED001.items() if arm in arms or not arms}
+    trained = chosen(arm_table.SEED001, arms)
     usual = find_recipe(wish.recipe).epochs
     if wish.steps is not None and usual is not None:  # longer by as much, in the unit that was asked for
-        chosen = {
+        trained = {
             arm: {"steps": round(wish.steps * changes["epochs"] / usual)} if "epochs" in changes else changes
-            for arm, changes in chosen.items()
+            for arm, changes in trained.items()
         }
-    compared = _run("seed001", chosen, wish)
+    compared = _run("seed001", trained, wish)
     measured, caveats = _measured(compared), own_caveats(compared)
     found = evidence_of(DEFINITIONS["seed001"], compared, measured, command=wish.command, caveats=caveats)
     return Studied(compared, found)
