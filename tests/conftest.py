@@ -64,10 +64,17 @@ def subprocess_environment(changes: Mapping[str, str | None] | None = None) -> d
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test reads or writes the user's cache."""
+    """No test reads or writes the user's cache; pictures of trainings, which take longer than these, are not drawn."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RESIDUAL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("RESIDUAL_PICTURES", "no")
         yield
+
+
+@pytest.fixture
+def pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings and studies draw as they do for users."""
+    monkeypatch.delenv("RESIDUAL_PICTURES")
 
 
 @pytest.fixture

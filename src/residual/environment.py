@@ -6,6 +6,8 @@ import mmap
 import os
 import platform
 import sys
+from collections.abc import Callable
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -29,6 +31,12 @@ def _parts(version: str) -> tuple[int, ...]:
     return tuple(found)
 
 
+@cache
+def _version(read: Callable[[str], str], name: str) -> str:
+    """Read once in a process: every checkpoint holds the versions, and a library's description is a long text."""
+    return read(name)
+
+
 def check_versions() -> None:
     """Refuse a Python or a library below the minimum, and a limit of memory under which none can be loaded.
 
@@ -41,7 +49,7 @@ def check_versions() -> None:
         raise EnvironmentFault(f"Python {found} is too old", sys.executable, "install Python 3.11 or newer")
     for name, least in MINIMA.items():
         try:
-            found = metadata.version(name)
+            found = _version(metadata.version, name)
         except metadata.PackageNotFoundError:
             raise EnvironmentFault(
                 f"{name} is not installed", sys.executable, f"pip install '{name}>={least}'"
@@ -68,7 +76,7 @@ def _check_room() -> None:
 
 def versions() -> dict[str, str]:
     """The versions that decide what a run computes."""
-    libraries = {name: metadata.version(name) for name in MINIMA}
+    libraries = {name: _version(metadata.version, name) for name in MINIMA}
     return {"residual": VERSION, "python": platform.python_version(), **libraries}
 
 

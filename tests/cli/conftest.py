@@ -115,12 +115,6 @@ def few_figures(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("residual.analysis.reporting.draw_curves", lambda lines, path, *_: replace_file(path, MAKER.encode()))
 
 
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No picture of curves at the end of a training in this process, for tests that do not look at it."""
-    monkeypatch.setattr("residual.cli.drawing.draw_run", lambda folder, path=None: None)
-
-
 @pytest.fixture(scope="session")
 def six(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("six") / "run"
@@ -139,8 +133,7 @@ def unfinished(finished: Path) -> Path:
     """The same run as it was after four steps: checkpoints 2 and 4."""
     shutil.rmtree(finished / "model")
     shutil.rmtree(finished / "checkpoints" / "step-00000006")
-    for name in ("result.json", "curves.png"):
-        (finished / name).unlink()
+    (finished / "result.json").unlink()
     return finished
 
 

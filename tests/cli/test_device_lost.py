@@ -18,8 +18,6 @@ from residual.training.step import train_step
 from residual.training.train import resume
 from tests.cli.conftest import SIX, only_error
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 LOST = "CUDA error: unspecified launch failure. CUDA kernel errors might be reported at some other call."
 FULL = "CUDA out of memory. Tried to allocate 2.00 GiB."
 

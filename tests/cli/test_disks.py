@@ -13,8 +13,6 @@ import pytest
 from residual.runs.folder import RunFolder
 from tests.cli.conftest import SIX, only_error
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 MOUNT = shutil.which("mount")
 
 

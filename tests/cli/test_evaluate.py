@@ -14,8 +14,6 @@ from tests.analysis.test_figures import picture_size
 from tests.cli.conftest import TINY
 from tests.data.photographs import photographs
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 
 @pytest.fixture(scope="session")
 def other(tmp_path_factory):

@@ -71,7 +71,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN)
-def test_training_needs_no_matplotlib(residual_cli, here, text):
+def test_training_needs_no_matplotlib(residual_cli, here, text, pictures):
     said: Said = shim(residual_cli, here, {"matplotlib/__init__.py": text}, *SIX, "--out", "run")
     assert said.code == 0
     (line,) = said.err.splitlines()
@@ -81,7 +81,7 @@ def test_training_needs_no_matplotlib(residual_cli, here, text):
     assert not (here / "run" / "curves.png").exists()
 
 
-def test_training_needs_no_drawing_back_end(residual_cli, here):
+def test_training_needs_no_drawing_back_end(residual_cli, here, pictures):
     done = residual_cli(*SIX, "--out", "run", env={"MPLBACKEND": "nonsense", "OMP_NUM_THREADS": "1"})
     assert done.returncode == 0
     assert [line.startswith("warning: the curves were not drawn: ") for line in done.stderr.splitlines()] in (

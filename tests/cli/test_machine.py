@@ -20,8 +20,6 @@ from residual.training.recipe import ComputeSettings
 from tests.cli.conftest import SIX, Said, only_error
 from tests.conftest import subprocess_environment
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 USES = (["train"], ["train", "--resume"], ["evaluate"], ["predict", "last", "x.png"])
 
 

@@ -11,8 +11,6 @@ from PIL import Image
 
 from residual.models import NETWORKS, NetworkSpec, find, matching
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 SHORTCUTS = ["none", "A", "A-both", "B", "C", "avgpool"]
 
 

@@ -28,8 +28,6 @@ from tests.cli.test_output import shell
 from tests.conftest import shared_folder
 from tests.data.photographs import divided, encoded, fill, photographs, picture
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 SMALL: dict[str, Any] = {
     "network.name": "resnet-8",
     "network.widths": [4, 4, 4],

@@ -7,6 +7,8 @@ import shlex
 
 import pytest
 
+from residual.analysis.style import is_ours
+from residual.cli.drawing import draw_run
 from residual.runs.folder import RunFolder
 from tests.cli.conftest import SIX, TINY, only_error, photograph
 
@@ -66,12 +68,18 @@ def test_no_run_lies_inside_the_data(refused, say, cifar, here):
 NAMES = ["two words", 'it\'s "$HOME;ls" *', "é☃", "a\nb", "esc\x1b[31m", "-x", "--debug", "x" * 200, "[red]"]
 
 
+@pytest.mark.parametrize("name", ['it\'s "$HOME;ls" *', "a\nb", "esc\x1b[31m", os.fsdecode(b"\xff\xfe")], ids=ascii)
+def test_a_run_of_any_name_is_drawn(finished, here, name, pictures):
+    folder = RunFolder(finished.rename(name))
+    assert draw_run(folder) == folder.curves_path
+    assert is_ours(folder.curves_path)
+
+
 @pytest.mark.parametrize("name", [*NAMES, os.fsdecode(b"\xff\xfe")], ids=ascii)
 def test_any_name_will_do(say, here, name):
     said = say(*THREE, f"--out={name}")
     assert (said.code, said.err) == (0, "")
     assert RunFolder(here / name).result() is not None
-    assert (here / name / "curves.png").is_file()
     assert all(character.isprintable() or character == "\n" for character in said.out)
     assert say("evaluate", "--", name).code == 0
     assert say("runs", ".").code == 0

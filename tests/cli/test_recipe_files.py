@@ -10,8 +10,6 @@ from residual.training.recipe import read_recipe
 from residual.training.recipes import RECIPES, find_recipe
 from tests.cli.conftest import SIX, TINY
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 DIGITS = RECIPES["digits"].to_toml()
 
 BAD = {

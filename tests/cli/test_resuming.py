@@ -22,8 +22,6 @@ from residual.runs.records import timeless
 from tests.cli.conftest import LONG, SIX, Said, only_error, photograph
 from tests.conftest import subprocess_environment
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 NEWEST, BEFORE = "checkpoints/step-00000004", "checkpoints/step-00000002"
 
 

@@ -10,8 +10,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from residual.runs.folder import RunFolder
 from tests.cli.conftest import SIX
 
-pytestmark = pytest.mark.usefixtures("undrawn")
-
 
 def steps(folder, tag="loss/validation"):
     board = EventAccumulator(str(folder)).Reload()

@@ -79,7 +79,7 @@ def test_what_is_no_study_is_refused(seeds, settings, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_says_it_in_a_table_and_as_json(tmp_path, monkeypatch, capsys):
+def test_the_command_says_it_in_a_table_and_as_json(tmp_path, monkeypatch, capsys, pictures):
     monkeypatch.chdir(tmp_path)
     settings = [text for path, value in TINY.items() for text in ("--set", f"{path}={value}")]
     arguments = ["study", "seeds", "digits", "--seeds", "2", "--out", "s", *settings]

@@ -44,6 +44,12 @@ def study(tmp_path_factory):
     return folder, arguments
 
 
+@pytest.fixture
+def drawn(pictures, monkeypatch):
+    """Figures of a study, not curves of each of its runs, which tests/cli looks at."""
+    monkeypatch.setattr("residual.cli.drawing.draw_run", lambda folder: None)
+
+
 @pytest.fixture(scope="module")
 def runs(study):
     """Those of plain-8, and a residual one."""
@@ -54,7 +60,7 @@ def runs(study):
     return [str(folder / "plain-8" / "seed-0"), str(folder / "plain-8" / "seed-1"), str(folder / "residual")]
 
 
-def test_a_study_leaves_evidence_a_table_and_a_figure_and_goes_on(study, capsys):
+def test_a_study_leaves_evidence_a_table_and_a_figure_and_goes_on(study, capsys, drawn):
     folder, arguments = study
     finished = {path: path.stat().st_mtime_ns for path in folder.glob("*/seed-*/result.json")}
     assert len(finished) == 4
@@ -90,7 +96,9 @@ def test_figures_of_other_data_are_no_evidence_for_the_claims(study):
         ("probes", {"probe_first", "probe_last", "similarity_within"}, "probes"),
     ],
 )
-def test_trained_runs_are_measured_and_their_seeds_make_one_spread(runs, tmp_path, capsys, name, figures, series):
+def test_trained_runs_are_measured_and_their_seeds_make_one_spread(
+    runs, tmp_path, capsys, drawn, name, figures, series
+):
     assert command(["study", name, *runs, "--images", "60", "--out", str(tmp_path), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert set(said["measured"]) == {"plain-8", "resnet-20-as-12"}

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from residual.errors import ResidualError, log
 from residual.runs.folder import RunFolder
 
+VARIABLE = "RESIDUAL_PICTURES"
+_ANSWERS = {"": True, "yes": True, "1": True, "no": False, "0": False}
+
+
+def wanted() -> bool:
+    """Whether to draw pictures that no command asks for: loading what draws takes a second or two of each training."""
+    said = os.environ.get(VARIABLE, "").strip().lower()
+    if said not in _ANSWERS:
+        log.warning("%s is %r, neither yes nor no: pictures are drawn", VARIABLE, said[:20])
+    return _ANSWERS.get(said, True)
+
 
 def draw_run(folder: RunFolder, path: Path | None = None) -> Path | None:
-    """Draw the curves of a run into its folder; None where that was not possible."""
+    """Draw the curves of a run into its folder; None where that was not possible or is not wanted."""
     path = path or folder.curves_path
     if path.exists() and folder.result() is not None and path.stat().st_mtime >= folder.records_path.stat().st_mtime:
         return path
+    if not wanted():
+        return None
     try:
         from residual.analysis.curves import run_curves
         from residual.analysis.figures import draw_curves

@@ -163,8 +163,11 @@ def say_evidence(evidence: Evidence, folder: Path, json: bool, tell: Callable[[]
 
 
 def _draw(evidence: Evidence, folder: Path, stem: str) -> Sequence[Path]:
+    from residual.cli.drawing import wanted
     from residual.errors import log
 
+    if not wanted():
+        return []
     try:
         from residual.analysis.study_figures import draw_file
         from residual.studies.pictures import drawable

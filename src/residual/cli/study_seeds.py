@@ -110,8 +110,11 @@ def _pair(mean: float, std: float | None, scale: float, digits: int = 2) -> str:
 
 
 def _draw(folder: Path, records: list[list[dict[str, object]]], title: str) -> Path | None:
+    from residual.cli.drawing import wanted
     from residual.errors import log
 
+    if not wanted():
+        return None
     path = folder / "study.png"
     try:
         from residual.analysis.bands import band, draw_bands
