@@ -13,6 +13,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests.warm import Server, possible, warm_popen
+
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Several tests run at once: were each to use every core, they would wait for one another.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -75,6 +77,20 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trainings and studies draw as they do for users."""
     monkeypatch.delenv("RESIDUAL_PICTURES")
+
+
+@pytest.fixture(scope="session")
+def _loaded() -> Iterator[Server]:
+    server = Server(subprocess_environment({"OMP_NUM_THREADS": "1"}))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def warm(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes of the program begin with everything loaded, where that is possible: the test is not of its start."""
+    if possible():
+        monkeypatch.setattr(subprocess, "Popen", warm_popen(request.getfixturevalue("_loaded")))
 
 
 @pytest.fixture

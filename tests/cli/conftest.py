@@ -166,7 +166,7 @@ class Process:
 
 
 @pytest.fixture
-def start(here: Path) -> Iterator[Callable[..., Process]]:
+def start(here: Path, warm: None) -> Iterator[Callable[..., Process]]:
     """`start("train", ...)` begins a process; what is left of it at the end is killed."""
     begun: list[Process] = []
 

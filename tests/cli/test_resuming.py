@@ -22,6 +22,8 @@ from residual.runs.records import timeless
 from tests.cli.conftest import LONG, SIX, Said, only_error, photograph
 from tests.conftest import subprocess_environment
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 NEWEST, BEFORE = "checkpoints/step-00000004", "checkpoints/step-00000002"
 
 

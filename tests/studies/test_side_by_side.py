@@ -23,6 +23,8 @@ from residual.training.progress import Silent
 from residual.training.train import resume, train
 from tests.conftest import subprocess_environment
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 TINY = {
     "network.name": "resnet-8",
     "network.widths": [4, 4, 4],

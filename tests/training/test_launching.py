@@ -37,6 +37,8 @@ from residual.training.recipes import RECIPES
 from residual.training.train import resume
 from tests.conftest import subprocess_environment
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 CHANGES: list[tuple[str, Any]] = [
     ("network.name", "resnet-8"),
     ("network.widths", [4, 8, 16]),

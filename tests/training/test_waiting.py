@@ -10,6 +10,8 @@ import pytest
 from campaigns.launching import free_port
 from tests.conftest import subprocess_environment
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 PROGRAM = """
 import sys, time
 from residual.training import processes

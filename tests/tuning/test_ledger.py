@@ -22,6 +22,8 @@ from residual.tuning.summary import summarise
 from tests.conftest import ROOT, subprocess_environment
 from tests.tuning.analytic import begin, evaluate, story, worker
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 ME: Any = {"token": "00000000000000aa", "host": "elsewhere", "process": 1}
 SHE: Any = {"token": "00000000000000bb", "host": "elsewhere", "process": 2}
 

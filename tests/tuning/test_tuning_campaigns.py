@@ -15,6 +15,8 @@ from residual.training.recipe import override, to_recipe
 from residual.tuning.space import make_space
 from residual.tuning.study import Wish, begin_facts
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 SMALL = (
     ("network.widths", [4, 8, 16]), ("network.name", "resnet-8"), ("data.limit", 100), ("batch_size", 30), ("steps", 3),
     ("compute.threads", 1),

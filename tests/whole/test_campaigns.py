@@ -31,6 +31,8 @@ from residual.errors import EnvironmentFault
 from residual.runs.folder import RunFolder
 from residual.training.train import train
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 SAVING = (
     *kill.TINY,
     "--set",

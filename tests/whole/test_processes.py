@@ -14,6 +14,8 @@ from campaigns.launching import free_port, order_faults, process, together
 from campaigns.running import fingerprint, unlike
 from residual.runs.folder import RunFolder
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 STEPS = 28  # of 27 an epoch
 NAN = "the loss is not finite at step 30 on rank 1 of 2"
 
