@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from residual.analysis.figures import panel_picture
 from residual.analysis.style import MAKER
 from residual.cli.main import run
 from residual.files import replace_file
@@ -111,6 +112,12 @@ def refused(say: Callable[..., Said], here: Path) -> Callable[..., str]:
 
 def few_figures(patch: pytest.MonkeyPatch) -> None:
     """Let a report draw little, for tests that judge where its figures go and not what they show."""
+    drawn: dict[str, bytes] = {}
+
+    def panel(lines: Any, panel: Any, against: Any, kind: Any) -> bytes:
+        return drawn.get(kind) or drawn.setdefault(kind, panel_picture(lines, panel, against, kind))
+
+    patch.setattr("residual.analysis.page.panel_picture", panel)
     patch.setattr("residual.analysis.report.MOST_MISTAKES", 1)
     patch.setattr("residual.analysis.reporting.draw_curves", lambda lines, path, *_: replace_file(path, MAKER.encode()))
 

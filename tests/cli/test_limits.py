@@ -71,11 +71,16 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN)
-def test_training_needs_no_matplotlib(residual_cli, here, text, pictures):
-    said: Said = shim(residual_cli, here, {"matplotlib/__init__.py": text}, *SIX, "--out", "run")
+def test_training_needs_neither_matplotlib_nor_tensorboard(residual_cli, here, text, pictures):
+    absent = BROKEN["absent"].replace("matplotlib", "tensorboard")
+    lacking = {"matplotlib/__init__.py": text, "tensorboard/__init__.py": absent}
+    said: Said = shim(residual_cli, here, lacking, *SIX, "--tensorboard", "--out", "run")
     assert said.code == 0
-    (line,) = said.err.splitlines()
+    first, line = said.err.splitlines()
+    assert first.startswith("warning: nothing more is written for TensorBoard, the training goes on without: ")
     assert line.startswith("warning: the curves were not drawn: ")
+    assert os.listdir(here / "run").count("tensorboard") == 0
+    assert "pip install tensorboard" in first
     assert "finished: step 6" in said.out
     assert RunFolder(here / "run").result() is not None
     assert not (here / "run" / "curves.png").exists()
@@ -89,14 +94,3 @@ def test_training_needs_no_drawing_back_end(residual_cli, here, pictures):
         [True],
     )
     assert RunFolder(here / "run").result() is not None
-
-
-def test_training_needs_no_tensorboard(residual_cli, here):
-    text = "raise ModuleNotFoundError(\"No module named 'tensorboard'\", name='tensorboard')"
-    said = shim(residual_cli, here, {"tensorboard/__init__.py": text}, *SIX, "--tensorboard", "--out", "run")
-    assert said.code == 0
-    (line,) = said.err.splitlines()
-    assert line.startswith("warning: nothing more is written for TensorBoard, the training goes on without: ")
-    assert "pip install tensorboard" in line
-    assert RunFolder(here / "run").result() is not None
-    assert os.listdir(here / "run").count("tensorboard") == 0

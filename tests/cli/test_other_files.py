@@ -20,9 +20,10 @@ WRITES = {
 
 
 @pytest.mark.parametrize("words", WRITES.values(), ids=WRITES)
-def test_what_stands_there_is_kept_and_what_is_ours_replaced(say, finished, here, words):
+def test_what_stands_there_is_kept_and_what_is_ours_replaced(say, finished, here, monkeypatch, words):
     suffix = words[-1].removeprefix("{}")
     (here / f"mine{suffix}").write_text("mine")
+    few_figures(monkeypatch)
     said = say(*(str(word).format("mine") for word in words))
     assert said.code == 2, said.err
     assert "something else stands there already" in said.err

@@ -197,7 +197,7 @@ def test_without_groups_nothing_is_new():
     assert torch.equal(divided(labels, 0.2, "x")[1], stratified(labels, 0.2, "x", keep=1)[1])
 
 
-def test_three_fresh_processes_divide_alike(tmp_path):
+def test_two_fresh_processes_divide_alike(tmp_path):
     """A folder, and a table with groups; hashes of names differ between the processes, as those of Python do."""
     root = photographs(tmp_path / "photos", ("cat", "dog"), count=15)
     paths = sorted(path.relative_to(tmp_path).as_posix() for path in root.rglob("*.*"))
@@ -222,11 +222,11 @@ def test_three_fresh_processes_divide_alike(tmp_path):
             stdout=subprocess.PIPE,
             text=True,
         )
-        for seed in range(3)
+        for seed in range(2)
     ]
     found = [process.communicate(timeout=200)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0, 0]
-    assert found[0] == found[1] == found[2]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert found[0] == found[1]
     patient = {line.split(",")[0]: line.split(",")[2] for line in lines[1:]}
     sides = [{patient[name.removeprefix("./")] for name in part} for part in json.loads(found[0].splitlines()[1])]
     assert all(sides)

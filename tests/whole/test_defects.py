@@ -105,10 +105,10 @@ def test_a_truncated_jpeg_among_many_does_not_end_a_run_and_is_listed(tmp_path: 
 
 @pytest.mark.slow
 def test_mutated_files_are_read_or_refused_and_nothing_else() -> None:
-    found = mutated.examine(seed=1, count=200)
-    assert (found["sound"], found["faults"]) == (200, [])
-    assert min(found["read"], found["refused"]) > 40
-    assert "200 of 200 without a crash" in readme.ROWS["mutated"](found)[1]
+    found = mutated.examine(seed=1, count=100)
+    assert (found["sound"], found["faults"]) == (100, [])
+    assert min(found["read"], found["refused"]) > 20
+    assert "100 of 100 without a crash" in readme.ROWS["mutated"](found)[1]
 
 
 def test_every_mutation_changes_a_file_and_follows_from_its_number() -> None:
