@@ -52,7 +52,7 @@ endif
 $(STAMP): pyproject.toml constraints.txt $(BUILD) | $(BIN)/python
 	@echo 'installing into $(VENV) (the first time downloads torch) ...'
 	@$(PIP) install --no-compile $(FROM) -c constraints.txt -e '.[dev]'
-	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib > /dev/null 2>&1 || true  # on all cores; some files are of no Python
+	@$(BIN)/python -m compileall -q -j 0 -x '/tests?/' $(VENV)/lib > /dev/null 2>&1 || true  # on all cores; some files are of no Python
 	@touch $@
 
 demo: install
