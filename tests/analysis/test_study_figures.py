@@ -43,6 +43,12 @@ def test_a_figure_ends_at_the_whole():
     assert not any("cut at" in text for text in texts(draw_errors, {"chance": falling(99.0, 98.0)}))
 
 
+def test_an_axis_that_does_not_begin_at_0_says_so():
+    high = {"plain-34": falling(99.0, 98.2), "resnet-34": falling(97.0, 80.8)}
+    assert "dashed: training, solid: test or validation; from 70 % up" in texts(draw_errors, high)
+    assert not any("% up" in text for text in texts(draw_errors, high | {"resnet-20": FLAT}))
+
+
 @pytest.mark.parametrize(
     ("seconds", "names"),
     [

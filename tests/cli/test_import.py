@@ -58,6 +58,23 @@ def test_foreign_weights_evaluate_and_predict(say, small, here):
     assert (judged["images"], judged["step"]) == (12, 0)
 
 
+def test_what_is_said_of_the_images_goes_before_what_is_usual(say, refused, small, here):
+    asked = ("--image-size", 40, "--mean", "0.5,0.4,0.3", "--std", "0.25,0.5,0.2", "--resize", 50)
+    said = say("import", small, "--to", "net", "--classes", "names.txt", *asked)
+    assert said.code == 0, said.err
+    assert "constants: as asked" in said.out
+    sight = Classifier.load(here / "net").preprocessing
+    assert (sight.image_size, sight.crop) == ((40, 40), 0.8)
+    assert sight.mean.flatten().tolist() == pytest.approx([0.5, 0.4, 0.3])
+    assert sight.std.flatten().tolist() == pytest.approx([0.25, 0.5, 0.2])
+    again = ["import", small, "--to", "other"]
+    refused(2, [*again, "--mean", "0.5,0.5,0.5"], "--mean and --std belong together")
+    refused(2, [*again, "--mean", "0.5", "--std", "0.5"], "1 numbers for 3 channels", "--mean")
+    refused(2, [*again, "--mean", "124,116,104", "--std", "1,1,1"], "of pixels from 0 to 1", "--mean")
+    refused(2, [*again, "--mean", "0,0,0", "--std", "1,0,1"], "--std")
+    refused(2, [*again, "--image-size", 4], "--image-size", "between 8 and 4096")
+
+
 def test_where_it_came_from_is_kept(say, small, here):
     facts = json.loads(say("import", small, "--to", "net", "--classes", "names.txt", "--json").out)
     digest = hashlib.sha256((here / small).read_bytes()).hexdigest()

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from residual.cli.asked import CUSTOMARY
+from residual.cli.asked import CUSTOMARY, JUDGING
 from residual.cli.main import app
 from residual.errors import UsageError, log
 from residual.models import NETWORKS
@@ -291,6 +291,14 @@ CUSTOMS = {
     "optimizer as a setting": (["train", "--set", "optimizer=adam"], ["optimiser.kind"]),
     "a library's network": (["train", "--network", "timm:resnet50"], ["--from torchvision:resnet50"]),
     "bare weights": (["train", "--from", "resnet18"], ["no such run", "--from torchvision:resnet18"]),
+    "--weights of predict": (["predict", "--weights", "x.pt", "a.png"], ["the first word", "residual predict last"]),
+    "--source": (["predict", "last", "--source", "photos"], ["every word after the run", "predict last photos/"]),
+    "--topk": (["predict", "last", "a.png", "--topk=5"], ["here it is --top-k"]),
+    "--imgsz of predict": (["predict", "last", "a.png", "--imgsz", "224"], ["here it is not needed"]),
+    "--output of explain": (["explain", "last", "a.png", "--save-dir", "x"], ["here it is --out FOLDER"]),
+    "--checkpoint of evaluate": (["evaluate", "--checkpoint", "x.pth"], ["the first word", "residual evaluate last"]),
+    "--tta": (["evaluate", "last", "--tta"], ["here it is --protocol 10-crop"]),
+    "--data_dir of evaluate": (["evaluate", "last", "--data_dir", "photos"], ["here it is --data"]),
     "commands": (["trian"], ["reproduce, ..."]),
     "an image": (["train", "photo.JPG"], ["a single image", "residual predict"]),
 }
@@ -299,6 +307,15 @@ CUSTOMS = {
 @pytest.mark.parametrize(("arguments", "words"), CUSTOMS.values(), ids=CUSTOMS)
 def test_the_customs_of_other_tools_are_answered_with_ours(refused, arguments, words):
     refused(2, arguments, *words)
+
+
+@pytest.mark.parametrize("command", JUDGING)
+def test_what_other_tools_say_where_a_network_is_used_leads_to_what_there_is(command):
+    function = app[command].default_command
+    assert function is not None
+    options = {f"--{name.replace('_', '-')}" for name in inspect.signature(function).parameters}
+    for words in JUDGING[command].values():
+        assert {word.rstrip(",") for word in words.split() if word.startswith("--")} <= options, words
 
 
 def test_what_other_tools_say_leads_to_what_there_is():

@@ -198,11 +198,18 @@ def test_an_error_of_the_processes_is_raised_as_it_was_there(
 
 @pytest.mark.parametrize(
     ("code", "memory", "kind"),
-    [(5, False, StorageError), (6, False, EnvironmentFault), (6, True, OutOfMemory), (129, False, Interrupted)],
+    [
+        (5, False, StorageError),
+        (6, False, EnvironmentFault),
+        (6, True, OutOfMemory),
+        (5, False, InUse),
+        (129, False, Interrupted),
+    ],
 )
 def test_answers_become_errors_again(code: int, memory: bool, kind: type[ResidualError]) -> None:
+    held = kind is InUse
     answer = {"what": "it ended", "where": "there", "remedy": "begin again", "code": code, "memory": memory}
-    error = launching._error(answer)
+    error = launching._error(answer | {"held": held})
     assert type(error) is kind
     assert error.exit_code == code
     assert str(error) == "it ended (there): begin again"

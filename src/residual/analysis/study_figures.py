@@ -81,12 +81,20 @@ def draw_errors(
             axes.fill_between(judged["step"], low, high, color=own["color"], alpha=0.18, linewidth=0)
             most, last = max(most, *judged["mean"]), judged["mean"][-1]
             line.set_label(arm if height is None or last <= height else f"{arm} (above: {last:.1f} % at the end)")
+    least = 0
     if height is not None:
-        axes.set_ylim(0, height)
+        drawn = (found[name]["mean"] for found in series.values() for name in found if name.endswith(" error"))
+        least = _ground(min(map(min, drawn)), height)
+        axes.set_ylim(least, height)
     axes.set(xlabel="step", ylabel="error, %")
     cut = f"; cut at {height} %" if height is not None and most > height else ""
-    _note(axes, _WORDS[training] + cut)
+    _note(axes, _WORDS[training] + (f"; from {least} % up" if least else "") + cut)
     _legend(axes, len(chosen))
+
+
+def _ground(lowest: float, height: int) -> int:
+    """Where the axis begins: at 0, or at a whole ten below all curves where these lie in its upper half alone."""
+    return 0 if lowest < height / 2 else 10 * math.floor((lowest - 0.05 * (height - lowest)) / 10)
 
 
 def _height(curves: Sequence[Sequence[float]]) -> int | None:

@@ -76,13 +76,66 @@ _ALIKE = {
     "torchcompile": ("compile", "torch-compile"),
     "n-trials": ("trials", "num-trials"),
 }
+_RUN_FIRST = "the first word, a run or a model folder, as in residual {} last"
+_NOT_NEEDED = "not needed: images are prepared as for the training, and the batch fits the memory"
+_JUDGED = {
+    "pretrained": _RUN_FIRST,
+    "model": _RUN_FIRST,
+    "resume-from": _RUN_FIRST,
+    "gpu": "--device cuda",
+    "imgsz": _NOT_NEEDED,
+    "crop-pct": _NOT_NEEDED,
+    "bs": _NOT_NEEDED,
+}
+_OF_IMAGES = _JUDGED | {
+    "source": "every word after the run, as in residual {} last photos/",
+    "data-dir": "every word after the run, as in residual {} last photos/",
+}
+JUDGING = {
+    "evaluate": _JUDGED
+    | {
+        "source": "--data",
+        "data-dir": "--data",
+        "tta": "--protocol 10-crop",
+        "augment": "--protocol 10-crop",
+        "topk": "not needed: top-1, top-3 and top-5 are always told",
+        "plots": "--figures FOLDER",
+        "output": "--predictions FILE.npz, or --json",
+    },
+    "predict": _OF_IMAGES
+    | {
+        "topk": "--top-k",
+        "plots": "--picture FILE.png",
+        "output": "--format csv or json, on standard output",
+        "features": "--embeddings FILE.npz",
+    },
+    "explain": _OF_IMAGES | {"topk": "--top-k", "output": "--out FOLDER"},
+}
+"""The same for commands that use a network; {} is the command."""
+_ALIKE_JUDGED = {
+    "source": ("input", "inputs", "image", "images", "img", "img-dir", "folder", "input-dir"),
+    "topk": ("k", "top", "top-n", "topn"),
+    "plots": ("plot", "show", "save", "visualize", "confusion-matrix", "figure"),
+    "output": ("out", "results-file", "save-txt", "save-json", "csv", "output-file"),
+    "features": ("embed", "embedding", "forward-features"),
+    "tta": ("ten-crop", "10-crop"),
+}
 _TITLES = {other: name for name, others in _ALIKE.items() for other in others}
+_TITLES_JUDGED = {other: name for name, others in _ALIKE_JUDGED.items() for other in others}
 _PATHS = {flag: path for path, flag in FLAGS.items()}
 
 
-def customary(name: str) -> str | None:
-    """What an option or a setting of other tools is called here, in words that begin with our option."""
+def customary(name: str, command: str = "") -> str | None:
+    """What an option or a setting of other tools is called here, in words that begin with our option where we have it.
+
+    Args:
+        command: one that uses a network, if it is not one that trains.
+    """
     bare = name.lstrip("-").partition("=")[0].replace("_", "-").lower()
+    if command in JUDGING:
+        own = _TITLES_JUDGED.get(bare, _TITLES.get(bare, bare))
+        words = JUDGING[command].get(own)
+        return None if words is None else words.format(command)
     return CUSTOMARY.get(_TITLES.get(bare, bare))
 
 

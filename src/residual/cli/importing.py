@@ -31,6 +31,9 @@ def import_(
     channels: Whole | None = None,
     resize: Whole | None = None,
     interpolation: Literal["bilinear", "bicubic"] | None = None,
+    image_size: Whole | None = None,
+    mean: str | None = None,
+    std: str | None = None,
     part: str | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
@@ -55,6 +58,12 @@ def import_(
         The side to which images are resized before the centre is cut, if not what is usual for the library.
     interpolation
         How images are resized, if not as a config.json beside the weights says, or the library does.
+    image_size
+        The side of the images it takes, if not as a config.json says, or what is usual for the library.
+    mean
+        What is taken from pixels of 0 to 1, by channel, as 0.485,0.456,0.406; with --std, and likewise.
+    std
+        What they are divided by then.
     part
         Which dictionary of a checkpoint that holds several, as state_dict_ema.
     json
@@ -78,6 +87,7 @@ def import_(
     if channels is not None and not 1 <= channels <= 1024:
         raise UsageError(f"{channels} is out of range", "--channels", "choose a number between 1 and 1024")
     names = _read_names(Path(os.path.expanduser(classes))) if classes is not None else None
+    images = _asked_images(image_size, mean, std)
 
     from residual.evaluation.bringing import weight_file
     from residual.evaluation.imported import classifier_of
@@ -91,7 +101,7 @@ def import_(
     brought = bring_in(foreign, "torchvision" if usual is not None else from_, path, channels)
     side = resize if resize is not None else usual
     classifier, said = classifier_of(
-        brought, foreign, names, side, interpolation, sight_beside(path), labels_beside(path)
+        brought, foreign, names, side, interpolation, sight_beside(path), labels_beside(path), images
     )
     write_folder(
         target, classifier.pack(), "model", {"step": classifier.provenance["step"], "imported": foreign.sha256}
@@ -109,6 +119,31 @@ def import_(
     print(printable(f"model    {target}"))
     print(printable(f"next     residual predict {argument(target)} IMAGE_OR_FOLDER"))
     return 0
+
+
+def _asked_images(image_size: int | None, mean: str | None, std: str | None) -> dict[str, Any]:
+    """What was said of the images, by the name of its part."""
+    from residual.errors import UsageError
+
+    found: dict[str, Any] = {}
+    if image_size is not None:
+        if not 8 <= image_size <= 4096:
+            raise UsageError(f"{image_size} is out of range", "--image-size", "choose a side between 8 and 4096")
+        found["image_size"] = image_size
+    if (mean is None) != (std is None):
+        raise UsageError("--mean and --std belong together", "import", "give both, as of the training of the weights")
+    for name, text, least in (("mean", mean, 0.0), ("std", std, 1e-6)):
+        if text is None:
+            continue
+        try:
+            numbers = tuple(float(part) for part in text.split(","))
+        except ValueError:
+            numbers = ()
+        if not numbers or not all(least <= number <= 1 for number in numbers):
+            remedy = "give a number for each channel, of pixels from 0 to 1, as in 0.485,0.456,0.406"
+            raise UsageError(f"{text[:60]!r} cannot be used", f"--{name}", remedy)
+        found[name] = numbers
+    return found
 
 
 def _read_names(path: Path) -> list[str]:

@@ -36,7 +36,7 @@ from residual.cli import (
     train,
     tune,
 )
-from residual.cli.asked import customary
+from residual.cli.asked import JUDGING, customary
 from residual.cli.text import printable
 from residual.errors import ResidualError, UsageError, argument, lacks_memory
 from residual.launch import launched
@@ -234,7 +234,7 @@ def _usage(error: cyclopts.CycloptsError, tokens: Sequence[str]) -> str:
             text = f"unexpected: {' '.join(unused)}"
             if tokens[0] in ("train", "find-lr") and unused and (unused[0][-1:] == "/" or os.path.lexists(unused[0])):
                 remedy = f"photographs are named with --data {argument(unused[0])}"
-        case cyclopts.UnknownOptionError() if ours := _customary(error):
+        case cyclopts.UnknownOptionError() if ours := _customary(error, verb):
             text, remedy = f"unknown option: {error.token.keyword or error.token.value}", f"here it is {ours}"
         case cyclopts.RepeatArgumentError():
             text, remedy = f"{error.token.keyword} is given twice", "give it once"
@@ -264,9 +264,12 @@ def _verb(tokens: Sequence[str]) -> list[str]:
     return found
 
 
-def _customary(error: cyclopts.UnknownOptionError) -> str | None:
+def _customary(error: cyclopts.UnknownOptionError, verb: str) -> str | None:
     """What an option of other tools is called here, where the command has it."""
-    ours = customary(error.token.keyword or error.token.value)
+    name, command = error.token.keyword or error.token.value, verb.removeprefix("residual ")
+    if command in JUDGING:
+        return customary(name, command)
+    ours = customary(name)
     names = {name for one in error.argument_collection for name in one.names}
     trains = "--network" in names or "--out" in names  # of others, --set is not that of a recipe
     return ours if ours is not None and trains and ours.split()[0] in names else None

@@ -5,7 +5,7 @@ What a file does not tell is taken from its library's published weights and said
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -33,6 +33,7 @@ def classifier_of(
     interpolation: Interpolation | None = None,
     beside: Sight | None = None,
     labels: Sequence[str] | None = None,
+    asked: Mapping[str, Any] | None = None,
 ) -> tuple[Classifier, list[str]]:
     """The classifier, and what was assumed for it, line by line.
 
@@ -42,18 +43,22 @@ def classifier_of(
         interpolation: how they are resized, if not as the library does.
         beside: what a description beside the file says of the images; goes before what is usual for the library.
         labels: the names of the classes there; pass where the file itself has none.
+        asked: what goes before all of these: `image_size`, and `mean` and `std` of pixels / 255, one for each channel.
 
     Raises:
         ModelError: the file's own description does not fit its network.
-        UsageError: there are not as many names as classes.
+        UsageError: there are not as many names as classes, or numbers as channels; or the file says itself what is asked.
     """
     said: list[str] = []
     spec, description = brought.network.spec, brought.description
     if description is not None:
+        if asked:
+            remedy = "leave them out"
+            raise UsageError("the file says itself what images it takes", ", ".join(map(_flag, asked)), remedy)
         preprocessing = _restored(description, foreign.file)
     else:
         assert brought.sight is not None  # one of the two always is
-        sight = beside or brought.sight
+        sight = _as_asked(beside or brought.sight, asked or {})
         preprocessing = _preprocessing(sight)
         said.append(f"constants: {sight.source}")
     if resize is not None:
@@ -82,6 +87,20 @@ def classifier_of(
         },
     }
     return Classifier(brought.network, preprocessing, found, provenance), said
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _as_asked(sight: Sight, asked: Mapping[str, Any]) -> Sight:
+    for name in ("mean", "std"):
+        if len(asked.get(name, sight.mean)) != len(sight.mean):
+            what = f"{len(asked[name])} numbers for {len(sight.mean)} channels"
+            raise UsageError(what, _flag(name), "give one for each channel, of pixels from 0 to 1")
+    if "image_size" in asked:
+        sight = replace(sight, trained=None)
+    return replace(sight, **asked, source="as asked" if "mean" in asked else sight.source)
 
 
 def _preprocessing(sight: Sight) -> Preprocessing:

@@ -16,7 +16,7 @@ import sys
 import threading
 from pathlib import Path
 
-from residual.errors import ResidualError, lacks_memory
+from residual.errors import InUse, ResidualError, lacks_memory
 from residual.files import Facts, read_regular, readable, replace_file
 from residual.launch import speaks
 from residual.training.progress import JsonLines, Listener, Silent, Unbroken
@@ -59,7 +59,8 @@ def _trained(job: Facts, listener: Listener) -> Facts:
             train(recipe, set=[*changes, *own], out=job["out"], listener=listener, command=job["command"])
     except ResidualError as error:
         parts = {"what": error.what, "where": error.where, "remedy": error.remedy, "text": str(error)}
-        return {**parts, "code": error.exit_code, "memory": lacks_memory(error)}
+        held = isinstance(error, InUse)
+        return {**parts, "code": error.exit_code, "memory": lacks_memory(error), "held": held}
     except (MemoryError, RuntimeError) as error:
         if not lacks_memory(error):
             raise

@@ -26,6 +26,7 @@ from residual.errors import (
     DataError,
     EnvironmentFault,
     Interrupted,
+    InUse,
     ModelError,
     NonFiniteError,
     OutOfMemory,
@@ -257,6 +258,8 @@ def _error(answer: Facts) -> ResidualError:
     parts = (answer["what"], answer["where"], answer["remedy"])
     if answer["memory"]:
         return OutOfMemory(*parts)
+    if answer.get("held"):
+        return InUse(*parts)
     if answer["code"] > 128:
         return Interrupted(*parts, answer["code"] - 128)
     return _KINDS.get(answer["code"], EnvironmentFault)(*parts)
