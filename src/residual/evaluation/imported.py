@@ -47,7 +47,7 @@ def classifier_of(
 
     Raises:
         ModelError: the file's own description does not fit its network.
-        UsageError: there are not as many names as classes, or numbers as channels; or the file says itself what is asked.
+        UsageError: there are not as many names as classes, or numbers as channels; or the file says it itself.
     """
     said: list[str] = []
     spec, description = brought.network.spec, brought.description
