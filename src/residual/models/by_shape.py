@@ -41,6 +41,10 @@ def _reduced(values: Tensor, dim: tuple[int, ...]) -> Sequence[int]:
     return [size for axis, size in enumerate(values.shape) if axis not in dim]
 
 
+def _unchanged(values: Tensor, *_: object, **__: object) -> Sequence[int]:
+    return values.shape
+
+
 def _multiplied(values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Sequence[int]:
     return (*values.shape[:-1], len(weight))
 
@@ -111,6 +115,7 @@ def _padded(maps: Tensor, pad: tuple[int, ...], mode: str = "constant", value: f
 
 _SHAPES: dict[Callable[..., Any], Callable[..., Sequence[int] | None]] = {
     **dict.fromkeys((torch.add, Tensor.add, Tensor.mul, Tensor.__rsub__, torch.sigmoid), _joined),
+    **dict.fromkeys((F.batch_norm, F.relu), _unchanged),
     Tensor.mean: _reduced,
     F.linear: _multiplied,
     F.conv2d: _convolved,
