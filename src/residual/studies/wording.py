@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from residual.studies.claims import DOCUMENT
 from residual.studies.conditions import Value
 from residual.studies.evidence import Evidence
 from residual.studies.papers import Printed, Row, place, trained
@@ -46,7 +45,8 @@ def explained(one: Judgement) -> list[str]:
     if one.verdict == "wrong in the seed":
         lines.append(f"Right: {one.claim.right} ({one.claim.source})")
     lines += [_sentence(text) for text in one.caveats]
-    if one.claim.source and one.claim.study != DOCUMENT and one.verdict != "wrong in the seed":
+    printed = one.claim.documented == "unmeasured"  # its caveat says where
+    if one.claim.source and not printed and one.verdict != "wrong in the seed":
         lines.append(f"Source: {one.claim.source}.")
     if one.verdict == "not measured":
         lines.append(_sentence(one.why))
