@@ -12,7 +12,7 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from residual.errors import log
+from residual.errors import UsageError, log
 from residual.files import Damaged, Facts, canonical, digest, new_folder, read_regular, storage
 from residual.version import VERSION
 
@@ -24,6 +24,7 @@ _LARGEST = 1 << 32
 _STRAY = {".ds_store", "thumbs.db", "ehthumbs.db", "desktop.ini", ".directory", "@eadir"}
 _STRAY_STARTS = ("._", ".nfs", ".fuse_hidden")
 """Names, in lower case, that file managers and file systems leave in any folder; nothing reads them here."""
+_SEAL = {"seal", "kind", "files"}
 _AGAIN = "make it readable, or give the command again"
 _warned: set[Path] = set()
 
@@ -138,6 +139,22 @@ def read_folder(folder: Path, *kinds: str, own: bool = False) -> tuple[Facts, di
 
 def _is_stray(name: str) -> bool:
     return name.lower() in _STRAY or name.startswith(_STRAY_STARTS)
+
+
+def mind_sealed(path: Path, option: str = "") -> None:
+    """Refuse a place within a model folder, a checkpoint or whatever else is sealed: one file more makes it unusable.
+
+    Raises:
+        UsageError: it is in one.
+    """
+    for folder in Path(os.path.realpath(path)).parents:
+        try:
+            sealed = _SEAL.issubset(json.loads(read_regular(folder / MANIFEST, _MANIFEST_LIMIT)))
+        except (OSError, Damaged, ValueError, TypeError, RecursionError):  # none, or one of another program
+            sealed = False
+        if sealed:
+            other = f"name another place{f' with {option}' if option else ''}"
+            raise UsageError("a sealed folder takes no further file", folder, other)
 
 
 def put_aside(folder: Path) -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from residual.cli.predict import _table
 from residual.evaluation.predicting import Prediction
-from tests.cli.conftest import few_figures, only_error
+from tests.cli.conftest import SIX, few_figures, only_error
 from tests.data.photographs import encoded, photographs, picture
 
 
@@ -95,7 +95,8 @@ def test_the_last_run_has_its_name_in_every_table(say, finished, here, monkeypat
     assert said.out.startswith("run at step 6 on digits")
 
 
-def test_nothing_is_written_into_a_model_folder(say, refused, finished, image):
+def test_nothing_is_written_into_a_model_folder(say, refused, finished, image, here):
+    photographs(here / "photos")
     inside = finished / "model"
     words = ("a sealed folder takes no further file", "run/model")
     refused(2, ["predict", "run", image, "--picture", inside / "p.png"], *words, "--picture")
@@ -106,6 +107,8 @@ def test_nothing_is_written_into_a_model_folder(say, refused, finished, image):
     refused(2, ["report", "run", "--out", inside / "r.html"], *words, "--out")
     refused(2, ["report", "run", "--out", "r.html", "--figures", inside], *words, "--figures")
     refused(2, ["export", "run", "--to", "safetensors", "--out", inside / "x.safetensors"], *words, "--out")
+    refused(2, [*SIX, "--out", inside / "new" / "run"], *words, "--out")
+    refused(2, ["data", "pack", here / "photos", inside / "p.pack"], *words, "name another place")
     refused(2, ["card", inside, "--out", inside / "README.md"], *words, "--out")
     assert say("export", "run", "--to", "safetensors", "--out", "x.safetensors").code == 0
     refused(2, ["import", "x.safetensors", "--to", inside / "sub"], *words, "--to")

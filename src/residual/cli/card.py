@@ -22,12 +22,12 @@ def card(run: str = "last", /, *, out: str | None = None) -> int:
 
     check_versions()
     from residual.evaluation.classifier import DESCRIPTION
-    from residual.evaluation.destination import mind_sealed
     from residual.evaluation.use import load
     from residual.export.card import MARK
     from residual.export.card import card as text_of
     from residual.files import replace_file
     from residual.runs.folder import find_run
+    from residual.sealed import mind_sealed
 
     alone = os.path.exists(os.path.join(os.path.expanduser(run), DESCRIPTION))
     if alone:

@@ -90,9 +90,10 @@ def evaluate(
             raise UsageError(what, "--from-predictions", "leave it out, or name the runs instead of the file")
     check_versions()
     from residual.cli.words import bar
-    from residual.evaluation.destination import PREDICTIONS, holds, mind_places, mind_sealed, told_of
+    from residual.evaluation.destination import PREDICTIONS, holds, mind_places, told_of
     from residual.evaluation.sheets import check_name
     from residual.evaluation.together import evaluate_together, from_files
+    from residual.sealed import mind_sealed
 
     path = Path(predictions).expanduser() if predictions is not None else None
     if path is not None:

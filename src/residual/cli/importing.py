@@ -81,7 +81,7 @@ def import_(
     target = Path(os.path.expanduser(to))
     if os.path.lexists(target) and (not target.is_dir() or any(target.iterdir())):
         raise UsageError("something stands there already", target, "name another --to")
-    from residual.evaluation.destination import mind_sealed
+    from residual.sealed import mind_sealed, write_folder
 
     mind_sealed(target, "--to")
     if channels is not None and not 1 <= channels <= 1024:
@@ -94,7 +94,6 @@ def import_(
     from residual.models.interchange.beside import labels_beside, sight_beside
     from residual.models.interchange.families import bring_in
     from residual.models.interchange.foreign import read_foreign
-    from residual.sealed import write_folder
 
     path, usual = weight_file(weights)
     foreign = read_foreign(path, part)

@@ -31,6 +31,7 @@ from residual.data.stores import File, Store, shown
 from residual.data.workers import automatic, workers
 from residual.errors import StorageError, UsageError, log
 from residual.files import digest, growing_file, remove_forgotten, storage
+from residual.sealed import mind_sealed
 from residual.version import VERSION
 
 SHORT_SIDE = 256
@@ -95,6 +96,7 @@ def pack(
 def _make_sure_of_place(out: Path) -> None:
     if os.path.lexists(out):
         raise UsageError("something stands there already", out, "name another file")
+    mind_sealed(out)
 
 
 def _put(temporary: Path, out: Path) -> None:

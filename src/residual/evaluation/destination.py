@@ -7,7 +7,6 @@ of their tensors. Nothing is written into a sealed folder, which holds what its 
 
 from __future__ import annotations
 
-import json
 import os
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,13 +16,11 @@ from pathlib import Path
 import safetensors
 
 from residual.errors import StorageError, UsageError, log
-from residual.files import Damaged, Facts, read_regular
-from residual.sealed import MANIFEST
+from residual.files import Facts
+from residual.sealed import mind_sealed
 
 PREDICTIONS = frozenset({"logits", "labels"})
 EMBEDDINGS = frozenset({"features"})
-_MANIFEST_LIMIT = 1 << 20
-_SEAL = {"seal", "kind", "files"}
 _BESIDE = {"facts", "files"}  # what an .npz file holds as arrays, and a .safetensors file in its header
 
 
@@ -77,21 +74,6 @@ def tell_left(paths: Sequence[Path]) -> None:
 
 def _more(paths: Sequence[Path]) -> str:
     return f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-
-
-def mind_sealed(path: Path, option: str) -> None:
-    """Refuse a place within a model folder, a checkpoint or whatever else is sealed: one file more makes it unusable.
-
-    Raises:
-        UsageError: it is in one.
-    """
-    for folder in Path(os.path.realpath(path)).parents:
-        try:
-            sealed = _SEAL.issubset(json.loads(read_regular(folder / MANIFEST, _MANIFEST_LIMIT)))
-        except (OSError, Damaged, ValueError, TypeError, RecursionError):  # none, or one of another program
-            sealed = False
-        if sealed:
-            raise UsageError("a sealed folder takes no further file", folder, f"name another place with {option}")
 
 
 def mind_images(paths: Iterable[Path], option: str, folders: Iterable[str | os.PathLike[str]]) -> None:

@@ -14,12 +14,12 @@ from residual.data.digits import read_digits
 from residual.data.images import find_images, fit, read_image
 from residual.errors import ResidualError, UsageError, nearest
 from residual.evaluation.classifier import Classifier
-from residual.evaluation.destination import mind_sealed
 from residual.evaluation.judged import select
 from residual.evaluation.use import load_to_use, named
 from residual.export.onnx_file import Agreement, export_onnx
 from residual.export.weights import Target, family_for, pack
 from residual.files import replace_file
+from residual.sealed import mind_sealed
 
 To = Literal[Target, "onnx"]
 _COMPARED: Final = 100

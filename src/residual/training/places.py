@@ -8,6 +8,7 @@ from pathlib import Path
 
 from residual.errors import UsageError
 from residual.runs.folder import find_run
+from residual.sealed import mind_sealed
 from residual.training.recipe import Recipe, override
 
 
@@ -40,7 +41,8 @@ def refuse_unmakeable(path: Path) -> None:
 
 
 def refuse_inside(place: Path, data: str | None) -> None:
-    """No run may be written among the images."""
+    """No run may be written among the images, nor into a folder that is sealed."""
+    mind_sealed(place, "--out")
     try:
         folder = Path(data).expanduser() if data is not None else None
         if folder is not None and folder.is_dir() and place.resolve().is_relative_to(folder.resolve()):
