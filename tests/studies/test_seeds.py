@@ -13,6 +13,9 @@ from residual.cli.main import run as command
 from residual.errors import Interrupted, UsageError
 from residual.studies.seeds import study_seeds
 from residual.training.progress import Silent
+from residual.training.train import train
+from residual.tuning.study import Wish, begin_facts
+from tests.data.photographs import photographs
 
 TINY = {
     "network.name": "resnet-8",
@@ -70,6 +73,16 @@ def test_an_interrupted_study_goes_on_and_trains_nothing_twice(tmp_path):
     assert [entry["event"] for entry in study.runs[1].sessions()] == ["began", "interrupted", "began", "finished"]
     with pytest.raises(UsageError, match="the run differs"):
         study_seeds("digits", [0, 1], set=TINY | {"optimiser.momentum": 0.5}, out=out)
+
+
+def test_photographs_that_begin_from_weights_are_fine_tuned(tmp_path):
+    weights = train("digits", set=TINY, out=tmp_path / "weights").path
+    photos = photographs(tmp_path / "photos", ("cat", "dog"), count=12)
+    few = {"steps": 2, "epochs": None, "batch_size": 4, "compute.threads": 1, "compute.precision": "float32"}
+    for told, name in (({"start.weights": str(weights)}, "photos-finetune"), ({"network.name": "resnet-8"}, "photos")):
+        study = study_seeds(str(photos), [0], set=few | told, out=tmp_path / "studies" / name)
+        assert study.recipe == name
+        assert begin_facts("search", Wish(recipe=str(photos), set=(*told.items(),)))["recipe"]["name"] == name
 
 
 @pytest.mark.parametrize(("seeds", "settings"), [([], {}), ([1, 1], {}), ([-1], {}), ([0], {"seed": 3})])

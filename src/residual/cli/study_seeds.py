@@ -20,6 +20,7 @@ def seeds(
     *,
     seeds: Whole = 3,
     first: Whole = 0,
+    from_: Annotated[str | None, Parameter(name="--from")] = None,
     data: str | None = None,
     epochs: float | None = None,
     network: str | None = None,
@@ -42,6 +43,8 @@ def seeds(
         How many seeds.
     first
         The first of them.
+    from_
+        Begin every run from trained weights, as in `residual train`; photographs then get the settings for fine-tuning.
     data
         The folder or archive with the images.
     epochs
@@ -70,7 +73,8 @@ def seeds(
 
     if seeds < 1:
         raise UsageError(f"{seeds} seeds are no study", "--seeds", "give 1 or more")
-    changes = asked(set, data=data, epochs=epochs, network=network, device=device, protocol=protocol)
+    weights = {"from": from_}
+    changes = asked(set, **weights, data=data, epochs=epochs, network=network, device=device, protocol=protocol)
     changes += ending(recipe, protocol, changes)
     first_process = speaks()
 

@@ -34,6 +34,7 @@ def tune(
     seeds: Whole | None = None,
     search_seed: Whole | None = None,
     prune: Literal["none", "median"] | None = None,
+    from_: Annotated[str | None, Parameter(name="--from")] = None,
     data: str | None = None,
     epochs: float | None = None,
     batch_size: Whole | None = None,
@@ -76,6 +77,9 @@ def tune(
         The number all chance of the search follows from; --seed is that of the trainings.
     prune
         median ends a training that is behind the median of closed generations.
+    from_
+        Begin every training from trained weights, as in `residual train`; photographs and digits then get the settings
+        for fine-tuning.
     data
         The folder or archive with the images.
     epochs
@@ -115,7 +119,8 @@ def tune(
     from residual.tuning.study import Wish
     from residual.tuning.study import tune as work
 
-    changes = asked(set, data=data, epochs=epochs, batch_size=batch_size, network=network, seed=seed, device=device)
+    flags = {"from": from_, "data": data, "epochs": epochs, "batch_size": batch_size, "network": network}
+    changes = asked(set, **flags, seed=seed, device=device)
     least = [("--population", population, 2), ("--generations", generations, 0), ("--seeds", seeds, 1)]
     given = [
         (name, value, low) for name, value, low in [*least, ("--search-seed", search_seed, 0)] if value is not None

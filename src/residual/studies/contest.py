@@ -20,7 +20,7 @@ from residual.files import Damaged, Facts, read_regular, readable, replace_file,
 from residual.locks import lock
 from residual.training.compute import choose
 from residual.training.recipe import Override, Recipe, differences, override, to_recipe
-from residual.training.recipes import find_recipe
+from residual.training.recipes import recipe_of
 from residual.tuning.address import check_name, folder_of
 from residual.tuning.algorithms import ALGORITHMS
 from residual.tuning.own import FREE, check_own
@@ -237,7 +237,7 @@ def _facts(name: str, asked: Asked, stored: Facts | None) -> Facts:
 def _recipe(asked: Asked, stored: Facts | None) -> Recipe:
     if asked.recipe is None and stored is not None:
         return override(to_recipe(stored["recipe"], "the comparison"), asked.set)
-    found = asked.recipe if isinstance(asked.recipe, Recipe) else find_recipe(asked.recipe or "digits")
+    found = recipe_of(asked.recipe, started="start.weights" in dict(asked.set))
     given = {path for path, _ in asked.set} | ({"epochs"} if any(path == "steps" for path, _ in asked.set) else set())
     quick = [(path, value) for path, value in QUICK if path not in given] if asked.recipe is None else []
     return override(found, [*quick, *asked.set])

@@ -22,7 +22,7 @@ from residual.runs.summary import model_figures
 from residual.studies.side_by_side import Job, train_all
 from residual.training.progress import Listener, Silent
 from residual.training.recipe import Changes, Override, Recipe, as_overrides
-from residual.training.recipes import find_recipe
+from residual.training.recipes import recipe_of
 from residual.training.train import resume, train
 
 SUMMARY = "study.json"
@@ -96,7 +96,7 @@ def study_seeds(
     changes = as_overrides(set)
     if any(path == "seed" for path, _ in changes):
         raise UsageError("the study sets the seed itself", "seed", "leave it out and name the seeds")
-    plain = recipe if isinstance(recipe, Recipe) else find_recipe(os.fspath(recipe))
+    plain = recipe_of(recipe, started="start.weights" in dict(changes))
     folder = Path(out).expanduser() if out is not None else usual_place("seeds", plain, changes)
     return finished(folder, plain, seeds, train_all(seed_jobs(folder, plain, seeds, changes, listener)))
 

@@ -75,7 +75,7 @@ def _run(
     Raises:
         NonFiniteError: an arm that is needed did not train, or none did.
     """
-    recipe = find_recipe(wish.recipe)
+    recipe = find_recipe(wish.recipe, started="start.weights" in dict(wish.set))
     asked = [*common, *shortened(recipe, wish.steps), *wish.set]
     fitting = {arm: _fitting(recipe, changes, wish.steps) for arm, changes in arms.items()}
     compared = compare(study, recipe, fitting, wish.seeds, set=asked, out=wish.out, listener=wish.listener)

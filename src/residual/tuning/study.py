@@ -34,7 +34,7 @@ from residual.runs.folder import runs_root
 from residual.training.launching import Launched, train_here
 from residual.training.progress import Listener, Silent
 from residual.training.recipe import Override, Recipe, differences, override, to_recipe
-from residual.training.recipes import find_recipe
+from residual.training.recipes import recipe_of
 from residual.tuning.address import FACTS, WORKERS, Address, after_command, check_name, folder_of, key_of, parse_address
 from residual.tuning.algorithms import Algorithm, make_algorithm, misfit
 from residual.tuning.database import WAIT, Database, NoStudies
@@ -80,7 +80,7 @@ def begin_facts(name: str, wish: Wish) -> Facts:
     Raises:
         UsageError: with what cannot be searched, and why.
     """
-    base = find_recipe(wish.recipe or "digits") if not isinstance(wish.recipe, Recipe) else wish.recipe
+    base = recipe_of(wish.recipe, started="start.weights" in dict(wish.set))
     given = {path for path, _ in wish.set} | ({"epochs"} if any(path == "steps" for path, _ in wish.set) else set())
     quick = [(path, value) for path, value in QUICK if path not in given] if wish.quick else []
     recipe = override(base, [*quick, *_unread(base, wish), *wish.set])
@@ -138,7 +138,7 @@ def unlike(facts: Facts, wish: Wish) -> dict[str, tuple[Any, Any]]:
     stored = to_recipe(facts["recipe"], "the study")
     base = stored
     if wish.recipe is not None:
-        base = wish.recipe if isinstance(wish.recipe, Recipe) else find_recipe(wish.recipe)
+        base = recipe_of(wish.recipe, started="start.weights" in dict(wish.set))
     if wish.recipe is not None or wish.set:
         wanted = override(base, wish.set).model_dump(mode="json")
         paths = differences(stored.model_dump(mode="json"), wanted)
