@@ -55,7 +55,8 @@ def tune(
     Parameters
     ----------
     recipe
-        A named recipe or a recipe.toml file; its settings are those of every individual, the genes apart.
+        A named recipe, a recipe.toml file, or a folder of photographs; the settings are those of every individual, the
+        genes apart.
     study
         The study's name; its runs lie in runs/NAME. Without it, a new one: tune-1, tune-2 ...
     sampler
