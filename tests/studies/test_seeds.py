@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+from dataclasses import replace
 
 import pytest
 
@@ -14,7 +15,7 @@ from residual.errors import Interrupted, UsageError
 from residual.studies.seeds import study_seeds
 from residual.training.progress import Silent
 from residual.training.train import train
-from residual.tuning.study import Wish, begin_facts
+from residual.tuning.study import Wish, begin_facts, unlike
 from tests.data.photographs import photographs
 
 TINY = {
@@ -82,7 +83,13 @@ def test_photographs_that_begin_from_weights_are_fine_tuned(tmp_path):
     for told, name in (({"start.weights": str(weights)}, "photos-finetune"), ({"network.name": "resnet-8"}, "photos")):
         study = study_seeds(str(photos), [0], set=few | told, out=tmp_path / "studies" / name)
         assert study.recipe == name
-        assert begin_facts("search", Wish(recipe=str(photos), set=(*told.items(),)))["recipe"]["name"] == name
+        wish = Wish(recipe=str(photos), set=(*told.items(),))
+        facts = begin_facts("search", wish)
+        assert facts["recipe"]["name"] == name
+        assert unlike(facts, wish) == {}
+    # A search of an earlier release, which took no other settings, is gone on with.
+    facts["recipe"]["start"] = {**facts["recipe"]["start"], "weights": str(weights)}
+    assert unlike(facts, replace(wish, set=(("network.name", "resnet-8"), ("start.weights", str(weights))))) == {}
 
 
 @pytest.mark.parametrize(("seeds", "settings"), [([], {}), ([1, 1], {}), ([-1], {}), ([0], {"seed": 3})])

@@ -34,7 +34,7 @@ from residual.runs.folder import runs_root
 from residual.training.launching import Launched, train_here
 from residual.training.progress import Listener, Silent
 from residual.training.recipe import Override, Recipe, differences, override, to_recipe
-from residual.training.recipes import recipe_of
+from residual.training.recipes import DEFAULT, PHOTOS, recipe_of
 from residual.tuning.address import FACTS, WORKERS, Address, after_command, check_name, folder_of, key_of, parse_address
 from residual.tuning.algorithms import Algorithm, make_algorithm, misfit
 from residual.tuning.database import WAIT, Database, NoStudies
@@ -138,7 +138,8 @@ def unlike(facts: Facts, wish: Wish) -> dict[str, tuple[Any, Any]]:
     stored = to_recipe(facts["recipe"], "the study")
     base = stored
     if wish.recipe is not None:
-        base = recipe_of(wish.recipe, started="start.weights" in dict(wish.set))
+        begun = stored.name not in (DEFAULT, PHOTOS)  # as studies of earlier releases began, weights or not
+        base = recipe_of(wish.recipe, started=begun and "start.weights" in dict(wish.set))
     if wish.recipe is not None or wish.set:
         wanted = override(base, wish.set).model_dump(mode="json")
         paths = differences(stored.model_dump(mode="json"), wanted)
