@@ -73,8 +73,9 @@ test: install
 	$(BIN)/ruff format --check .
 	@$(BIN)/python -m compileall -q -j 0 src campaigns benchmarks tests  # once, not in every process of a test
 	$(BIN)/mypy > $(VENV)/types.txt 2>&1 & types=$$!; \
+	    trap 'kill $$types 2> /dev/null; exit 130' INT TERM; \
 	    $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS); tests=$$?; \
-	    wait $$types || { cat $(VENV)/types.txt; exit 1; }; exit $$tests
+	    wait $$types || { echo "mypy ended with $$?:"; cat $(VENV)/types.txt; exit 1; }; exit $$tests
 
 # `make campaign kill`: the words after `campaign` are its arguments, not targets.
 ifeq (campaign,$(firstword $(MAKECMDGOALS)))

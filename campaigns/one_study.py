@@ -20,6 +20,9 @@ from residual.training.recipe import Override
 
 EVIDENCE = ROOT / "src" / "residual" / "studies" / "evidence"
 _USUAL = ("budget", "seeds", "first", "steps", "threads", "device", "width", "name")
+NARROW = ("degradation", "units", "shortcuts", "momentum", "batchnorm", "dropout", *OF_RUNS)
+"""Studies of the paper's CIFAR networks, which may be narrower."""
+WIDTH = 16
 Options = Callable[[argparse.ArgumentParser], None]
 
 
@@ -41,11 +44,14 @@ def run_study(study: str, argv: list[str], options: Options = lambda parser: Non
     parser.add_argument("--steps", type=int)
     parser.add_argument("--threads", type=int, help="of the CPU")
     parser.add_argument("--device")
-    parser.add_argument("--width", type=int, help="of the first stage; the paper's is 16")
+    if study in NARROW:
+        parser.add_argument("--width", type=int, help=f"of the first stage; the paper's is {WIDTH}")
     parser.add_argument("--name", help="of the result file, so that it stands beside another of the study")
     options(parser)
     asked = vars(parser.parse_args(argv))
-    usual = {name: asked.pop(name) for name in _USUAL}
+    usual = {name: asked.pop(name, None) for name in _USUAL}
+    if usual["width"] == WIDTH:
+        usual["width"] = None
     plan = plan_of(study, usual["budget"])
     plan = _changed(plan, usual, {name: value for name, value in asked.items() if value is not None})
     command = f"make campaign {study}" + (f" ARGS={shlex.join(argv)!r}" if argv else "")

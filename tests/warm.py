@@ -50,12 +50,21 @@ class Server:
         self.loading = _of_loading(environment)
         ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket = ours
+        self._ready: bool | None = None
         with its:
             command = [sys.executable, "-m", "tests.warm", str(its.fileno())]
             quiet = subprocess.DEVNULL
+            single = {name: "1" for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
             self._process = subprocess.Popen(
-                command, env=dict(environment), stdin=quiet, stdout=quiet, pass_fds=(its.fileno(),)
+                command, env={**environment, **single}, stdin=quiet, stdout=quiet, pass_fds=(its.fileno(),)
             )
+
+    def ready(self) -> bool:
+        """Whether it has loaded everything; waited for the first time, and False where it could not."""
+        with self._lock:
+            if self._ready is None:
+                self._ready = self._socket.recv(64) == b"ready"
+            return self._ready
 
     def fork(self, request: Mapping[str, Any], streams: Sequence[int]) -> int:
         """The number of a new process."""
@@ -98,9 +107,11 @@ def warm_popen(server: Server) -> type[subprocess.Popen[Any]]:
             environment = os.environ if asked["env"] is None else asked["env"]
             given = asked["args"]
             words: list[str] = [] if isinstance(given, str | bytes) else [*map(os.fsdecode, given)]
+            alike = ("process_group", "umask", "user", "group", "extra_groups", "uid", "gid", "gids")
+            plain = all(asked.get(name) in (None, -1) for name in alike)
             ours = words[:2] == [sys.executable, "-m"] and words[2].split(".")[0] in ("residual", "campaigns", "tests")
             usual = ours and not any(asked[name] for name in ("shell", "preexec_fn", "pass_fds"))
-            if not usual or _of_loading(environment) != server.loading:
+            if not usual or not plain or _of_loading(environment) != server.loading or not server.ready():
                 super()._execute_child(*values, **more)
                 return
             streams = [asked[name] for name in ("p2cread", "c2pwrite", "errwrite")]
@@ -122,6 +133,7 @@ def warm_popen(server: Server) -> type[subprocess.Popen[Any]]:
 def _serve(place: int) -> dict[str, Any] | None:
     """Fork for every request, and return in the new process with what it is to do; None when nobody asks any more."""
     channel = socket.socket(fileno=place)
+    channel.send(b"ready")
     while True:
         text, streams, *_ = socket.recv_fds(channel, _LARGEST, 3)
         if not text:

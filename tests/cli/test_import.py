@@ -63,13 +63,16 @@ def test_what_is_said_of_the_images_goes_before_what_is_usual(say, refused, smal
     said = say("import", small, "--to", "net", "--classes", "names.txt", *asked)
     assert said.code == 0, said.err
     assert "constants: as asked" in said.out
+    grey = ("--channels", 1, "--mean", 0.5, "--std", 0.25)
+    assert say("import", small, "--to", "grey", *grey).code == 0
+    assert Classifier.load(here / "grey").preprocessing.mean.flatten().tolist() == [0.5]
     sight = Classifier.load(here / "net").preprocessing
     assert (sight.image_size, sight.crop) == ((40, 40), 0.8)
     assert sight.mean.flatten().tolist() == pytest.approx([0.5, 0.4, 0.3])
     assert sight.std.flatten().tolist() == pytest.approx([0.25, 0.5, 0.2])
     again = ["import", small, "--to", "other"]
     refused(2, [*again, "--mean", "0.5,0.5,0.5"], "--mean and --std belong together")
-    refused(2, [*again, "--mean", "0.5", "--std", "0.5"], "1 numbers for 3 channels", "--mean")
+    refused(2, [*again, "--mean", "0.5", "--std", "0.5"], "1 given, and the images have 3 channels", "--mean")
     refused(2, [*again, "--mean", "124,116,104", "--std", "1,1,1"], "of pixels from 0 to 1", "--mean")
     refused(2, [*again, "--mean", "0,0,0", "--std", "1,0,1"], "--std")
     refused(2, [*again, "--image-size", 4], "--image-size", "between 8 and 4096")
@@ -212,6 +215,11 @@ def test_by_name_it_is_downloaded_verified_and_kept(say, refused, here, monkeypa
         assert server.asked[-1] == f"/good/{name}"
     assert kept.read_bytes() == data
     assert say("import", "torchvision:resnet18", "--to", "again").code == 0  # the server is gone
+    for side in (128, 448):  # of images of another size the same share is kept
+        assert say("import", "torchvision:resnet18", "--to", f"of-{side}", "--image-size", side).code == 0
+        sight = Classifier.load(here / f"of-{side}").preprocessing
+        assert sight.image_size == (side, side)
+        assert sight.crop == pytest.approx(224 / 232, abs=0.004)
     made = Classifier.load(here / "net")
     assert made.preprocessing.crop == pytest.approx(224 / 232)
     assert made.provenance["imported"]["sha256"] == hashlib.sha256(data).hexdigest()

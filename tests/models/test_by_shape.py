@@ -69,7 +69,15 @@ def test_sums_products_means_and_the_rest():
 
 def test_what_leaves_no_map_is_refused_as_torch_refuses_it():
     maps = torch.zeros(1, 4, 2, 2)
-    for call in (lambda x: F.max_pool2d(x, 3), lambda x: F.conv2d(x, x.new_empty(4, 4, 3, 3))):
+    calls = (
+        lambda x: F.max_pool2d(x, 3),
+        lambda x: F.conv2d(x, x.new_empty(4, 4, 3, 3)),
+        lambda x: F.conv2d(x, x.new_empty(4, 3, 1, 1)),
+        lambda x: F.linear(x, x.new_empty(5, 3)),
+        lambda x: F.batch_norm(x, x.new_zeros(3), x.new_ones(3)),
+        lambda x: x + x.new_empty(1, 8, 2, 2),
+    )
+    for call in calls:
         with pytest.raises(RuntimeError):
             shape_of(call, maps)
 

@@ -13,8 +13,8 @@ from residual.errors import UsageError
 from residual.files import replace_file
 from residual.studies import evidence as module
 from residual.studies.claims import Claim
-from residual.studies.departures import departed
-from residual.studies.evidence import Evidence, Refused, gather, made, place_of, read, recipe_facts, strongest, write
+from residual.studies.departures import departed, strongest
+from residual.studies.evidence import Evidence, Refused, gather, made, place_of, read, recipe_facts, write
 from residual.studies.table import DEFINITIONS, WAYS
 from residual.studies.verdicts import Way, judge
 from residual.version import VERSION
@@ -197,6 +197,9 @@ def test_the_strongest_evidence_counts_and_what_it_lacks_is_taken_from_the_next(
     ], "more seeds count for more, whatever they ran on"
     quick = sample(budget="gpu", settings={"steps": 1000}, source="quick")
     assert strongest([quick, sample(settings={"steps": 8000}, seeds=(0,), source="long")], "degradation")[-1] is quick
+    narrow = {"plain-20": recipe_facts("cifar10-paper", {**CHANGED, "network.widths": [8, 16, 32]})}
+    wide = sample(seeds=(0,), settings={"steps": 8000}, source="wide")
+    assert strongest([sample(recipes=narrow, settings={"steps": 9000}), wide], "degradation")[0] is wide
     lacking = dataclasses.replace(strong, measured={"plain-20": MEASURED["plain-20"]})
     found = judge(CLAIM, [lacking, weak], {})
     assert found.evidence is not None
@@ -271,7 +274,8 @@ def test_figures_of_another_recipe_are_not_the_papers():
         judge(claim, [full(**{"evaluation.every_epochs": 10, "schedule.drops": [32000, 48000]})], {}).verdict
         == "confirmed"
     )
-    for path, value in {"optimiser.nesterov": True, "batch_size": 512, "data.limit": 10_000}.items():
+    parts = {"network.widths": [8, 16, 32], "network.norm_momentum": 0.01}
+    for path, value in {"optimiser.nesterov": True, "batch_size": 512, "data.limit": 10_000, **parts}.items():
         other = judge(claim, [full(**{path: value})], {})
         assert (other.verdict, other.why) == ("not measured", "full has no at_64000.resnet-20.test_error.mean")
     changed = sample(recipes={"plain-20": recipe_facts("cifar10-paper", {**CHANGED, "optimiser.nesterov": True})})

@@ -92,6 +92,24 @@ def test_photographs_that_begin_from_weights_are_fine_tuned(tmp_path):
     assert unlike(facts, replace(wish, set=(("network.name", "resnet-8"), ("start.weights", str(weights))))) == {}
 
 
+def test_the_last_run_is_the_same_for_all_trainings_of_a_study(tmp_path, monkeypatch):
+    monkeypatch.setenv("RESIDUAL_RUNS", str(tmp_path / "runs"))
+    other = {"network.name": "resnet-14", "steps": 2, "epochs": None}
+    first = train("digits", set=TINY | other, out=tmp_path / "runs" / "first").path
+    wish = Wish(set=(("start.weights", "last"), ("data.limit", 120)))
+    facts = begin_facts("search", wish)
+    assert facts["recipe"]["start"]["weights"] == str(first)
+    assert facts["recipe"]["name"] == "digits-finetune", "and the network is that of the weights"
+    asked = {"start.weights": "last", "steps": 2, "epochs": None, "batch_size": 40, "data.limit": 120}
+    study_seeds("digits-finetune", [0], set=asked, out=tmp_path / "study")
+    train("digits", set=TINY | {"steps": 2, "epochs": None}, out=tmp_path / "runs" / "second")
+    study = study_seeds("digits-finetune", [0, 1], set=asked, out=tmp_path / "study")
+    assert {run.facts()["recipe"]["start"]["weights"] for run in study.runs} == {str(first)}
+    assert unlike(facts, wish) == {}
+    with pytest.raises(UsageError, match="no such run"):
+        begin_facts("search", Wish(set=(("start.weights", "lats"),)))
+
+
 @pytest.mark.parametrize(("seeds", "settings"), [([], {}), ([1, 1], {}), ([-1], {}), ([0], {"seed": 3})])
 def test_what_is_no_study_is_refused(seeds, settings, tmp_path):
     with pytest.raises(UsageError):

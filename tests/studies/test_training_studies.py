@@ -274,7 +274,7 @@ def test_a_campaign_is_the_plan_with_what_was_asked_for(monkeypatch, tmp_path):
 
     monkeypatch.setattr(one_study, "carry_out", watch)
     monkeypatch.setattr(one_study, "cifar_folder", lambda: "CIFAR")
-    from campaigns import degradation, responses, units
+    from campaigns import degradation, find_rate, responses, units
 
     with pytest.raises(UsageError, match="far enough"):
         degradation.main(["--depths", "20", "--seeds", "1", "--steps", "64000", "--threads", "1", "--name", "full"])
@@ -293,6 +293,11 @@ def test_a_campaign_is_the_plan_with_what_was_asked_for(monkeypatch, tmp_path):
     assert ("network.widths", [8, 16, 32]) in seen["plan"].set
     assert seen["plan"].options == {"depth": 20, "arms": ["original", "full-pre-activation"]}
     assert seen["root"].name == "studies-cpu-width-8", "other networks lie in another folder"
+    with pytest.raises(UsageError, match="far enough"):
+        units.main(["--width", "16"])
+    assert "network.widths" not in dict(seen["plan"].set), "as wide as the paper's"
+    with pytest.raises(SystemExit):
+        find_rate.main(["--width", "8"])
     with pytest.raises(UsageError, match="far enough"):
         responses.main(["--seeds", "1", "--threads", "1"])
     assert seen["root"].name == "studies-cpu"

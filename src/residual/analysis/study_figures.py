@@ -83,8 +83,9 @@ def draw_errors(
             line.set_label(arm if height is None or last <= height else f"{arm} (above: {last:.1f} % at the end)")
     least = 0
     if height is not None:
-        drawn = (found[name]["mean"] for found in series.values() for name in found if name.endswith(" error"))
-        least = _ground(min(map(min, drawn)), height)
+        drawn = [found[name] for found in series.values() for name in found if name.endswith(" error")]
+        lowest = min(m - s for one in drawn for m, s in zip(one["mean"], one["std"], strict=True))
+        least = _ground(lowest, height)
         axes.set_ylim(least, height)
     axes.set(xlabel="step", ylabel="error, %")
     cut = f"; cut at {height} %" if height is not None and most > height else ""

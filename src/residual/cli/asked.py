@@ -86,6 +86,8 @@ _JUDGED = {
     "imgsz": _NOT_NEEDED,
     "crop-pct": _NOT_NEEDED,
     "bs": _NOT_NEEDED,
+    "workers": _NOT_NEEDED,
+    "fp16": "not needed: answers are computed in float32",
 }
 _OF_IMAGES = _JUDGED | {
     "source": "every word after the run, as in residual {} last photos/",
@@ -109,7 +111,7 @@ JUDGING = {
         "output": "--format csv or json, on standard output",
         "features": "--embeddings FILE.npz",
     },
-    "explain": _OF_IMAGES | {"topk": "--top-k", "output": "--out FOLDER"},
+    "explain": _OF_IMAGES | {"topk": "--top-k", "output": "--out FOLDER", "plots": "--out FOLDER"},
 }
 """The same for commands that use a network; {} is the command."""
 _ALIKE_JUDGED = {
@@ -119,6 +121,7 @@ _ALIKE_JUDGED = {
     "output": ("out", "results-file", "save-txt", "save-json", "csv", "output-file"),
     "features": ("embed", "embedding", "forward-features"),
     "tta": ("ten-crop", "10-crop"),
+    "bs": ("batch-size", "b"),
 }
 _TITLES = {other: name for name, others in _ALIKE.items() for other in others}
 _TITLES_JUDGED = {other: name for name, others in _ALIKE_JUDGED.items() for other in others}

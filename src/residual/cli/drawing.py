@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 
 from residual.errors import ResidualError, log
 from residual.runs.folder import RunFolder
 
 VARIABLE = "RESIDUAL_PICTURES"
-_ANSWERS = {"": True, "yes": True, "1": True, "no": False, "0": False}
+_ANSWERS = {
+    **dict.fromkeys(("", "yes", "1", "true", "on"), True),
+    **dict.fromkeys(("no", "0", "false", "off", "none"), False),
+}
 
 
 def wanted() -> bool:
     """Whether to draw pictures that no command asks for: loading what draws takes a second or two of each training."""
     said = os.environ.get(VARIABLE, "").strip().lower()
     if said not in _ANSWERS:
-        log.warning("%s is %r, neither yes nor no: pictures are drawn", VARIABLE, said[:20])
+        _warn(said)
     return _ANSWERS.get(said, True)
+
+
+@cache
+def _warn(said: str) -> None:
+    """Once, and not for every run of a study."""
+    log.warning("%s is %r, neither yes nor no: pictures are drawn", VARIABLE, said[:20])
 
 
 def draw_run(folder: RunFolder, path: Path | None = None) -> Path | None:

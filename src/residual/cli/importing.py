@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from residual.models.interchange.conversion import Report
 
 _NAMES_LIMIT = 1 << 24
+_USUAL_SIDE = 224
+"""Of torchvision's networks."""
 
 
 def import_(
@@ -98,7 +100,9 @@ def import_(
     path, usual = weight_file(weights)
     foreign = read_foreign(path, part)
     brought = bring_in(foreign, "torchvision" if usual is not None else from_, path, channels)
-    side = resize if resize is not None else usual
+    side = resize
+    if side is None and usual is not None:  # the same share of a larger or smaller image
+        side = usual if image_size is None else round(image_size * usual / _USUAL_SIDE)
     classifier, said = classifier_of(
         brought, foreign, names, side, interpolation, sight_beside(path), labels_beside(path), images
     )

@@ -232,6 +232,7 @@ def _clock(seconds: float) -> str:
 
 
 def _say_end(study: Study, log: str, address: str | None) -> None:
+    from residual.cli.drawing import wanted
     from residual.cli.study import draw
     from residual.errors import argument
     from residual.tuning.address import after_command
@@ -239,7 +240,7 @@ def _say_end(study: Study, log: str, address: str | None) -> None:
 
     summary = summarise(study)
     study.close()
-    picture = draw(summary, study.folder)
+    picture = draw(summary, study.folder) if wanted() else None
     if log == "json":
         print(json.dumps({"kind": "result", **summary}), flush=True)
         return

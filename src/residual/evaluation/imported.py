@@ -58,7 +58,11 @@ def classifier_of(
         preprocessing = _restored(description, foreign.file)
     else:
         assert brought.sight is not None  # one of the two always is
-        sight = _as_asked(beside or brought.sight, asked or {})
+        sight = beside or brought.sight
+        if asked and "image_size" in asked:
+            sight = replace(sight, image_size=asked["image_size"], trained=None)
+        if asked and "mean" in asked:
+            sight = _with_constants(sight, asked["mean"], asked["std"], spec.channels)
         preprocessing = _preprocessing(sight)
         said.append(f"constants: {sight.source}")
     if resize is not None:
@@ -93,14 +97,12 @@ def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _as_asked(sight: Sight, asked: Mapping[str, Any]) -> Sight:
-    for name in ("mean", "std"):
-        if len(asked.get(name, sight.mean)) != len(sight.mean):
-            what = f"{len(asked[name])} numbers for {len(sight.mean)} channels"
-            raise UsageError(what, _flag(name), "give one for each channel, of pixels from 0 to 1")
-    if "image_size" in asked:
-        sight = replace(sight, trained=None)
-    return replace(sight, **asked, source="as asked" if "mean" in asked else sight.source)
+def _with_constants(sight: Sight, mean: Sequence[float], std: Sequence[float], channels: int) -> Sight:
+    for flag, numbers in (("--mean", mean), ("--std", std)):
+        if len(numbers) != channels:
+            what = f"{len(numbers)} given, and the images have {channels} channels"
+            raise UsageError(what, flag, "give one number for each channel, of pixels from 0 to 1")
+    return replace(sight, mean=tuple(mean), std=tuple(std), source="as asked")
 
 
 def _preprocessing(sight: Sight) -> Preprocessing:

@@ -30,23 +30,26 @@ class ByShape(TorchFunctionMode):
         return torch.empty(shape, device="meta")
 
 
-def _joined(*values: Any) -> Sequence[int]:
-    """Of sums and products: an axis of 1 is as long as that of the others."""
+def _joined(*values: Any) -> Sequence[int] | None:
+    """Of sums and products: an axis of 1 is as long as that of the others. What does not fit torch refuses."""
     shapes = [value.shape for value in values if isinstance(value, Tensor)]
     axes = max(map(len, shapes))
-    return [max(sizes) for sizes in zip(*((1,) * (axes - len(shape)) + tuple(shape) for shape in shapes), strict=True)]
+    sizes = [*zip(*((1,) * (axes - len(shape)) + tuple(shape) for shape in shapes), strict=True)]
+    return [max(own) for own in sizes] if all(len({*own} - {1}) <= 1 for own in sizes) else None
 
 
 def _reduced(values: Tensor, dim: tuple[int, ...]) -> Sequence[int]:
     return [size for axis, size in enumerate(values.shape) if axis not in dim]
 
 
-def _unchanged(values: Tensor, *_: object, **__: object) -> Sequence[int]:
-    return values.shape
+def _unchanged(values: Tensor, *more: object, **named: object) -> Sequence[int] | None:
+    """Of ReLU, and of normalisation, whose constants are one for each channel."""
+    others = [one for one in (*more, *named.values()) if isinstance(one, Tensor)]
+    return values.shape if all(one.shape == values.shape[1:2] for one in others) else None
 
 
-def _multiplied(values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Sequence[int]:
-    return (*values.shape[:-1], len(weight))
+def _multiplied(values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Sequence[int] | None:
+    return (*values.shape[:-1], len(weight)) if values.shape[-1] == weight.shape[1] else None
 
 
 def _convolved(
@@ -57,7 +60,9 @@ def _convolved(
     padding: Pair = 0,
     dilation: Pair = 1,
     groups: int = 1,
-) -> Sequence[int]:
+) -> Sequence[int] | None:
+    if maps_NCHW.shape[1] != groups * weight.shape[1]:
+        return None
     return (len(maps_NCHW), len(weight), *_slid(maps_NCHW, weight.shape[2:], stride, padding, dilation))
 
 

@@ -1,4 +1,4 @@
-"""The registry of claims: what the five seeds say, and what counts as confirmed, decided before measuring.
+"""The registry of claims: what the five seeds say, and what counts as confirmed.
 
 The table is `claims.toml` beside this file. A claim names the study whose figures judge it and a condition on them;
 `right_if` is the condition of the right statement where the seed's is wrong. A claim of the study `document` is about

@@ -19,13 +19,16 @@ from residual.errors import DataError, Fault, InUse, StorageError, UsageError, c
 from residual.files import Damaged, Facts, read_regular, readable, replace_file, storage
 from residual.locks import lock
 from residual.training.compute import choose
+from residual.training.places import lasting_weights
 from residual.training.recipe import Override, Recipe, differences, override, to_recipe
-from residual.training.recipes import recipe_of
+from residual.training.recipes import DEFAULT as DIGITS
+from residual.training.recipes import PHOTOS, network_is_given, recipe_of
+from residual.training.start import prepare
 from residual.tuning.address import check_name, folder_of
 from residual.tuning.algorithms import ALGORITHMS
 from residual.tuning.own import FREE, check_own
 from residual.tuning.space import Space, make_space
-from residual.tuning.study import QUICK, space_of
+from residual.tuning.study import quick_changes, space_of
 
 FACTS, FOUND, PAGE, LOCKS, IMAGES = "comparison.json", "found.json", "comparison.html", "workers", "images.json"
 DEFAULT = "default"
@@ -236,11 +239,16 @@ def _facts(name: str, asked: Asked, stored: Facts | None) -> Facts:
 
 def _recipe(asked: Asked, stored: Facts | None) -> Recipe:
     if asked.recipe is None and stored is not None:
-        return override(to_recipe(stored["recipe"], "the comparison"), asked.set)
-    found = recipe_of(asked.recipe, started="start.weights" in dict(asked.set))
-    given = {path for path, _ in asked.set} | ({"epochs"} if any(path == "steps" for path, _ in asked.set) else set())
-    quick = [(path, value) for path, value in QUICK if path not in given] if asked.recipe is None else []
-    return override(found, [*quick, *asked.set])
+        before = to_recipe(stored["recipe"], "the comparison")
+        return override(before, lasting_weights(asked.set, before.start.weights))
+    begun = None if stored is None else to_recipe(stored["recipe"], "the comparison")
+    changes = lasting_weights(asked.set, None if begun is None else begun.start.weights)
+    usual = begun is not None and begun.name in (DIGITS, PHOTOS)  # as those of earlier releases began, weights or not
+    found = recipe_of(asked.recipe, started=not usual and "start.weights" in dict(changes))
+    recipe = override(found, [*(quick_changes(changes) if asked.recipe is None else []), *changes])
+    if begun is None:  # what every training would meet is met before one is begun
+        prepare(recipe, [path for path, _ in changes], network_is_given(recipe))
+    return recipe
 
 
 def _faults_of_new(recipe: Recipe, space: Space, numbers: dict[str, int]) -> list[Fault]:

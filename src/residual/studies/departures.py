@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from residual.studies.arm_table import SEED001
@@ -12,13 +12,15 @@ FULL_LENGTH: Final = "at_64000"
 """Of `measured`: the arms that were trained as long as in the paper."""
 _JUDGED: Final = ("cifar10-paper", "cifar100-paper", "seed001-onecycle")
 """Recipes of which claims speak; what other recipes change is their user's."""
-_NETWORK: Final = (
-    *("name", "depths", "order", "shortcut", "shortcut_scale", "branch_scale", "gate", "shortcut_dropout"),
-    *("dropout", "norm", "initialisation", "unit"),
+_PARTS: Final = frozenset(
+    f"network.{part}"
+    for part in (
+        *("name", "depths", "order", "shortcut", "shortcut_scale", "branch_scale", "gate", "shortcut_dropout"),
+        *("dropout", "norm", "initialisation", "unit"),
+    )
 )
 """What arms change of a network; any other part, such as its widths, makes it another than the paper's."""
 _USUAL: Final = (
-    *(f"network.{part}" for part in _NETWORK),
     *("evaluation.", "steps", "schedule.drops", "schedule.warmup", "schedule.hold"),
     *("data.validation", "data.limit"),  # the second has a caveat of its own
 )
@@ -37,7 +39,9 @@ def departures(evidence: Evidence, facts: RecipeFacts) -> dict[str, Any]:
     if facts.name not in _JUDGED:
         return {}
     expected = (*_USUAL, *_OWN.get(evidence.study, ()))
-    return {path: value for path, value in facts.changed.items() if not path.startswith(expected)}
+    return {
+        path: value for path, value in facts.changed.items() if path not in _PARTS and not path.startswith(expected)
+    }
 
 
 def departed(evidence: Evidence) -> list[str]:
@@ -64,3 +68,17 @@ def figures_of(evidence: Evidence) -> Mapping[str, Any]:
         if arm not in recipes or not (departures(evidence, recipes[arm]) or "data.limit" in recipes[arm].changed)
     }
     return {**evidence.measured, FULL_LENGTH: own}
+
+
+def strongest(all_of_it: Iterable[Evidence], study: str) -> list[Evidence]:
+    """The evidence of a study, best first: of the recipe unchanged, longer runs, more seeds, the newer date; smoke
+    after all others.
+
+    On what device they ran says nothing of how far figures carry.
+    """
+
+    def place(one: Evidence) -> tuple[bool, bool, int, int, str]:
+        steps = int(one.settings.get("steps", 0))
+        return one.budget != "smoke", not departed(one), steps, len(one.seeds), one.date
+
+    return sorted((one for one in all_of_it if one.study == study), key=place, reverse=True)

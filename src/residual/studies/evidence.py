@@ -304,15 +304,3 @@ def _files(folders: Sequence[Path], shipped: bool) -> Iterable[Path | Traversabl
         yield from sorted((file for file in inside if file.name.endswith(ENDING)), key=lambda file: file.name)
     for folder in folders:
         yield from sorted(folder.glob(f"*{ENDING}"))
-
-
-def strongest(all_of_it: Iterable[Evidence], study: str) -> list[Evidence]:
-    """The evidence of a study, best first: longer runs, more seeds, the newer date; smoke after all others.
-
-    On what device they ran says nothing of how far figures carry.
-    """
-
-    def place(one: Evidence) -> tuple[bool, int, int, str]:
-        return one.budget != "smoke", int(one.settings.get("steps", 0)), len(one.seeds), one.date
-
-    return sorted((one for one in all_of_it if one.study == study), key=place, reverse=True)

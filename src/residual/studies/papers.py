@@ -14,7 +14,8 @@ from typing import Final
 
 from residual.analysis.elements import plural
 from residual.models import NetworkSpec, resolve
-from residual.studies.evidence import Evidence, strongest
+from residual.studies.departures import strongest
+from residual.studies.evidence import Evidence
 from residual.training.recipe import override
 from residual.training.recipes import RECIPES
 
@@ -112,9 +113,14 @@ def network(one: Evidence, arms: Iterable[str]) -> str:
         return f"{one.settings['depth']} layers" if "depth" in one.settings else ""
     *most, last = (f"{count:,}" for count in layers)
     kind = " of bottlenecks" if all(spec.unit == "bottleneck" for spec in specs) else ""
-    widths = next((facts.changed[_WIDTHS] for facts in one.recipes.values() if _WIDTHS in facts.changed), None)
-    kind += f" with {widths[0]} to {widths[-1]} filters" if widths else ""
     return f"{', '.join(most)} and {last} layers{kind}" if most else f"{last} layers{kind}"
+
+
+def filters(one: Evidence, arms: Iterable[str]) -> str:
+    """What is said of networks that are wider or narrower than the recipe's; nothing of others."""
+    changed = (one.recipes[arm].changed for arm in arms if arm in one.recipes)
+    widths = next((parts[_WIDTHS] for parts in changed if _WIDTHS in parts), None)
+    return f" with {widths[0]} to {widths[-1]} filters" if widths else ""
 
 
 def _spec(one: Evidence, arm: str) -> NetworkSpec | None:

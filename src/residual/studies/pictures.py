@@ -15,7 +15,7 @@ from residual.analysis.elements import Html, tag
 from residual.analysis.inline import inline_svg
 from residual.analysis.study_figures import Draw, Training, picture
 from residual.studies.evidence import Evidence
-from residual.studies.papers import network, place, trained
+from residual.studies.papers import filters, network, place, trained
 
 
 def _every(arm: str) -> bool:
@@ -123,7 +123,8 @@ def _here(evidence: Evidence, arms: Iterable[str]) -> str:
     if not some:
         return ""
     steps = int(evidence.settings.get("steps", 0))
-    return f"Here {trained(evidence, network(evidence, some), steps, len(evidence.seeds))}"
+    networks = network(evidence, some) + filters(evidence, some)
+    return f"Here {trained(evidence, networks, steps, len(evidence.seeds))}"
 
 
 def pictures(files: list[Evidence]) -> Iterator[Html]:

@@ -15,7 +15,8 @@ from residual.errors import UsageError, nearest
 from residual.runs.folder import runs_root
 from residual.studies import arm_table, run_studies, training_studies
 from residual.studies.cost import study_cifar10, study_cost
-from residual.studies.evidence import BUDGETS, ENDING, Budget, Evidence, strongest, write
+from residual.studies.departures import strongest
+from residual.studies.evidence import BUDGETS, ENDING, Budget, Evidence, write
 from residual.studies.rates import study_rates
 from residual.studies.run_studies import Asked
 from residual.studies.table import TRAINED

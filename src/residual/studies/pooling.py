@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from residual.files import Facts, canonical
 from residual.studies.arms import spread
-from residual.studies.evidence import Evidence, strongest
+from residual.studies.departures import strongest
+from residual.studies.evidence import Evidence
 from residual.studies.student import paired
 
 POOLED: Final = (

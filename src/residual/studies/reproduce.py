@@ -9,7 +9,8 @@ from pathlib import Path
 
 from residual.files import Facts
 from residual.studies.claims import Contradiction, Registry, registry
-from residual.studies.evidence import Budget, Evidence, gather, strongest
+from residual.studies.departures import strongest
+from residual.studies.evidence import Budget, Evidence, gather
 from residual.studies.papers import Printed, Row, beside
 from residual.studies.pictures import FIGURES
 from residual.studies.pooling import pooled

@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import os
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from residual.errors import UsageError
+from residual.errors import ResidualError, UsageError
 from residual.files import Facts, readable, replace_file
 from residual.launch import launched, speaks
 from residual.runs.folder import RunFolder, runs_root
 from residual.runs.summary import model_figures
 from residual.studies.side_by_side import Job, train_all
+from residual.training.places import lasting_weights
 from residual.training.progress import Listener, Silent
 from residual.training.recipe import Changes, Override, Recipe, as_overrides
 from residual.training.recipes import recipe_of
@@ -122,7 +124,8 @@ def seed_jobs(
     listener: Callable[[int], Listener],
     name: str = "",
 ) -> list[Job]:
-    """The runs of a recipe over seeds, to be trained. `name` goes before theirs."""
+    """The runs of a recipe over seeds, to be trained, all from the same weights. `name` goes before theirs."""
+    changes = lasting_weights(changes, next(_begun_from(folder, seeds), None))
 
     def job(seed: int) -> Job:
         place, asked = folder / f"seed-{seed}", [*changes, ("seed", seed)]
@@ -135,6 +138,14 @@ def seed_jobs(
         return Job(place, f"{name}seed {seed}", work)
 
     return [job(seed) for seed in seeds]
+
+
+def _begun_from(folder: Path, seeds: Iterable[int]) -> Iterator[str]:
+    """The weights that runs there began from."""
+    for place in (folder / f"seed-{seed}" for seed in seeds):
+        with suppress(ResidualError):
+            if isinstance(weights := RunFolder.open(place).facts()["recipe"]["start"]["weights"], str):
+                yield weights
 
 
 def finished(folder: Path, recipe: Recipe, seeds: Sequence[int], runs: Sequence[RunFolder]) -> SeedStudy:

@@ -16,8 +16,8 @@ from typing import Literal
 from residual.files import Facts
 from residual.studies.claims import DOCUMENT, Claim
 from residual.studies.conditions import Absent, Comparison, Condition, Value
-from residual.studies.departures import departed, figures_of
-from residual.studies.evidence import Evidence, strongest
+from residual.studies.departures import departed, figures_of, strongest
+from residual.studies.evidence import Evidence
 
 Verdict = Literal["confirmed", "confirmed with a caveat", "not confirmed", "wrong in the seed", "not measured"]
 VERDICTS: tuple[Verdict, ...] = (

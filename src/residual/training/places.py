@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from residual.errors import UsageError
 from residual.runs.folder import find_run
 from residual.sealed import mind_sealed
-from residual.training.recipe import Recipe, override
+from residual.training.recipe import Override, Recipe, override
 
 
 def lasting(recipe: Recipe) -> Recipe:
@@ -21,6 +22,27 @@ def lasting(recipe: Recipe) -> Recipe:
             there["start.weights"] = str(find_run(weights).path)  # `last` is another run tomorrow
     # Of what is not there, who opens it says what is wrong.
     return override(recipe, [(path, os.path.abspath(one)) for path, one in there.items() if os.path.exists(one)])
+
+
+def lasting_weights(changes: Iterable[Override], begun: str | None = None) -> list[Override]:
+    """The changes with the place of the first weights as it is now: `last` is another run tomorrow.
+
+    Args:
+        begun: the weights with which what is asked for began, if it did; they are what `last` meant.
+    """
+    return [(path, _weights(value, begun) if path == "start.weights" else value) for path, value in changes]
+
+
+def _weights(named: object, begun: str | None) -> object:
+    if not isinstance(named, str) or ":" in named:
+        return named
+    if named == "last" and begun is not None:
+        return begun
+    there = os.path.expanduser(named)
+    if not os.path.exists(there):
+        with suppress(UsageError):
+            there = str(find_run(there).path)
+    return os.path.abspath(there) if os.path.exists(there) else named
 
 
 def refuse_unmakeable(path: Path) -> None:

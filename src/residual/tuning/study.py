@@ -32,9 +32,11 @@ from residual.errors import (
 from residual.files import Damaged, Facts, read_regular, readable, replace_file
 from residual.runs.folder import runs_root
 from residual.training.launching import Launched, train_here
+from residual.training.places import lasting_weights
 from residual.training.progress import Listener, Silent
 from residual.training.recipe import Override, Recipe, differences, override, to_recipe
-from residual.training.recipes import DEFAULT, PHOTOS, recipe_of
+from residual.training.recipes import DEFAULT, PHOTOS, network_is_given, recipe_of
+from residual.training.start import prepare
 from residual.tuning.address import FACTS, WORKERS, Address, after_command, check_name, folder_of, key_of, parse_address
 from residual.tuning.algorithms import Algorithm, make_algorithm, misfit
 from residual.tuning.database import WAIT, Database, NoStudies
@@ -80,10 +82,11 @@ def begin_facts(name: str, wish: Wish) -> Facts:
     Raises:
         UsageError: with what cannot be searched, and why.
     """
-    base = recipe_of(wish.recipe, started="start.weights" in dict(wish.set))
-    given = {path for path, _ in wish.set} | ({"epochs"} if any(path == "steps" for path, _ in wish.set) else set())
-    quick = [(path, value) for path, value in QUICK if path not in given] if wish.quick else []
-    recipe = override(base, [*quick, *_unread(base, wish), *wish.set])
+    asked = lasting_weights(wish.set)
+    base = recipe_of(wish.recipe, started="start.weights" in dict(asked))
+    recipe = override(base, [*(quick_changes(asked) if wish.quick else []), *_unread(base, wish), *asked])
+    # What every individual would meet is met before one is begun.
+    prepare(recipe, [path for path, _ in asked], network_is_given(recipe))
     space = make_space(recipe, wish.space, wish.genes)
     fixed = [
         Fault(path, value, "it is a gene as well", "leave one of the two out")
@@ -126,6 +129,14 @@ def begin_facts(name: str, wish: Wish) -> Facts:
     }
 
 
+def quick_changes(asked: Iterable[Override]) -> list[Override]:
+    """What makes a search one of minutes, but for what is asked; trained weights have a network of their own."""
+    given = {path for path, _ in asked}
+    given |= {"epochs"} if "steps" in given else set()
+    given |= {"network.name"} if "start.weights" in given else set()
+    return [(path, value) for path, value in QUICK if path not in given]
+
+
 def _unread(base: Recipe, wish: Wish) -> list[Override]:
     """The test images are not read by a search, whose fitness needs none, unless that is asked for."""
     asked = any(path in ("evaluation.test", "evaluation.watch_test") for path, _ in wish.set)
@@ -141,7 +152,7 @@ def unlike(facts: Facts, wish: Wish) -> dict[str, tuple[Any, Any]]:
         begun = stored.name not in (DEFAULT, PHOTOS)  # as studies of earlier releases began, weights or not
         base = recipe_of(wish.recipe, started=begun and "start.weights" in dict(wish.set))
     if wish.recipe is not None or wish.set:
-        wanted = override(base, wish.set).model_dump(mode="json")
+        wanted = override(base, lasting_weights(wish.set, stored.start.weights)).model_dump(mode="json")
         paths = differences(stored.model_dump(mode="json"), wanted)
         if _unread(base, wish):
             paths.pop("evaluation.test", None)  # studies of earlier releases read the test images
