@@ -56,7 +56,9 @@ def test_a_budget_ends_a_search_that_can_be_gone_on_with(
     assert "is no time between a second and a year" in said.err
 
 
-def test_a_study_from_the_command_line(say: Callable[..., Said], here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_study_from_the_command_line(
+    say: Callable[..., Said], here: Path, monkeypatch: pytest.MonkeyPatch, pictures: None
+) -> None:
     said = say("tune", *TINY, "--study", "first")
     assert said.code == 0, said.err
     assert "generation 1/1: 1 to be trained, 1 survive" in said.out
