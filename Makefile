@@ -17,7 +17,7 @@ ifdef TORCH_INDEX
 BUILD := $(VENV)/.torch-$(subst /,_,$(subst :,_,$(TORCH_INDEX)))
 endif
 
-.PHONY: help install demo test lint campaign campaigns wheelhouse constraints clean
+.PHONY: help install demo test style lint campaign campaigns wheelhouse constraints clean
 
 help:
 	@echo 'make demo            train on the embedded digits, evaluate, predict'
@@ -62,15 +62,15 @@ demo: install
 	$(BIN)/residual predict last runs/demo-images --picture runs/demo-predictions.png
 	@echo 'The predictions are drawn in runs/demo-predictions.png, their images are in runs/demo-images/.'
 
-lint: install
+style: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+lint: style
 	$(BIN)/mypy
 
 # The types are checked beside the tests: mypy uses one core for a minute. What it finds is said last.
-test: install
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+test: style
 	@$(BIN)/python -m compileall -q -j 0 src campaigns benchmarks tests  # once, not in every process of a test
 	$(BIN)/mypy > $(VENV)/types.txt 2>&1 & types=$$!; \
 	    trap 'kill $$types 2> /dev/null; exit 130' INT TERM; \

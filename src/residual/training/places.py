@@ -15,13 +15,10 @@ from residual.training.recipe import Override, Recipe, override
 
 def lasting(recipe: Recipe) -> Recipe:
     """The recipe with the places of its images and of its first weights written so that any folder will do."""
-    places = {"data.path": recipe.data.path, "start.weights": recipe.start.weights}
-    there = {path: os.path.expanduser(place) for path, place in places.items() if place is not None}
-    if (weights := there.get("start.weights")) is not None and ":" not in weights and not os.path.exists(weights):
-        with suppress(UsageError):
-            there["start.weights"] = str(find_run(weights).path)  # `last` is another run tomorrow
-    # Of what is not there, who opens it says what is wrong.
-    return override(recipe, [(path, os.path.abspath(one)) for path, one in there.items() if os.path.exists(one)])
+    changes: list[Override] = lasting_weights([("start.weights", recipe.start.weights)])
+    if recipe.data.path is not None and os.path.exists(there := os.path.expanduser(recipe.data.path)):
+        changes.append(("data.path", os.path.abspath(there)))
+    return override(recipe, [(path, place) for path, place in changes if place is not None])
 
 
 def lasting_weights(changes: Iterable[Override], begun: str | None = None) -> list[Override]:
@@ -34,12 +31,13 @@ def lasting_weights(changes: Iterable[Override], begun: str | None = None) -> li
 
 
 def _weights(named: object, begun: str | None) -> object:
-    if not isinstance(named, str) or ":" in named:
+    """Of what is not there, who opens it says what is wrong."""
+    if not isinstance(named, str):
         return named
     if named == "last" and begun is not None:
         return begun
     there = os.path.expanduser(named)
-    if not os.path.exists(there):
+    if ":" not in there and not os.path.exists(there):
         with suppress(UsageError):
             there = str(find_run(there).path)
     return os.path.abspath(there) if os.path.exists(there) else named

@@ -244,13 +244,15 @@ def join(name: str, wish: Wish, storage: str | None = None, wait: float = WAIT, 
         if (folder / other).exists():
             raise UsageError(f"{what} stands where the study would be kept", folder, "choose another --study")
     left, mine = _left(folder, name), tuple(own)
+    new = None
     if left is not None:
         _refuse_unlike(left, wish, folder)
     elif address.file is not None and not address.file.exists():
-        _check_own(begin_facts(name, wish), mine)  # what cannot be done is refused before anything is written
+        new = begin_facts(name, wish)  # what cannot be done is refused before anything is written
+        _check_own(new, mine)
     database = Database(address, wait=wait)
     try:
-        study = _join(Ledger(database, key_of(name)), database, left, name, wish)
+        study = _join(Ledger(database, key_of(name)), database, left, name, wish, new)
         _check_own(study.facts, mine)
         return study
     except BaseException:
@@ -262,13 +264,13 @@ def _check_own(facts: Facts, own: Sequence[Override]) -> tuple[Override, ...]:
     return check_own(own, to_recipe(facts["recipe"], "the study"), space_of(facts))
 
 
-def _join(ledger: Ledger, database: Database, left: Facts | None, name: str, wish: Wish) -> Study:
+def _join(ledger: Ledger, database: Database, left: Facts | None, name: str, wish: Wish, new: Facts | None) -> Study:
     address, folder = database.address, folder_of(name)
     facts = ledger.facts()
     if facts is None:
         if left is not None:
             log.warning("the study is not in its database (%s); it is made anew from its finished runs", address.shown)
-        facts = ledger.begin(left or begin_facts(name, wish))
+        facts = ledger.begin(left or new or begin_facts(name, wish))
     facts = _known(facts, address)
     _refuse_unlike(facts, wish, address.shown)
     if wish.generations is not None and wish.generations > facts["generations"]:
