@@ -1,9 +1,12 @@
 """Every failure is one line with a way out, and all faults of one input come at once."""
 
+import copy
+import pickle
+
 import pytest
 
 from residual import errors
-from residual.errors import Fault, ResidualError, UsageError, check, nearest
+from residual.errors import Elsewhere, Fault, Interrupted, InUse, ResidualError, UsageError, check, nearest
 
 CODES = {
     "ResidualError": 1,
@@ -80,3 +83,12 @@ def test_a_long_list_of_names_is_cut():
     answer = nearest("qqqq", [f"name{number}" for number in range(13)])
     assert answer.endswith("name11, ...")
     assert "name12" not in answer
+
+
+@pytest.mark.parametrize(
+    "error",
+    [Interrupted("stopped", "a run", "resume it", 15), Elsewhere("gone", "rank 1", "", 6), InUse("a", "b", "c")],
+)
+def test_every_error_survives_the_way_between_processes(error: ResidualError) -> None:
+    for again in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
+        assert (type(again), str(again), again.exit_code) == (type(error), str(error), error.exit_code)

@@ -14,7 +14,16 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from residual.errors import ResidualError
+from residual.errors import (
+    DataError,
+    EnvironmentFault,
+    Interrupted,
+    ModelError,
+    NonFiniteError,
+    ResidualError,
+    StorageError,
+    UsageError,
+)
 from residual.version import VERSION as __version__
 
 if TYPE_CHECKING:
@@ -28,7 +37,7 @@ if TYPE_CHECKING:
     from residual.models.asked import build
     from residual.models.catalogue import resolve
     from residual.models.spec import NetworkSettings
-    from residual.runs.folder import RunFolder, list_runs
+    from residual.runs.folder import RunFolder, find_run, list_runs
     from residual.training.extending import extend
     from residual.training.find_rate import find_rate as find_lr
     from residual.training.recipe import Recipe
@@ -46,6 +55,7 @@ _PLACES = {
     "explain": ("residual.cli.explain", "explain_images"),
     "export_model": ("residual.export.writing", "export_model"),
     "extend": ("residual.training.extending", "extend"),
+    "find_run": ("residual.runs.folder", "find_run"),
     "find_lr": ("residual.training.find_rate", "find_rate"),
     "list_runs": ("residual.runs.folder", "list_runs"),
     "load": ("residual.evaluation.use", "load_to_use"),
@@ -59,10 +69,17 @@ _PLACES = {
 __all__ = [
     "RECIPES",
     "Classifier",
+    "DataError",
+    "EnvironmentFault",
+    "Interrupted",
+    "ModelError",
     "NetworkSettings",
+    "NonFiniteError",
     "Recipe",
     "ResidualError",
     "RunFolder",
+    "StorageError",
+    "UsageError",
     "__version__",
     "build",
     "evaluate",
@@ -70,6 +87,7 @@ __all__ = [
     "export_model",
     "extend",
     "find_lr",
+    "find_run",
     "list_runs",
     "load",
     "predict",

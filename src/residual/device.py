@@ -34,13 +34,13 @@ def devices() -> list[str]:
     return found
 
 
-def choose_device(wanted: str) -> str:
+def choose_device(wanted: str | torch.device) -> str:
     """The device meant: the first GPU for `auto` where there is one.
 
     Raises:
         EnvironmentFault: this machine has no such device; lists those it has.
     """
-    present = devices()
+    present, wanted = devices(), str(wanted)
     keep_float32()
     if wanted == "auto":
         return present[1] if len(present) > 1 else "cpu"

@@ -87,6 +87,9 @@ class Interrupted(ResidualError):
         super().__init__(what, where, remedy)
         self.exit_code = 128 + signal_number
 
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return type(self), (self.what, self.where, self.remedy, self.exit_code - 128)
+
 
 class Elsewhere(ResidualError):
     """What ended another process of the same run, and so this one: told in its words, with its exit code."""
@@ -96,6 +99,9 @@ class Elsewhere(ResidualError):
     def __init__(self, what: str, where: object, remedy: str, exit_code: int) -> None:
         super().__init__(what, where, remedy)
         self.exit_code = exit_code
+
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return type(self), (self.what, self.where, self.remedy, self.exit_code)
 
 
 _NO_MEMORY = (

@@ -11,8 +11,9 @@ from residual.cli.asked import CUSTOMARY, JUDGING
 from residual.cli.main import app
 from residual.errors import UsageError, log
 from residual.models import NETWORKS
-from residual.training.recipe import override, parse_override
+from residual.training.recipe import override
 from residual.training.recipes import RECIPES, _tell_of_folder
+from residual.training.values import parse_override
 from residual.version import VERSION
 from tests.cli.conftest import SIX, TINY, only_error
 from tests.data.photographs import photographs

@@ -21,17 +21,22 @@ from tests.conftest import subprocess_environment
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 
 TWICE = """
-import signal, sys
+import contextlib, signal, sys
 from residual.training import signals
 number = int(sys.argv[1])
 span = "AGAIN_TYPED" if number == signal.SIGINT else "AGAIN"
-with signals.Signals() as heard:
+whose = signals.own_process if "own" in sys.argv else contextlib.nullcontext
+with whose(), signals.Signals() as heard:
     setattr(signals, span, 3600.0)
     for _ in range(3):
         signal.raise_signal(number)
     print(heard.number, flush=True)
     setattr(signals, span, 0.0)
-    signal.raise_signal(number)
+    try:
+        signal.raise_signal(number)
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+        sys.exit(5)
 print("went on", flush=True)
 """
 
@@ -39,9 +44,17 @@ print("went on", flush=True)
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
 def test_what_comes_again_at_once_is_the_same_signal_and_a_later_one_ends_all(name: str) -> None:
     number = signal.Signals[name]
-    words = [sys.executable, "-c", TWICE, str(int(number))]
+    words = [sys.executable, "-c", TWICE, str(int(number)), "own"]
     said = subprocess.run(words, env=subprocess_environment(), capture_output=True, text=True, check=False)
     assert (said.returncode, said.stdout) == (128 + number, f"{int(number)}\n"), said.stderr
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 5), ("SIGTERM", -signal.SIGTERM)])
+def test_in_a_program_of_others_a_later_one_does_what_it_did_before(name: str, code: int) -> None:
+    words = [sys.executable, "-c", TWICE, str(int(signal.Signals[name]))]
+    said = subprocess.run(words, env=subprocess_environment(), capture_output=True, text=True, check=False)
+    assert said.returncode == code, said.stderr
+    assert ("interrupted" in said.stdout) == (name == "SIGINT"), "a notebook keeps its variables"
 
 
 def test_a_hangup_is_heeded_unless_nohup_has_it_ignored() -> None:

@@ -148,7 +148,8 @@ def asked(texts: Iterable[str] | None, **flags: Any) -> list[tuple[str, Any]]:
     Raises:
         UsageError: one is a setting of other tools, or of another kind.
     """
-    from residual.training.recipe import Recipe, parse_override
+    from residual.training.recipe import Recipe
+    from residual.training.values import parse_override
 
     if ":" in str(flags.get("network") or ""):
         what = f"{flags['network'][:80]!r} is no name of a network"

@@ -318,10 +318,11 @@ def _batches(recipe: Recipe, texts: list[str]) -> tuple[Dataset, Batches]:
     from residual.data.batches import Batches
     from residual.data.datasets import divide, open_dataset
     from residual.data.preprocessing import measure
-    from residual.training.recipe import override, parse_override
+    from residual.training.recipe import override
     from residual.training.recipes import network_is_given
     from residual.training.settling import settle
     from residual.training.start import prepare
+    from residual.training.values import parse_override
 
     asked = [parse_override(text)[0] for text in texts]
     start = prepare(recipe, asked, network_is_given(recipe))
@@ -343,8 +344,9 @@ def _batches(recipe: Recipe, texts: list[str]) -> tuple[Dataset, Batches]:
 
 def _recipe(meant: DataSettings, name: str | None, texts: list[str], seed: int | None) -> Recipe:
     from residual.data.datasets import DataSettings
-    from residual.training.recipe import override, parse_override
+    from residual.training.recipe import override
     from residual.training.recipes import DEFAULT, RECIPES, find_recipe
+    from residual.training.values import parse_override
 
     if name is not None:
         base = find_recipe(name)

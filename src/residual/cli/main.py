@@ -40,6 +40,7 @@ from residual.cli.asked import JUDGING, customary
 from residual.cli.text import printable
 from residual.errors import ResidualError, UsageError, argument, lacks_memory
 from residual.launch import launched
+from residual.training.signals import own_process
 from residual.version import VERSION
 
 Shell = Literal["bash", "zsh", "fish"]
@@ -140,7 +141,8 @@ def run(arguments: Sequence[str]) -> int:
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it speaks of its own cache folder
     try:
         _refuse_many(tokens)
-        code = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+        with own_process():
+            code = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
         if sys.stdout is not None:
             sys.stdout.flush()
         return code if isinstance(code, int) else 0

@@ -85,7 +85,7 @@ def _spec(name: str, texts: list[str], classes: int, channels: int, image_size: 
     """The network with the parts named with --set; every fault of them is told at once."""
     from residual.errors import ResidualError
     from residual.models.asked import named
-    from residual.training.recipe import parse_override
+    from residual.training.values import parse_override
 
     faults: list[str] = []
     found: list[tuple[str, Any]] = []

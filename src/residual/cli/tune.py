@@ -115,7 +115,7 @@ def tune(
     from residual.errors import Fault, check
     from residual.training.durations import seconds_of
     from residual.training.launching import parse_launcher
-    from residual.training.recipe import parse_override
+    from residual.training.values import parse_override
     from residual.tuning.own import FREE
     from residual.tuning.study import Wish
     from residual.tuning.study import tune as work

@@ -57,14 +57,18 @@ def runs_root() -> Path:
 class RunFolder:
     """One run on disk."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = path = Path(path)
         self.records_path = path / RECORDS
         self.sessions_path = path / SESSIONS
         self.curves_path = path / CURVES
         self.model_path = path / MODEL
         self.start_path = path / START
         self._crowded = False
+
+    def __fspath__(self) -> str:
+        """So that a run is taken wherever its path is: `residual.evaluate(run)`."""
+        return str(self.path)
 
     def __repr__(self) -> str:
         if not (self.path / RUN).is_file():
@@ -113,13 +117,14 @@ class RunFolder:
         return RunFolder(path)
 
     @staticmethod
-    def open(path: Path) -> RunFolder:
+    def open(path: str | os.PathLike[str]) -> RunFolder:
         """An existing run.
 
         Raises:
             UsageError: there is none here.
             ModelError: a single file was named; whatever is in it, it is not read.
         """
+        path = Path(path)
         if path.is_file():
             remedy = "name the folder of a run, a model or a checkpoint"
             raise ModelError("this is a file, and no run or model of this program is one", path, remedy)
@@ -347,9 +352,9 @@ def create_numbered(stem: str) -> Path:
     return root / f"{stem}-{highest + 1}"
 
 
-def list_runs(root: Path) -> list[RunFolder]:
-    """The runs in a folder, oldest first."""
-    found = []
+def list_runs(root: str | os.PathLike[str] | None = None) -> list[RunFolder]:
+    """The runs in a folder, oldest first; without one, those where runs are kept: RESIDUAL_RUNS, else `runs`."""
+    found, root = [], runs_root() if root is None else Path(root).expanduser()
     for entry in root.iterdir() if root.is_dir() else ():
         written = _written(entry)
         if written is not None and not entry.name.startswith(TEMPORARY):
@@ -366,7 +371,7 @@ def _written(path: Path) -> int | None:
     return status.st_mtime_ns if stat.S_ISREG(status.st_mode) else None
 
 
-def find_run(name: str | None) -> RunFolder:
+def find_run(name: str | os.PathLike[str] | None = None) -> RunFolder:
     """The run meant by a path, by a name under the runs folder, or by nothing or `last`: the one last touched.
 
     Raises:
@@ -377,6 +382,7 @@ def find_run(name: str | None) -> RunFolder:
         if not runs:
             raise UsageError("there is no run yet", runs_root(), "`residual train` makes one, or name a run")
         return max(runs, key=_touched)
+    name = os.fspath(name)
     try:
         path = Path(name).expanduser()
         if not (path / RUN).is_file() and (runs_root() / name / RUN).is_file():

@@ -17,6 +17,7 @@ def seconds_of(text: str, where: str) -> float:
     Raises:
         UsageError: it is no such text, or not between a second and a year.
     """
+    text = str(text)  # of a program that gives a number
     found = _FORM.fullmatch(text.strip().lower())
     seconds = 0.0
     if found is not None:

@@ -119,7 +119,7 @@ def _short(value: float) -> float:
 
 def extend(
     run: str | os.PathLike[str] | None,
-    to: str,
+    to: str | float,
     *,
     set: Changes = (),
     out: str | os.PathLike[str] | None = None,
@@ -144,7 +144,7 @@ def extend(
         what = "a run is extended by one process"
         raise UsageError(what, "--extend-to", "begin it without the launcher; several may then --resume it")
     parent = find_run(os.fspath(run) if run is not None else None)
-    until, asked = Until.of(to), as_overrides(set)
+    until, asked = Until.of(str(to)), as_overrides(set)
     facts, result = parent.facts(), parent.result()
     if result is None:
         raise UsageError("the run is not finished", parent.path, "finish it with --resume, then extend it")

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from residual.data.datasets import Division
 from residual.data.source import Dataset
@@ -30,9 +29,7 @@ class Wishes:
     began: float = 0.0
 
     @staticmethod
-    def of(
-        budget: str | None, batch_size: Literal["auto"] | None, changes: Iterable[Override], since: float | None = None
-    ) -> Wishes:
+    def of(budget: str | None, batch: bool, changes: Iterable[Override], since: float | None = None) -> Wishes:
         """
         Raises:
             UsageError: no such time, or what is to be found out is given as well.
@@ -42,10 +39,10 @@ class Wishes:
         if budget is not None and lengths:
             what = f"a budget chooses the length, and {' and '.join(lengths)} is given as well"
             raise UsageError(what, "--budget", "give one of the two")
-        if batch_size is not None and "batch_size" in given:
+        if batch and "batch_size" in given:
             raise UsageError("the batch size is to be tried, and is given as well", "--batch-size", "give it once")
         seconds = None if budget is None else seconds_of(budget, "--budget")
-        return Wishes(seconds, batch_size is not None, time.monotonic() if since is None else since)
+        return Wishes(seconds, batch, time.monotonic() if since is None else since)
 
     def found(self, facts: Facts, where: object) -> list[Override]:
         """What the trials of these wishes have come to in a run that was begun with them, which is begun again.

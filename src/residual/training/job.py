@@ -21,6 +21,7 @@ from residual.files import Facts, read_regular, readable, replace_file
 from residual.launch import speaks
 from residual.training.progress import JsonLines, Listener, Silent, Unbroken
 from residual.training.recipe import to_recipe
+from residual.training.signals import own_process
 from residual.training.train import resume, train
 
 MOST_BYTES = 1 << 24
@@ -40,7 +41,8 @@ def main(argv: list[str]) -> int:
     path, first = Path(argv[0]), speaks()
     if first:
         threading.Thread(target=_end_with_reader, daemon=True, name="residual-reader").start()
-    answer = _trained(json.loads(read_regular(path, MOST_BYTES)), Unbroken(JsonLines()) if first else Silent())
+    with own_process():
+        answer = _trained(json.loads(read_regular(path, MOST_BYTES)), Unbroken(JsonLines()) if first else Silent())
     if first:
         replace_file(answer_of(path), readable(answer))
     if answer["code"]:

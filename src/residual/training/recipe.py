@@ -7,7 +7,6 @@ addressed by path, `optimiser.weight_decay=5e-4`, the same for the command line,
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -29,12 +28,12 @@ from residual.data.datasets import DataSettings
 from residual.errors import Fault, UsageError, check, nearest
 from residual.files import Facts, read_toml, toml
 from residual.models import NetworkSettings, find
-from residual.models.spec import NONE_IS_A_CHOICE
 from residual.training.freezing import StartSettings
 from residual.training.optimiser import OptimiserSettings
 from residual.training.processes import ProcessSettings
 from residual.training.schedules import SCHEDULES, Schedule, Steps
 from residual.training.selection import Metric
+from residual.training.values import plain
 
 Override = tuple[str, Any]
 Changes = Mapping[str, Any] | Iterable[Override]
@@ -287,30 +286,40 @@ def _is_group(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
-def parse_override(text: str) -> Override:
-    """`path=value` as (path, typed value): TOML where it is TOML (0.1, true, [1, 2]), else a word.
+def as_overrides(changes: Changes) -> list[Override]:
+    """The changes in their order, with the full path of every setting and values that TOML knows.
+
+    A table given for a group changes what it names, {"optimiser": {"momentum": 0.8}}, and leaves the rest of the group.
 
     Raises:
-        UsageError: there is no `=`, or no path.
+        UsageError: these are no settings by path.
     """
-    path, equals, value = text.partition("=")
-    if not equals or not path.strip():
-        raise UsageError("an override has the form path=value", f"--set {text[:80]}", "as in optimiser.momentum=0.9")
-    value = value.strip()
-    if value.lower() in ("none", "null"):
-        # For some parts of a network `none` is a kind, not an absence.
-        return path.strip(), "none" if path.strip().removeprefix("network.") in NONE_IS_A_CHOICE else None
-    try:
-        table = tomllib.loads(f"value = {value}")
-    except (ValueError, RecursionError):  # ValueError: not TOML, or a number of thousands of digits
-        return path.strip(), value
-    return path.strip(), table["value"] if len(table) == 1 else value
-
-
-def as_overrides(changes: Changes) -> list[Override]:
-    """The changes in their order, with the full path of every setting."""
     pairs = changes.items() if isinstance(changes, Mapping) else changes
-    return [(KINDS.get(path, path) if isinstance(value, str) else path, value) for path, value in pairs]
+    found: list[Override] = []
+    for pair in [pairs] if isinstance(pairs, str) else pairs:
+        if isinstance(pair, str) or len(pair) != 2 or not isinstance(pair[0], str):
+            raise UsageError(f"{_short(pair)!r} is no setting by its path", "set", 'write set={"epochs": 4}')
+        found += _spread(pair[0], plain(pair[1]))
+    return found
+
+
+def _spread(path: str, value: Any) -> list[Override]:
+    if not isinstance(value, Mapping) or not _names_a_group(path):
+        return [(KINDS.get(path, path) if isinstance(value, str) else path, value)]
+    names = sorted(value, key=lambda name: name != "kind")  # which settings a schedule has follows from its kind
+    return [one for name in names for one in _spread(f"{path}.{name}", value[name])]
+
+
+def _names_a_group(path: str) -> bool:
+    owner: Any = Recipe
+    for name in path.split("."):
+        if owner is Recipe and name == "schedule":
+            return path == name
+        field = owner.model_fields.get(name)
+        if field is None or not _is_group(field.annotation):
+            return False
+        owner = field.annotation
+    return True
 
 
 def override(recipe: Recipe, overrides: Iterable[Override], where: object = "settings") -> Recipe:
@@ -325,7 +334,7 @@ def override(recipe: Recipe, overrides: Iterable[Override], where: object = "set
     table = recipe.model_dump()
     seen: dict[str, Any] = {}
     faults: list[Fault] = []
-    for path, value in overrides:
+    for path, value in as_overrides(overrides):
         if path in seen and seen[path] != value:
             faults.append(Fault(path, _short(value), f"given twice, first as {_short(seen[path])!r}", "give it once"))
         seen[path] = value

@@ -1,8 +1,9 @@
-"""SIGINT, SIGTERM and SIGHUP set a flag that the loop reads at every step; a later one ends the process at once.
+"""SIGINT, SIGTERM and SIGHUP set a flag that the loop reads at every step; a later one does what it did before.
 
-Ending at once is harmless, since whatever is on disk under a final name is whole, but costs the last save. So one that
-follows too soon is the same one again: schedulers and terminals signal every process of a job, and a launcher such
-as torchrun hands on to its processes what it gets itself.
+Of the command line that is to end the process at once, elsewhere what the caller's own handler does: KeyboardInterrupt
+in a notebook, which keeps its variables. Ending at once is harmless, since whatever is on disk under a final name is
+whole, but costs the last save. So one that follows too soon is the same one again: schedulers and terminals signal
+every process of a job, and a launcher such as torchrun hands on to its processes what it gets itself.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import FrameType
 from typing import Any
 
@@ -22,6 +26,18 @@ HEEDED = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") 
 AGAIN, AGAIN_TYPED = 10.0, 2.0
 """Seconds after the first signal from which on another one is meant: launchers hand theirs on in milliseconds, and a
 busy machine or a peer that ended first may take seconds; nobody types Ctrl-C twice by mistake 2 s apart."""
+
+_command: ContextVar[bool] = ContextVar("command", default=False)
+
+
+@contextmanager
+def own_process() -> Iterator[None]:
+    """A context in which the process is a command of ours, so that a second signal may end it at once."""
+    before = _command.set(True)
+    try:
+        yield
+    finally:
+        _command.reset(before)
 
 
 class Signals:
@@ -57,6 +73,10 @@ class Signals:
         if self.number is None:
             self.number, self._since = number, now
         elif now - self._since >= (AGAIN_TYPED if number == signal.SIGINT else AGAIN):
+            if not _command.get():
+                self.__exit__()
+                signal.raise_signal(number)
+                return
             if sys.stderr.isatty():
                 os.write(2, b"\x1b[?25h\n")  # a progress bar hides the cursor
             os._exit(128 + number)

@@ -77,7 +77,7 @@ def train(
     listener: Listener | None = None,
     command: str | None = None,
     budget: str | None = None,
-    batch_size: Literal["auto"] | None = None,
+    batch_size: int | Literal["auto"] | None = None,
     since: float | None = None,
 ) -> RunFolder:
     """Train a recipe in a new run folder, to its end.
@@ -90,7 +90,7 @@ def train(
         listener: who is told what happens; no one by default.
         command: what is stored as the command to repeat the run.
         budget: the time the run may take, as 15m or 1h30m; its length is then chosen from a measured rate.
-        batch_size: auto chooses it from real steps.
+        batch_size: images per step; auto chooses it from real steps.
         since: when the budget began, by time.monotonic(); now unless given.
 
     Raises:
@@ -103,7 +103,9 @@ def train(
     changes = as_overrides(set)
     if start_from is not None:
         changes.append(("start.weights", os.fspath(start_from)))
-    wishes = Wishes.of(budget, batch_size, changes, since)
+    if batch_size not in (None, "auto"):
+        changes += as_overrides({"batch_size": batch_size})
+    wishes = Wishes.of(budget, batch_size == "auto", changes, since)
     place = Path(out).expanduser() if out is not None else None
     with joined(_patience(changes)) as ranks:
         if launched() is not None:
