@@ -29,6 +29,7 @@ from residual.version import VERSION as __version__
 if TYPE_CHECKING:
     from residual.cli.explain import explain_images as explain
     from residual.cli.report import make_report as report
+    from residual.data.packing_images import pack_images
     from residual.evaluation.classifier import Classifier
     from residual.evaluation.predicting import predict
     from residual.evaluation.use import evaluate_run as evaluate
@@ -59,6 +60,7 @@ _PLACES = {
     "find_lr": ("residual.training.find_rate", "find_rate"),
     "list_runs": ("residual.runs.folder", "list_runs"),
     "load": ("residual.evaluation.use", "load_to_use"),
+    "pack_images": ("residual.data.packing_images", "pack_images"),
     "predict": ("residual.evaluation.predicting", "predict"),
     "report": ("residual.cli.report", "make_report"),
     "resolve": ("residual.models.catalogue", "resolve"),
@@ -90,6 +92,7 @@ __all__ = [
     "find_run",
     "list_runs",
     "load",
+    "pack_images",
     "predict",
     "report",
     "resolve",

@@ -17,7 +17,7 @@ _PICTURE = re.compile(r"\d{3,}-[A-Za-z0-9_-]*\.png")
 
 if TYPE_CHECKING:
     from residual.analysis.explain import Explanation
-    from residual.evaluation.given import Given
+    from residual.data.given import Given
 
 
 def explain(
@@ -131,8 +131,8 @@ def explain_images(
     import torch
 
     from residual.analysis.explain import explain as look
+    from residual.data.given import gather
     from residual.device import choose_device, mind_fork
-    from residual.evaluation.given import gather
     from residual.evaluation.use import load_to_use
 
     mind_fork()

@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -49,6 +49,38 @@ def is_pack(path: Path) -> bool:
     """Whether a file begins as a pack does."""
     with open(path, "rb") as stream:
         return stream.read(len(MAGIC)) == MAGIC
+
+
+class PackWriter:
+    """Writes the parts of a pack in their order: images, then the index."""
+
+    def __init__(self, write: Callable[[bytes], None]) -> None:
+        self._write, self._place = write, len(MAGIC)
+        self._table: dict[str, list[object]] = {name: [] for name in COLUMNS}
+        write(MAGIC)
+
+    def add(self, pixels: bytes, shape: tuple[int, int, int], label: int, part: Part, group: int = -1) -> None:
+        """An image, uint8 HWC; `group` is its number among the groups."""
+        row = (self._place, *shape, label, PARTS.index(part), group, [*hashlib.sha256(pixels).digest()])
+        for name, value in zip(COLUMNS, row, strict=True):
+            self._table[name].append(value)
+        self._write(pixels)
+        self._place += len(pixels)
+
+    def end(self, facts: Mapping[str, Any]) -> None:
+        """The index.
+
+        Args:
+            facts: `class_names`, `titles`, `paths` of the images in their order, `groups`, and what else is known.
+        """
+        kinds = {"offset": torch.int64, "label": torch.int64, "channels": torch.uint8, "part": torch.uint8}
+        tensors = {
+            name: torch.tensor(values, dtype=torch.uint8 if name == "sha256" else kinds.get(name, torch.int32))
+            for name, values in self._table.items()
+        }
+        index = index_bytes({"format": FORMAT, **facts}, tensors)
+        self._write(index)
+        self._write(footer(self._place, index))
 
 
 def index_bytes(facts: Mapping[str, Any], table: dict[str, Tensor]) -> bytes:
@@ -146,6 +178,16 @@ class PackStore:
         groups = self.facts["groups"]
         belong = {p: groups[g] for p, g in zip(paths, self.table["group"].tolist(), strict=True) if g >= 0}
         return Layout(self, found, self.facts["titles"], "pack", belong)
+
+
+def same_pack(one: Path, other: Path) -> bool:
+    """Whether two packs hold the same: their indexes have the digest of every image."""
+    ends = []
+    for path in (one, other):
+        with open(path, "rb") as stream:
+            stream.seek(max(0, os.stat(path).st_size - _FOOTER.size))
+            ends.append(stream.read())
+    return ends[0] == ends[1]
 
 
 def open_pack(path: Path) -> PackStore:

@@ -8,7 +8,6 @@ settled as whenever an image is read; what is stored as grey stays one channel.
 from __future__ import annotations
 
 import glob
-import hashlib
 import os
 import shutil
 import sys
@@ -18,14 +17,12 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-import torch
-
 from residual.data.checking import KnowingStore, Verdict, nothing, refusal
 from residual.data.encoded import Encoded, opened
 from residual.data.folder import Sound, Wishes, class_names, sift
 from residual.data.images import cover, to_tensor
 from residual.data.layout import Layout
-from residual.data.packed import COLUMNS, FORMAT, MAGIC, PARTS, footer, index_bytes
+from residual.data.packed import PackWriter
 from residual.data.places import scan
 from residual.data.stores import File, Store, shown
 from residual.data.workers import automatic, workers
@@ -145,48 +142,32 @@ def _write(
 ) -> int:
     """Write pixels, index and footer; how many images were resized."""
     rows = [
-        (file, verdict, label, PARTS.index(part))
+        (file, verdict, label, part)
         for part, held in sound.parts.items()
         for file, verdict, label in zip(held.files, held.verdicts, held.labels, strict=True)
     ]
     groups = sorted(set(layout.groups.values()))
     numbers = {group: number for number, group in enumerate(groups)}
-    table: dict[str, list[object]] = {name: [] for name in COLUMNS}
-    place, resized = len(MAGIC), 0
-    write(MAGIC)
+    resized, pack = 0, PackWriter(write)
     done = _in_turn(lambda row: _pixels(layout.store, row[0], row[1], short_side), rows, threads)
-    for number, ((file, verdict, label, part), (pixels, (height, width, channels))) in enumerate(
-        zip(rows, done, strict=True), 1
-    ):
+    for number, ((file, verdict, label, part), (pixels, shape)) in enumerate(zip(rows, done, strict=True), 1):
         heed()
-        group = numbers[layout.groups[file.path]] if file.path in layout.groups else -1
-        values = (place, height, width, channels, label, part, group, [*hashlib.sha256(pixels).digest()])
-        for name, value in zip(COLUMNS, values, strict=True):
-            table[name].append(value)
-        resized += {height, width} != {verdict.height, verdict.width}
-        write(pixels)
-        place += len(pixels)
+        pack.add(pixels, shape, label, part, numbers[layout.groups[file.path]] if file.path in layout.groups else -1)
+        resized += {*shape[:2]} != {verdict.height, verdict.width}
         if number % _CHUNK == 0 or number == len(rows):
             told(number, len(rows))
-    facts = {
-        "format": FORMAT,
-        "written_by": VERSION,
-        "short_side": short_side,
-        "made_from": layout.words or "class folders",
-        "class_names": list(sound.class_names),
-        "titles": dict(layout.titles),
-        "paths": [shown(row[0].path) for row in rows],
-        "groups": groups,
-        "left_out": dict(sound.left_out),
-    }
-    kinds = {"offset": torch.int64, "label": torch.int64, "channels": torch.uint8, "part": torch.uint8}
-    tensors = {
-        name: torch.tensor(values, dtype=torch.uint8 if name == "sha256" else kinds.get(name, torch.int32))
-        for name, values in table.items()
-    }
-    index = index_bytes(facts, tensors)
-    write(index)
-    write(footer(place, index))
+    pack.end(
+        {
+            "written_by": VERSION,
+            "short_side": short_side,
+            "made_from": layout.words or "class folders",
+            "class_names": list(sound.class_names),
+            "titles": dict(layout.titles),
+            "paths": [shown(row[0].path) for row in rows],
+            "groups": groups,
+            "left_out": dict(sound.left_out),
+        }
+    )
     return resized
 
 

@@ -24,7 +24,7 @@ from residual.models import NetworkSpec, ResidualNetwork, build, load_weights, p
 from residual.sealed import read_folder
 
 if TYPE_CHECKING:
-    from residual.evaluation.given import Given
+    from residual.data.given import Given
     from residual.evaluation.predicting import OnError, Prediction
 
 DESCRIPTION, WEIGHTS, CONSTANTS = "model.json", "model.safetensors", "preprocessing.safetensors"

@@ -13,13 +13,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from residual.data.given import Given, Image, gather
 from residual.data.preprocessing import Preprocessing
 from residual.data.workers import workers
 from residual.device import choose_device, mind_fork
 from residual.errors import DataError, ResidualError, UsageError, argument, log, nearest
 from residual.evaluation.calibration import fit_temperature
 from residual.evaluation.classifier import DESCRIPTION, Classifier, shares
-from residual.evaluation.given import Given, Image, gather
 from residual.evaluation.predictions import answers
 from residual.evaluation.use import load_to_use
 from residual.runs.folder import find_run

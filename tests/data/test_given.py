@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
+from residual.data.given import gather
 from residual.data.preprocessing import Preprocessing
 from residual.errors import DataError, UsageError
-from residual.evaluation.given import gather
 
 ZEROS, ONES = torch.zeros(3, 1, 1), torch.ones(3, 1, 1)
 SIGHT = Preprocessing((16, 16), 3, "mean-std", ZEROS, ONES)

@@ -9,7 +9,8 @@ edges.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ import PIL.Image
 from numpy.typing import NDArray
 from torch import Tensor
 
-from residual.data.encoded import PIXEL_LIMIT, Encoded, no_room
+from residual.data.encoded import PIXEL_LIMIT, Encoded, is_grey, no_room, opened, read_file
 from residual.data.images import find_images, fitted, read_image
 from residual.data.preprocessing import Preprocessing
 from residual.errors import DataError, UsageError
@@ -44,15 +45,30 @@ class Image(NamedTuple):
         """
         if isinstance(self.what, Path):
             return read_image(self.what, sight)
-        width, height = self.what.size
+        with self._held(self.what) as image:
+            return fitted(Encoded(image), sight.channels, sight.image_size, self.name, sight.geometry)
+
+    def pixels(self) -> NDArray[np.uint8]:
+        """uint8 HWC in its own size, upright, C = 1 where it is grey, else 3.
+
+        Raises:
+            DataError: the file cannot be read, or the image holds no sound pixels.
+        """
+        with opened(read_file(self.what), self.name) if isinstance(self.what, Path) else self._held(self.what) as image:
+            return Encoded(image).array(1 if is_grey(image) else 3)
+
+    @contextmanager
+    def _held(self, image: PIL.Image.Image) -> Iterator[PIL.Image.Image]:
+        """A decoded copy; the image of the caller stays as it is."""
+        width, height = image.size
         if not 0 < width * height <= PIXEL_LIMIT:
             raise DataError(f"{width} x {height} pixels", self.name, f"give 1 to {PIXEL_LIMIT:,} pixels")
         try:
-            copy = self.what.copy()  # decodes it; the image of the caller stays as it is
+            copy = image.copy()
             if copy.mode == "F" or (copy.mode.startswith("I") and np.asarray(copy).max() < _DEEP):
                 what = f"this image has the mode {copy.mode} and no scale that is known"
                 raise UsageError(what, self.name, "convert it to L or RGB, with values from 0 to 255")
-            return fitted(Encoded(copy), sight.channels, sight.image_size, self.name, sight.geometry)
+            yield copy
         except MemoryError:
             raise no_room(self.name) from None
         except (OSError, ValueError, SyntaxError) as error:
