@@ -24,7 +24,7 @@ from campaigns.running import ROOT, cifar_folder, require, trained, write_result
 from residual.cli.main import run as command
 from residual.evaluation.classifier import Classifier
 from residual.evaluation.judged import select
-from residual.evaluation.use import load
+from residual.evaluation.use import read_classifier
 from residual.export.onnx_file import OPSET, TOLERANCE
 from residual.files import Facts
 from residual.models import NetworkSettings, build, resolve
@@ -61,7 +61,7 @@ def graphs(run: Path, images: Tensor, place: Path, kinds: Sequence[bool] = (Fals
     The two answer in batches of different sizes, so that a number of images built into the graph would show.
     """
     runtime: Any = importlib.import_module("onnxruntime")
-    classifier, found = load(run), []
+    classifier, found = read_classifier(run), []
     for prepared in kinds:
         path = place / f"prepared-{prepared}.onnx"
         options = ["--prepared"] if prepared else []
@@ -96,7 +96,7 @@ def graphs(run: Path, images: Tensor, place: Path, kinds: Sequence[bool] = (Fals
 
 def round_trip(trip: Trip, run: Path, images: Tensor, place: Path) -> Facts:
     """A network out and in again: of how many images the logits are the same to the last bit."""
-    old = load(run)
+    old = read_classifier(run)
     source = run
     if trip.parts is not None:
         old = _settled(old, trip, images)
@@ -105,7 +105,7 @@ def round_trip(trip: Trip, run: Path, images: Tensor, place: Path) -> Facts:
     path = place / f"weights{trip.suffix}"
     _succeed("export", source, "--to", trip.target, "--out", path)
     _succeed("import", path, "--from", "auto" if trip.target == "safetensors" else trip.target, "--to", place / "back")
-    new = load(place / "back")
+    new = read_classifier(place / "back")
     same = 0
     with torch.inference_mode():
         for part in images.split(BATCH):
@@ -145,7 +145,7 @@ def examine(
     run: Path, count: int, few: int, trips: Sequence[Trip] = TRIPS, kinds: Sequence[bool] = (False, True)
 ) -> Facts:
     """The figures of a run: graphs on its first `count` test images, round trips on the first `few`."""
-    classifier = load(run)
+    classifier = read_classifier(run)
     judged = select(classifier, run)
     images = judged.source.read(judged.indices[:count])
     with tempfile.TemporaryDirectory() as place:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from campaigns.launching import PROGRAM, SMALL, Ended, free_port, process, together, words
 from residual.errors import ResidualError
-from residual.evaluation.use import load
+from residual.evaluation.use import read_classifier
 from residual.files import Facts
 
 STEPS = ("--set", "steps=27")
@@ -122,7 +122,7 @@ def fault(title: str, place: Path) -> Facts:
         faults.append(f"took {seconds:.0f} s")
     if (folder / "run").exists():
         try:
-            load(folder / "run")  # the newest checkpoint is whole and finite
+            read_classifier(folder / "run")  # the newest checkpoint is whole and finite
         except ResidualError as error:
             faults.append(str(error))
     row = {"codes": case.codes, "says": list(case.said), "seconds": round(seconds, 1), "faults": faults}

@@ -29,7 +29,7 @@ from residual.evaluation.protocols import Average, Protocol
 from residual.evaluation.scores import rank_of_truth
 from residual.evaluation.sheets import Sheet, save
 from residual.evaluation.together import Together, from_files
-from residual.evaluation.use import load
+from residual.evaluation.use import read_classifier
 from residual.files import Facts
 
 AVERAGE: Average = "probabilities"
@@ -111,7 +111,7 @@ def judged(runs: Sequence[Path], protocol: Protocol, data: str | None, folder: P
         file = folder / f"{run.name}-{protocol}-{images or 'all'}.npz"
         if not file.is_file():
             folder.mkdir(parents=True, exist_ok=True)
-            classifier = load(run)
+            classifier = read_classifier(run)
             chosen = _some(select(classifier, run, path=data), images)
             device = choose_device("auto")
             save(file, [answer_sheet(classifier, chosen, run, protocol=protocol, average=AVERAGE, device=device)])

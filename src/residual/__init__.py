@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from residual.cli.explain import explain_images as explain
     from residual.cli.report import make_report as report
     from residual.data.packing_images import pack_images
+    from residual.evaluation.bringing import import_weights
     from residual.evaluation.classifier import Classifier
     from residual.evaluation.predicting import predict
-    from residual.evaluation.use import evaluate_run as evaluate
-    from residual.evaluation.use import load_to_use as load
+    from residual.evaluation.use import evaluate, load
     from residual.export.writing import export_model
     from residual.models.asked import build
     from residual.models.catalogue import resolve
@@ -52,14 +52,15 @@ _PLACES = {
     "Recipe": ("residual.training.recipe", "Recipe"),
     "RunFolder": ("residual.runs.folder", "RunFolder"),
     "build": ("residual.models.asked", "build"),
-    "evaluate": ("residual.evaluation.use", "evaluate_run"),
+    "evaluate": ("residual.evaluation.use", "evaluate"),
     "explain": ("residual.cli.explain", "explain_images"),
     "export_model": ("residual.export.writing", "export_model"),
     "extend": ("residual.training.extending", "extend"),
     "find_run": ("residual.runs.folder", "find_run"),
     "find_lr": ("residual.training.find_rate", "find_rate"),
+    "import_weights": ("residual.evaluation.bringing", "import_weights"),
     "list_runs": ("residual.runs.folder", "list_runs"),
-    "load": ("residual.evaluation.use", "load_to_use"),
+    "load": ("residual.evaluation.use", "load"),
     "pack_images": ("residual.data.packing_images", "pack_images"),
     "predict": ("residual.evaluation.predicting", "predict"),
     "report": ("residual.cli.report", "make_report"),
@@ -90,6 +91,7 @@ __all__ = [
     "extend",
     "find_lr",
     "find_run",
+    "import_weights",
     "list_runs",
     "load",
     "pack_images",

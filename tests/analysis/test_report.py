@@ -18,7 +18,7 @@ from residual.errors import DataError, ModelError, UsageError
 from residual.evaluation.calibration import calibration
 from residual.evaluation.figures import finite
 from residual.evaluation.predictions import Predictions
-from residual.evaluation.use import evaluate_run
+from residual.evaluation.use import evaluate
 from residual.runs.folder import RunFolder
 
 
@@ -37,7 +37,7 @@ def alter(run, change):
 
 def test_the_figures_are_those_of_records_and_of_an_evaluation(finished):
     (run,) = read_report([finished]).runs
-    evaluated = evaluate_run(finished.path)
+    evaluated = evaluate(finished.path)
     assert run.judged is not None
     assert run.judged.confusion.tolist() == evaluated.evaluation.confusion.tolist()
     assert run.judged.figures.loss == pytest.approx(evaluated.evaluation.scores["loss"])
@@ -77,7 +77,7 @@ def test_examples_and_mistakes_carry_their_maps(finished):
     assert all(shown.shape == (3, *image.shape[1:]) for shown, image in zip(judged.maps, judged.images, strict=True))
     worst = [one.number for one in judged.classes]
     assert [one.number for one in judged.examples] == [k for k in worst if k in {e.number for e in judged.examples}]
-    sheet = evaluate_run(finished.path).sheet
+    sheet = evaluate(finished.path).sheet
     shares = sheet.logits.double().softmax(1)
     for one, title in zip(judged.examples, judged.example_titles, strict=True):
         right = (sheet.labels == one.number) & (sheet.logits.argmax(1) == one.number)

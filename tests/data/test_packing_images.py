@@ -13,7 +13,7 @@ from PIL import Image
 
 import residual
 from residual.data.datasets import DataSettings, divide, open_dataset
-from residual.data.source import everything
+from residual.data.source import Dataset, everything
 from residual.errors import DataError, UsageError
 
 RNG = np.random.default_rng(0)
@@ -22,7 +22,7 @@ COLOUR = RNG.integers(0, 256, (12, 32, 32, 3), dtype=np.uint8)
 LABELS = np.arange(12) % 3
 
 
-def opened(path: Path, **settings: Any) -> residual.data.source.Dataset:  # type: ignore[name-defined]
+def opened(path: Path, **settings: Any) -> Dataset:
     return open_dataset(DataSettings.model_validate({"dataset": "folder", "path": str(path), **settings}))
 
 

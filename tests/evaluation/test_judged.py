@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from residual.evaluation.judged import select
-from residual.evaluation.use import load_to_use
+from residual.evaluation.use import load
 from residual.runs.folder import RunFolder
 from residual.training.train import train
 from tests.data.photographs import encoded, fill, photographs, picture
@@ -27,7 +27,7 @@ def trained(tmp_path_factory):
 
 def told(caplog, run, data):
     caplog.clear()
-    judged = select(load_to_use(run), run, path=str(data))
+    judged = select(load(run), run, path=str(data))
     return judged, [message for message in caplog.messages if "of the training" in message]
 
 

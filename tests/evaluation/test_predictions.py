@@ -11,7 +11,7 @@ import torch
 from residual.errors import DataError, ModelError, StorageError
 from residual.evaluation import predictions
 from residual.evaluation.predictions import answers
-from residual.evaluation.use import evaluate_run
+from residual.evaluation.use import evaluate
 from residual.runs.folder import RunFolder
 from residual.training.train import train
 
@@ -36,7 +36,7 @@ class Steps(list):
 def test_the_answers_are_those_an_evaluation_counts(run, split):
     steps = Steps()
     found = answers(run, split, progress=steps)
-    report = evaluate_run(run.path, split=split)
+    report = evaluate(run.path, split=split)
     given = found.predictions
     assert given.scores() == pytest.approx(report.evaluation.scores, abs=1e-7)
     assert len(given.labels) == report.evaluation.images == len(given.numbers)

@@ -13,7 +13,7 @@ from residual.errors import UsageError
 from residual.evaluation.calibration import calibration, fit_temperature
 from residual.evaluation.intervals import mcnemar, wilson
 from residual.evaluation.together import evaluate_together, from_files
-from residual.evaluation.use import evaluate_run
+from residual.evaluation.use import evaluate
 from residual.training.train import train
 from tests.conftest import subprocess_environment
 
@@ -51,10 +51,10 @@ def test_a_file_named_twice_is_no_ensemble(both, tmp_path, monkeypatch):
 
 def test_members_are_judged_as_they_are_alone(runs, both):
     for run, member in zip(runs, both.members, strict=True):
-        alone = evaluate_run(run, protocol="10-crop")
+        alone = evaluate(run, protocol="10-crop")
         assert torch.equal(alone.sheet.logits, member.sheet.logits)
         assert alone.evaluation.scores == member.evaluation.scores
-    single = evaluate_run(runs[0])
+    single = evaluate(runs[0])
     assert single.as_dict()["protocol"] == "1-crop"
     assert not torch.equal(single.sheet.logits, both.members[0].sheet.logits)
 
@@ -90,7 +90,7 @@ def test_the_ensemble_is_the_average_and_the_pair_is_counted(both):
 
 
 def test_temperatures_are_fitted_on_the_held_out_images(runs, both):
-    held = [evaluate_run(run, protocol="10-crop", split="validation").sheet for run in runs]
+    held = [evaluate(run, protocol="10-crop", split="validation").sheet for run in runs]
     for member, sheet in zip(both.members, held, strict=True):
         found = fit_temperature(sheet.logits, sheet.labels)
         assert found is not None

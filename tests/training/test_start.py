@@ -18,7 +18,7 @@ from residual.data import weights
 from residual.data.preprocessing import Preprocessing
 from residual.errors import ModelError, ResidualError, UsageError
 from residual.evaluation.classifier import Classifier
-from residual.evaluation.use import evaluate_run, load
+from residual.evaluation.use import evaluate, read_classifier
 from residual.export.weights import pack
 from residual.models import NETWORKS, NetworkSettings, build, resolve
 from residual.models.catalogue import settings_of
@@ -64,7 +64,7 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def state(place: Path) -> dict[str, Tensor]:
-    return load(place).network.state_dict()
+    return read_classifier(place).network.state_dict()
 
 
 def test_without_a_recipe_it_is_that_for_fine_tuning_and_all_is_said(base: Path, tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_without_a_recipe_it_is_that_for_fine_tuning_and_all_is_said(base: Path,
     assert facts["recipe"]["name"] == "digits-finetune"
     assert facts["recipe"]["network"]["name"] == "resnet-8"
     assert facts["recipe"]["network"]["widths"] == [4, 4, 8]
-    assert facts["network"] == load(base).spec.model_copy(update={"classes": 3}).model_dump(mode="json")
+    assert facts["network"] == read_classifier(base).spec.model_copy(update={"classes": 3}).model_dump(mode="json")
     start = facts["start"]
     assert (start["weights"], start["run"], start["step"], start["network"]) == (str(base), "run", 3, "resnet-8")
     assert start["said"] == [
@@ -82,13 +82,17 @@ def test_without_a_recipe_it_is_that_for_fine_tuning_and_all_is_said(base: Path,
     ]
     assert start["learns"][0] == "stem, stage 1, stage 2, stage 3: frozen, statistics included"
     assert start["learns"][1] == "stage 3: learns from step 1 on"
-    assert load(run.path).provenance["start"] == start
+    assert read_classifier(run.path).provenance["start"] == start
     before, begun = state(base), state(run.start_path)
     assert [name for name in before if not torch.equal(before[name], begun[name])] == [
         "classifier.weight",
         "classifier.bias",
     ]
-    assert load(run.path).preprocessing.tensors()["mean"].equal(load(base).preprocessing.tensors()["mean"])
+    assert (
+        read_classifier(run.path)
+        .preprocessing.tensors()["mean"]
+        .equal(read_classifier(base).preprocessing.tensors()["mean"])
+    )
     again = train(str(run.path / "recipe.toml"), out=tmp_path / "again")
     assert all(torch.equal(a, b) for a, b in zip(state(run.path).values(), state(again.path).values(), strict=True))
 
@@ -134,12 +138,12 @@ def test_geometry_and_constants_are_those_of_the_weights(imported: Path, photos:
     assert facts["settled"] == {"data.image_size": 24, "data.channels": 3, "data.crop": 0.8}
     assert facts["reasons"]["data.image_size"] == "as the weights have it"
     assert "constants: mean-std of the weights, nothing measured" in facts["start"]["said"]
-    sight = load(run.path).preprocessing
+    sight = read_classifier(run.path).preprocessing
     assert (sight.image_size, sight.crop) == ((24, 24), 0.8)
     assert sight.mean.eq(0.4).all()
     result = run.result()
     assert result is not None
-    judged = evaluate_run(run.path, split="validation")
+    judged = evaluate(run.path, split="validation")
     assert judged.evaluation.scores["loss"] == pytest.approx(result["final"]["validation"]["loss"], rel=1e-5)
 
 
@@ -149,14 +153,14 @@ def test_other_channels_adapt_the_first_convolution(base: Path, photos: Path, tm
     kernel, adapted = state(base)["stem.conv.weight"], state(run.start_path)["stem.conv.weight"]
     assert torch.allclose(adapted, kernel.expand(-1, 3, -1, -1) / 3)
     assert "stem.conv.weight: the 1 input channels repeated and scaled by 1/3 to 3" in run.facts()["start"]["said"]
-    assert load(run.path).preprocessing.mean.shape == (3, 1, 1)
+    assert read_classifier(run.path).preprocessing.mean.shape == (3, 1, 1)
 
 
 def test_a_mean_image_comes_along(tmp_path: Path) -> None:
     plain = train("digits", set=TINY | {"data.normalisation": "per-pixel-mean"}, out=tmp_path / "plain")
     run = train(set=TUNED, start_from=plain.path, out=tmp_path / "run")
     assert run.facts()["settled"] == {"data.normalisation": "per-pixel-mean"}
-    assert torch.equal(load(run.path).preprocessing.mean, load(plain.path).preprocessing.mean)
+    assert torch.equal(read_classifier(run.path).preprocessing.mean, read_classifier(plain.path).preprocessing.mean)
     with pytest.raises(UsageError, match=r"own constants, per-pixel-mean \(data.normalisation\): leave it out"):
         train(set=TUNED | {"data.normalisation": "mean-std"}, start_from=plain.path, out=tmp_path / "other")
 
@@ -240,7 +244,7 @@ def test_freezing_without_weights_is_refused(tmp_path: Path) -> None:
 def test_a_given_network_that_is_the_same_is_taken_and_its_dropout_may_differ(base: Path, tmp_path: Path) -> None:
     settings = TUNED | {"network.name": "resnet-8", "network.widths": [4, 4, 8], "network.dropout": 0.3}
     run = train(set=settings, start_from=base, out=tmp_path / "run")
-    assert (run.facts()["network"]["dropout"], load(run.path).spec.dropout) == (0.3, 0.3)
+    assert (run.facts()["network"]["dropout"], read_classifier(run.path).spec.dropout) == (0.3, 0.3)
     assert RunFolder(run.path).facts()["recipe"]["network"]["dropout"] == 0.3
 
 

@@ -22,7 +22,7 @@ def card(run: str = "last", /, *, out: str | None = None) -> int:
 
     check_versions()
     from residual.evaluation.classifier import DESCRIPTION
-    from residual.evaluation.use import load
+    from residual.evaluation.use import read_classifier
     from residual.export.card import MARK
     from residual.export.card import card as text_of
     from residual.files import replace_file
@@ -43,7 +43,7 @@ def card(run: str = "last", /, *, out: str | None = None) -> int:
             raise ModelError("this run is not finished and has no figures", folder.path, "continue it with --resume")
         path = folder.path / "README.md" if out is None else Path(os.path.expanduser(out))
     mind_sealed(path, "--out")
-    classifier = load(run)
+    classifier = read_classifier(run)
     if path.exists() and MARK not in path.read_text(encoding="utf-8", errors="replace"):
         raise UsageError("another file stands there", path, "name another --out")
     try:

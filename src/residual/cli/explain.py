@@ -16,8 +16,11 @@ from residual.cli.text import Whole
 _PICTURE = re.compile(r"\d{3,}-[A-Za-z0-9_-]*\.png")
 
 if TYPE_CHECKING:
+    import torch
+
     from residual.analysis.explain import Explanation
     from residual.data.given import Given
+    from residual.evaluation.use import Place
 
 
 def explain(
@@ -65,7 +68,7 @@ def explain(
     from residual.data.images import find_images, read_image
     from residual.device import choose_device, mind_fork
     from residual.evaluation.destination import mind_images, mind_places, photographs, tell_left
-    from residual.evaluation.use import load_to_use, named
+    from residual.evaluation.use import load, named
 
     mind_fork()
     run = named(run)
@@ -74,7 +77,7 @@ def explain(
     digits = max(3, len(str(len(files))))
     pictures = [album / f"{number:0{digits}}-{_safe(file.stem)}.png" for number, file in enumerate(files, 1)]
     mind_images(pictures[:1], "--out", [Path(name).expanduser() for name in images])
-    classifier = load_to_use(run)
+    classifier = load(run)
     mind_images(pictures[:1], "--out", [photographs(classifier.provenance.get("data", {}))])
     mind_places(pictures, "--out", is_ours)
     others = {one for one in album.glob("*.png") if _PICTURE.fullmatch(one.name)} - {*pictures}
@@ -107,16 +110,16 @@ def explain(
 
 
 def explain_images(
-    place: str | os.PathLike[str] | None,
+    place: Place,
     images: Given | Iterable[Given],
     *,
     top_k: int = 3,
-    device: str = "auto",
+    device: str | torch.device = "auto",
 ) -> list[Explanation]:
     """Where in images a network finds what speaks for its first classes (Grad-CAM): `residual.explain`.
 
     Args:
-        place: a run, model folder or checkpoint; None for the last run.
+        place: a run, model folder or checkpoint, or a classifier; None for the last run.
         images: whatever `residual.predict` takes.
         top_k: how many classes to explain.
 
@@ -133,10 +136,10 @@ def explain_images(
     from residual.analysis.explain import explain as look
     from residual.data.given import gather
     from residual.device import choose_device, mind_fork
-    from residual.evaluation.use import load_to_use
+    from residual.evaluation.use import load
 
     mind_fork()
-    classifier = load_to_use(place)
+    classifier = load(place)
     classifier.network.to(torch.device(choose_device(device)))
     return look(classifier, [image.read(classifier.preprocessing) for image in gather(images)], top_k)
 

@@ -164,7 +164,7 @@ def answer_sheet(
     logits = answer(classifier, source, indices, plan, torch.device(device), counted(progress, len(indices)))
     facts = {
         "place": str(place or "last"),
-        "step": int(classifier.provenance["step"]),
+        "step": int(classifier.provenance.get("step", 0)),
         "dataset": judged.dataset,
         "origin": judged.origin,
         "split": judged.split,
@@ -187,7 +187,7 @@ def _identity(classifier: Classifier, judged: Judged) -> str:
     if isinstance(source, FileSource):
         files = zip(source.names(indices), source.digests(indices), strict=True)
         return digest(canonical(sorted(map(list, files))))
-    facts = classifier.provenance["data"]
+    facts = classifier.data
     # The names of classes are no part of it: coarse and fine labels are of the same images.
     split = "test" if judged.split == "test" else "training"
     return digest(canonical([facts["checksums"], split, sorted(indices.tolist())]))

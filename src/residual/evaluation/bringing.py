@@ -8,9 +8,10 @@ from pathlib import Path
 
 from residual.data.download import Told
 from residual.data.weights import fetch_weights
+from residual.errors import log
 from residual.evaluation.classifier import DESCRIPTION, Classifier
 from residual.evaluation.imported import classifier_of
-from residual.evaluation.use import load
+from residual.evaluation.use import read_classifier
 from residual.files import Facts, digest
 from residual.models import pack_weights
 from residual.models.interchange.beside import labels_beside, sight_beside
@@ -47,6 +48,25 @@ def weight_file(weights: str, told: Told = lambda _: None) -> tuple[Path, int | 
     return fetch_weights(found.file, told), found.resize
 
 
+def import_weights(weights: str | os.PathLike[str], told: Told = lambda _: None) -> Classifier:
+    """Trained weights as a classifier: `residual.import_weights("torchvision:resnet50")`, or a file of another library.
+
+    What a file does not say of images and classes is taken from what its library publishes, and logged. To choose it,
+    `residual import` has options. Of a network of `residual.build` load its state and use `Classifier.of`.
+
+    Args:
+        weights: published weights by name, or a file of torchvision, timm, Keras, safetensors or of a checkpoint.
+        told: called several times a second while weights are downloaded.
+
+    Raises:
+        UsageError: no weights are published by that name.  ModelError: what is there cannot be used.
+    """
+    found = bring(os.fspath(weights), told)
+    for line in found.said:
+        log.info("%s", line)
+    return found.classifier
+
+
 def bring(place: str, told: Told = lambda _: None) -> Origin:
     """The classifier that `place` names.
 
@@ -73,7 +93,7 @@ def bring(place: str, told: Told = lambda _: None) -> Origin:
         return Origin(classifier, facts, tuple(said))
     # The run is named by its path: `last` is another one tomorrow.
     named = str(path if os.path.exists(path / DESCRIPTION) else find_run(place).path)
-    classifier = load(named)
+    classifier = read_classifier(named)
     facts = {
         "weights": named,
         "sha256": digest(pack_weights(classifier.network)),

@@ -7,7 +7,8 @@ The files of a model folder (and of every checkpoint) are `model.json`, `model.s
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,17 +18,23 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from residual.data.geometry import Interpolation, Resize
 from residual.data.preprocessing import Preprocessing
-from residual.errors import ModelError
+from residual.errors import ModelError, UsageError
+from residual.evaluation.evaluate import BATCH, resting
 from residual.files import Damaged, canonical
 from residual.models import NetworkSpec, ResidualNetwork, build, load_weights, pack_weights
-from residual.sealed import read_folder
+from residual.sealed import mind_sealed, read_folder, write_folder
 
 if TYPE_CHECKING:
     from residual.data.given import Given
     from residual.evaluation.predicting import OnError, Prediction
 
 DESCRIPTION, WEIGHTS, CONSTANTS = "model.json", "model.safetensors", "preprocessing.safetensors"
+_NAMES = "give one name for each class, in the order of the network's answers"
+_ELSEWHERE = {"name": "folder", "origin": "the images of another program", "checksums": {}}
+_PIXELS = BATCH * 64 * 64
+"""In one batch: larger images are taken fewer at a time."""
 
 
 def stored_preprocessing(contents: Mapping[str, bytes], where: object) -> Preprocessing:
@@ -45,16 +52,94 @@ def stored_preprocessing(contents: Mapping[str, bytes], where: object) -> Prepro
 
 @dataclass
 class Classifier:
-    """A network with what it takes to use it. `provenance` says which run, step and data made it."""
+    """A network with what it takes to use it. `provenance` says which run, step and data made it.
+
+    Raises:
+        ModelError: class names, the network's last layer and its description do not fit each other.
+    """
 
     network: ResidualNetwork
     preprocessing: Preprocessing
     class_names: tuple[str, ...]
     provenance: dict[str, Any]
 
+    def __post_init__(self) -> None:
+        classes, answers = self.spec.classes, self.network.classifier.out_features
+        if answers != classes:
+            what = f"the last layer gives {answers} classes, and the network was built for {classes}"
+            raise ModelError(what, self.spec.name, f"build it with residual.build(..., classes={answers})")
+        if len(self.class_names) != classes:
+            raise ModelError(f"{len(self.class_names)} class names for {classes} classes", self.spec.name, _NAMES)
+        if self.preprocessing.channels != self.spec.channels:
+            what = f"preprocessing gives {self.preprocessing.channels} channels, not {self.spec.channels}"
+            raise ModelError(what, self.spec.name, "give a mean and a deviation for each channel of the network")
+
+    def __repr__(self) -> str:
+        height, width = self.preprocessing.image_size
+        return f"<Classifier {self.spec.name}: {len(self.class_names)} classes, {height} x {width} pixels>"
+
+    @staticmethod
+    def of(
+        network: ResidualNetwork,
+        class_names: Sequence[str],
+        *,
+        image_size: int | tuple[int, int],
+        mean: Sequence[float],
+        std: Sequence[float],
+        crop: float = 1.0,
+        resize: Resize = "crop",
+        interpolation: Interpolation = "bilinear",
+    ) -> Classifier:
+        """A network that another program has trained, such as a loop of one's own, with what it takes to use it.
+
+        Args:
+            class_names: in the order of the network's answers.
+            image_size: the side of the images it takes, or (H, W).
+            mean, std: what is taken from pixels / 255 and what they are divided by then, a number for each channel.
+            crop: the share of the resized side that the centre keeps, as 224 / 256.
+            resize, interpolation: how images come to that size, as `data.resize` and `data.interpolation` say.
+
+        Raises:
+            ModelError: names, constants and network do not fit each other.
+        """
+        if len(mean) != len(std):
+            raise ModelError(f"{len(mean)} means and {len(std)} deviations", network.spec.name, "give one per channel")
+        mean_C11, std_C11 = (torch.tensor([float(one) for one in values]).view(-1, 1, 1) for values in (mean, std))
+        size = (image_size, image_size) if isinstance(image_size, int) else image_size
+        sight = Preprocessing(size, len(mean), "mean-std", mean_C11, std_C11, crop, resize, interpolation)
+        provenance = {"run": "", "step": 0, "data": dict(_ELSEWHERE), "program": True}
+        return Classifier(network, sight, tuple(str(name) for name in class_names), provenance)
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write a model folder, which is taken wherever a run is: `residual.load`, `predict`, `evaluate`, `--from`.
+
+        Returns:
+            The folder.
+
+        Raises:
+            UsageError: something stands there already.  ModelError: a weight is not finite.
+            StorageError: the disk refused; nothing stands there.
+        """
+        path = Path(folder).expanduser()
+        if os.path.lexists(path) and (not path.is_dir() or any(path.iterdir())):
+            raise UsageError("something stands there already", path, "name another folder")
+        mind_sealed(path)
+        for name, tensor in self.network.state_dict().items():
+            if not bool(tensor.isfinite().all()):
+                raise ModelError(f"{name} is not finite", self.spec.name, "take weights from before it was")
+        step = self.provenance.get("step", 0)
+        write_folder(path, self.pack(), "model", {"step": step})
+        return path
+
     @property
     def spec(self) -> NetworkSpec:
         return self.network.spec
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What is known of the images it was trained on."""
+        found: dict[str, Any] = self.provenance.get("data") or dict(_ELSEWHERE)
+        return found
 
     def pack(self) -> dict[str, bytes]:
         """The files of a model folder, name to bytes."""
@@ -115,7 +200,7 @@ class Classifier:
         images: Given | Iterable[Given],
         *,
         top_k: int = 3,
-        device: str = "auto",
+        device: str | torch.device = "auto",
         temperature: float | None = None,
         on_error: OnError = "raise",
     ) -> list[Prediction]:
@@ -135,24 +220,76 @@ class Classifier:
 
         return predict_images(self, images, top_k=top_k, device=device, temperature=temperature, on_error=on_error)
 
-    @torch.inference_mode()
-    def logits(self, images: Sequence[Tensor] | Tensor, device: torch.device | None = None) -> Tensor:
-        """float32 NK, on the CPU, of uint8 images CHW in the model's geometry.
+    def prepare(self, images: Given | Iterable[Given]) -> Tensor:
+        """uint8 NCHW in the model's geometry, of whatever `predict` takes: what `logits` and `embed` read.
 
         Raises:
-            ModelError: one is not finite.
+            DataError: an image cannot be read.  UsageError: what is given is no image, or there is none.
         """
-        device = device or torch.device("cpu")
-        batch = images if isinstance(images, Tensor) else torch.stack(list(images))
-        self.network.to(device).eval()
-        answers: Tensor = self.network(self.preprocessing.normalise(batch.to(device)))
-        return finite(answers.float().cpu(), self.spec.name)
+        from residual.data.given import gather
+
+        found = [image.read(self.preprocessing) for image in gather(images)]
+        if not found:
+            raise UsageError("there are no images", "images", "give at least one")
+        return torch.stack(found)
+
+    def logits(self, images: Sequence[Tensor] | Tensor, device: torch.device | str | None = None) -> Tensor:
+        """float32 NK, on the CPU, of uint8 images CHW in the model's geometry.
+
+        Args:
+            device: where to compute; the network stays there. Without it, where the network is.
+
+        Raises:
+            UsageError: these are no such images.  ModelError: an answer is not finite.
+        """
+        return finite(self._over(images, device, self.network), self.spec.name)
 
     def probabilities(
-        self, images: Sequence[Tensor] | Tensor, device: torch.device | None = None, temperature: float = 1.0
+        self,
+        images: Sequence[Tensor] | Tensor,
+        device: torch.device | str | None = None,
+        temperature: float = 1.0,
     ) -> Tensor:
         """float32 NK class probabilities, on the CPU, of uint8 images CHW in the model's geometry."""
         return shares(self.logits(images, device), temperature)
+
+    def embed(self, images: Sequence[Tensor] | Tensor, device: torch.device | str | None = None) -> Tensor:
+        """float32 NC, on the CPU: what the last layer reads of uint8 images CHW in the model's geometry."""
+        return self._over(images, device, self.network.embed)
+
+    @torch.no_grad()  # and no inference mode: a teacher's answers may stand in the loss of a student
+    def _over(
+        self,
+        images: Sequence[Tensor] | Tensor,
+        device: torch.device | str | None,
+        answer: Callable[[Tensor], Tensor],
+    ) -> Tensor:
+        batch = self._checked(images)
+        if device is not None:
+            self.network.to(device)
+        here = self.network.classifier.weight.device
+        height, width = self.preprocessing.image_size
+        with resting(self.network):
+            parts = batch.split(max(1, min(BATCH, _PIXELS // (height * width))))
+            return torch.cat([answer(self.preprocessing.normalise(part.to(here))).float().cpu() for part in parts])
+
+    def _checked(self, images: Sequence[Tensor] | Tensor) -> Tensor:
+        """uint8 NCHW of the model's size.
+
+        Raises:
+            UsageError: these are other tensors, or none.
+        """
+        sight, remedy = self.preprocessing, "Classifier.prepare makes them of files, arrays and pictures"
+        shape = (sight.channels, *sight.image_size)
+        each = images if isinstance(images, Tensor) and images.ndim == 4 else [*images]
+        for one in each if isinstance(each, list) else [each[0]] if len(each) else []:
+            if not isinstance(one, Tensor) or one.dtype != torch.uint8 or tuple(one.shape) != shape:
+                told = f"{one.dtype} of {tuple(one.shape)}" if isinstance(one, Tensor) else type(one).__name__
+                what = f"the images must be tensors, torch.uint8 of {shape}, and one is {told}"
+                raise UsageError(what, self.spec.name, remedy)
+        if not len(each):
+            raise UsageError("there are no images", self.spec.name, remedy)
+        return each if isinstance(each, Tensor) else torch.stack(each)
 
 
 def finite(logits_NK: Tensor, where: object) -> Tensor:

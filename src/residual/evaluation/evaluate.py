@@ -33,7 +33,7 @@ class Evaluation:
 
 
 @contextmanager
-def _resting(network: ResidualNetwork) -> Iterator[None]:
+def resting(network: ResidualNetwork) -> Iterator[None]:
     """The network in evaluation mode, put back as it was afterwards."""
     training = network.training
     network.eval()
@@ -63,7 +63,7 @@ def evaluate(
     hits = torch.zeros(len(KS), dtype=torch.int64, device=device)
     confusion = torch.zeros(classes * classes, dtype=torch.int64, device=device)
     halted = torch.zeros((), dtype=torch.int64, device=device)
-    with torch.inference_mode(), _resting(network):
+    with torch.inference_mode(), resting(network):
         parts = indices.split(batch_size)
         losses = torch.zeros(len(parts), dtype=sum_type(device), device=device)
         for number, part in enumerate(parts[ranks.rank :: ranks.world]):

@@ -61,7 +61,7 @@ def select(
         DataError: the images are not there, or not those of the training, or of unknown classes.
         UsageError: there are no images of that split.
     """
-    facts = classifier.provenance["data"]
+    facts = classifier.data
     folder = Path(path).expanduser() if path is not None else None
     if folder is None or not (facts["name"] == "folder" or holds_photographs(folder)):
         return _own(open_data(classifier, path, follow_links), place, split)
@@ -85,7 +85,7 @@ def open_data(classifier: Classifier, path: str | None = None, follow_links: boo
     Raises:
         DataError: it is not there, or not the same files.
     """
-    facts = classifier.provenance["data"]
+    facts = classifier.data
     if facts["name"] == "folder":
         folder = Path(path or facts["origin"]).expanduser()
         dataset = open_folder(folder, _wishes(classifier, follow_links), layout=_scan(folder, facts, follow_links))
@@ -99,7 +99,7 @@ def open_data(classifier: Classifier, path: str | None = None, follow_links: boo
 
 def _as_trained(dataset: Dataset, classifier: Classifier) -> Dataset:
     """The images of the classes that the network was trained on."""
-    return some_classes(dataset, classifier.provenance["data"].get("classes"))
+    return some_classes(dataset, classifier.data.get("classes"))
 
 
 def _origin(facts: dict[str, Any]) -> str | None:
@@ -120,7 +120,7 @@ def _scan(folder: Path, facts: dict[str, Any], follow_links: bool) -> Layout:
 
 def _wishes(classifier: Classifier, follow_links: bool) -> Wishes:
     """The folder as the classifier sees it; what training left out, it leaves out, as the checksum will tell."""
-    facts, sight = classifier.provenance["data"], classifier.preprocessing
+    facts, sight = classifier.data, classifier.preprocessing
     return Wishes(
         image_size=sight.image_size[0],
         channels=sight.channels,
@@ -180,7 +180,7 @@ def _tell_of_training(
     classifier: Classifier, place: str | os.PathLike[str] | None, folder: Path, judged: Judged
 ) -> None:
     """Say how many of the images were trained on, by what the run keeps of its own; else whether there may be such."""
-    facts = classifier.provenance["data"]
+    facts = classifier.data
     if facts["name"] != "folder" or "origin" not in facts:
         return
     origin, here = _base(Path(facts["origin"]).expanduser()), _base(folder)

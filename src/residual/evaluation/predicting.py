@@ -21,7 +21,7 @@ from residual.errors import DataError, ResidualError, UsageError, argument, log,
 from residual.evaluation.calibration import fit_temperature
 from residual.evaluation.classifier import DESCRIPTION, Classifier, shares
 from residual.evaluation.predictions import answers
-from residual.evaluation.use import load_to_use
+from residual.evaluation.use import Place, load
 from residual.runs.folder import find_run
 
 _BATCH = 64
@@ -43,11 +43,11 @@ class Prediction:
 
 
 def predict(
-    place: str | os.PathLike[str] | None,
+    place: Place,
     images: Given | Iterable[Given],
     *,
     top_k: int = 3,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     temperature: Temperature | None = None,
     on_error: OnError = "raise",
     unreadable: Callable[[ResidualError], None] | None = None,
@@ -57,7 +57,7 @@ def predict(
     """The most probable classes of images, in their order.
 
     Args:
-        place: a run, model folder or checkpoint; None for the last run.
+        place: a run, model folder or checkpoint, or a classifier; None for the last run.
         images: PNG, JPEG or WebP files, folders of them, Pillow images, uint8 arrays (HW, HWC or NHWC) or uint8
             tensors (HW, CHW or NCHW); one of them, or several of any kind.
         top_k: how many classes to name.
@@ -74,7 +74,7 @@ def predict(
     """
     _check(top_k, temperature, on_error)
     mind_fork()
-    classifier = load_to_use(place)
+    classifier = load(place)
     if isinstance(temperature, str):
         temperature = calibrated(place, device)
     prepared(classifier)
@@ -95,7 +95,7 @@ def predict_images(
     images: Given | Iterable[Given],
     *,
     top_k: int = 3,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     temperature: float | None = None,
     on_error: OnError = "raise",
     unreadable: Callable[[ResidualError], None] | None = None,
@@ -152,7 +152,7 @@ def _decoded(given: list[Image], sight: Preprocessing) -> Iterator[list[tuple[Im
             yield batch
 
 
-def calibrated(place: str | os.PathLike[str] | None, device: str = "auto") -> float:
+def calibrated(place: Place, device: str | torch.device = "auto") -> float:
     """The temperature of least loss on the validation images of a run, for the single view that a prediction has.
 
     The answers to these images are kept in the run folder, as those of a report are.
@@ -160,12 +160,15 @@ def calibrated(place: str | os.PathLike[str] | None, device: str = "auto") -> fl
     Raises:
         UsageError: no run, no validation images, or no temperature is best.  DataError: the images are not there.
     """
+    if isinstance(place, Classifier):
+        remedy = "name the run, or give a number"
+        raise UsageError("only a run knows its validation images", place.spec.name, remedy)
     text = os.path.expanduser(place) if place is not None else None
     if text is not None and os.path.exists(os.path.join(text, DESCRIPTION)):
         raise UsageError("only a run knows its validation images", text, "name the run, or give a number")
     run = find_run(text)
     try:
-        held = answers(run, "validation", device=device).predictions
+        held = answers(run, "validation", device=str(device)).predictions
     except DataError as error:
         if "--data" not in error.remedy:
             raise

@@ -24,7 +24,7 @@ from residual.evaluation.classifier import Classifier
 from residual.evaluation.evaluate import BATCH
 from residual.evaluation.judged import Split, open_data
 from residual.evaluation.scores import Tally
-from residual.evaluation.use import load
+from residual.evaluation.use import read_classifier
 from residual.files import Facts, canonical, digest, remove_folder
 from residual.runs.folder import RunFolder
 from residual.sealed import read_folder, write_folder
@@ -82,7 +82,7 @@ def answers(
     """
     check_choices(split=split)
     mind_fork()
-    classifier = load(run.path)
+    classifier = read_classifier(run.path)
     identity = _identity(run, classifier, split)
     stored = _stored(run, split, identity)
     try:

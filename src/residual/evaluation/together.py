@@ -28,7 +28,7 @@ from residual.evaluation.judged import Judged, Split, select
 from residual.evaluation.protocols import Average, Protocol
 from residual.evaluation.scores import rank_of_truth
 from residual.evaluation.sheets import Sheet, align, ensemble, read, save
-from residual.evaluation.use import load_to_use, named
+from residual.evaluation.use import load, named
 from residual.files import Facts
 from residual.runs.folder import find_run
 
@@ -100,7 +100,7 @@ def evaluate_together(
     sheets: list[Sheet] = []
     held: list[Sheet] = []
     for place in places:
-        classifier = load_to_use(place)
+        classifier = load(place)
         judged = select(classifier, place, split, data, follow_links)
         found([photographs(classifier.provenance.get("data", {})), judged.origin if judged.dataset == "folder" else ""])
         mind_mirrors(classifier, place, protocol)

@@ -11,6 +11,8 @@ from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
+import torch
+
 from residual.device import choose_device, mind_fork
 from residual.errors import ModelError, ResidualError, argument, log
 from residual.evaluation.answering import answer_sheet, mind_mirrors
@@ -22,8 +24,11 @@ from residual.evaluation.protocols import Average, Protocol
 from residual.models.interchange.foreign import is_named_like_weights
 from residual.runs.folder import find_run
 
+Place = str | os.PathLike[str] | Classifier | None
+"""What a classifier is had from; None is the run last touched."""
 
-def load(place: str | os.PathLike[str] | None = None) -> Classifier:
+
+def read_classifier(place: str | os.PathLike[str] | None = None) -> Classifier:
     """The classifier of a run, a model folder or a checkpoint; without a place, of the run last touched.
 
     Of a run the final model is taken, else the newest checkpoint; one that is damaged is passed over
@@ -49,13 +54,22 @@ def load(place: str | os.PathLike[str] | None = None) -> Classifier:
     return Classifier.load(candidates[-1])
 
 
-def load_to_use(place: str | os.PathLike[str] | None = None) -> Classifier:
-    """The same, with a warning where the training of these weights has not ended, or not begun: `residual.load`.
+def load(place: Place = None) -> Classifier:
+    """The classifier of a run, a model folder or a checkpoint: `residual.load`.
+
+    Of a run the final model is taken, else the newest sound checkpoint. A warning says where the training of these
+    weights has not ended, or not begun.
+
+    Args:
+        place: the path of one of these, a run by its name under `runs/`, a classifier, which is given back; without
+            any, the run last touched.
 
     Raises:
         ModelError: nothing there can be used.  UsageError: there is no such run.
     """
-    classifier = load(place)
+    if isinstance(place, Classifier):
+        return place
+    classifier = read_classifier(place)
     mind_step(classifier, place)
     return classifier
 
@@ -64,7 +78,7 @@ def mind_step(classifier: Classifier, place: str | os.PathLike[str] | None) -> N
     """Say which step's weights are used where they are not those of a finished run; imported ones know no step."""
     text = os.path.expanduser(place) if place is not None else None
     step, provenance = classifier.provenance.get("step"), classifier.provenance
-    if not isinstance(step, int) or "imported" in provenance:
+    if not isinstance(step, int) or {"imported", "program"} & {*provenance}:
         return
     what = "the weights it began from" if provenance.get("start") else "the random start"
     untrained = f"{what}: nothing was learned yet"
@@ -83,8 +97,10 @@ def mind_step(classifier: Classifier, place: str | os.PathLike[str] | None) -> N
             )
 
 
-def named(place: str | os.PathLike[str] | None) -> str:
+def named(place: Place) -> str:
     """The place, and instead of the last run its path: `last` says nothing in a table, and is another run tomorrow."""
+    if isinstance(place, Classifier):
+        return f"{place.spec.name} (in memory)"
     text = os.fspath(place) if place is not None else "last"
     if text != "last" or os.path.exists(os.path.join(text, DESCRIPTION)):
         return text
@@ -112,13 +128,13 @@ def refuse_file(place: str) -> None:
         raise ModelError("this is a file of weights, not a run or a model folder", path, remedy)
 
 
-def evaluate_run(
-    place: str | os.PathLike[str] | None = None,
+def evaluate(
+    place: Place = None,
     *,
     split: Split | None = None,
-    data: str | None = None,
+    data: str | os.PathLike[str] | None = None,
     follow_links: bool = False,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     protocol: Protocol = "1-crop",
     average: Average = "probabilities",
     progress: Callable[[int, int], None] = lambda _done, _all: None,
@@ -126,7 +142,7 @@ def evaluate_run(
     """Top-1/3/5, loss, figures of the classes, calibration and confusion of a trained network: `residual.evaluate`.
 
     Args:
-        place: a run, model folder or checkpoint; the last run unless given.
+        place: a run, model folder or checkpoint, or a classifier; the last run unless given.
         split: the test images; or the held-out or trained-on images of a run. Without it, the test images,
             and where there are none, the held-out ones.
         data: where the images are, if not where they were at training; or another folder of photographs.
@@ -140,12 +156,10 @@ def evaluate_run(
     """
     check_choices(protocol, average, split)
     mind_fork()
-    place = named(place)
-    classifier = load_to_use(place)
-    judged = select(classifier, place, split, data, follow_links)
-    mind_mirrors(classifier, place, protocol)
+    name = named(place)
+    classifier = load(place if isinstance(place, Classifier) else name)
+    judged = select(classifier, name, split, None if data is None else os.fspath(data), follow_links)
+    mind_mirrors(classifier, name, protocol)
     chosen = choose_device(device)
-    sheet = answer_sheet(
-        classifier, judged, place, protocol=protocol, average=average, device=chosen, progress=progress
-    )
+    sheet = answer_sheet(classifier, judged, name, protocol=protocol, average=average, device=chosen, progress=progress)
     return report(sheet)

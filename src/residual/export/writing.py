@@ -15,7 +15,7 @@ from residual.data.images import find_images, fit, read_image
 from residual.errors import ResidualError, UsageError, nearest
 from residual.evaluation.classifier import Classifier
 from residual.evaluation.judged import select
-from residual.evaluation.use import load_to_use, named
+from residual.evaluation.use import Place, load, named
 from residual.export.onnx_file import Agreement, export_onnx
 from residual.export.weights import Target, family_for, pack
 from residual.files import replace_file
@@ -38,7 +38,7 @@ class Exported:
 
 
 def export_model(
-    place: str | os.PathLike[str] | None = None,
+    place: Place = None,
     out: str | os.PathLike[str] | None = None,
     *,
     to: To,
@@ -49,7 +49,7 @@ def export_model(
     """Write a trained network for other programs: weights by their names, or an ONNX graph.
 
     Args:
-        place: a run, model folder or checkpoint; the last run unless given.
+        place: a run, model folder or checkpoint, or a classifier; the last run unless given.
         out: the file, which must not exist; without it, NAME.safetensors or NAME.onnx here, after the run.
         to: whose names the tensors get: torchvision, timm or safetensors (ours, any network); or onnx.
         prepared: the ONNX graph prepares images itself: uint8 in, probabilities out; else float32 and logits.
@@ -68,14 +68,16 @@ def export_model(
     if check is not None and not 1 <= check <= 100_000:
         raise UsageError(f"check is {check}", "--check", "choose a number between 1 and 100000")
     suffixes = (".onnx",) if to == "onnx" else (".safetensors",) if to == "safetensors" else (".safetensors", ".pth")
+    classifier = load(place) if isinstance(place, Classifier) else None
+    stem = classifier.spec.name if classifier is not None else Path(os.path.abspath(named(place))).name
     place = named(place)
-    path = Path(os.path.expanduser(out or f"{Path(os.path.abspath(place)).name}{suffixes[0]}"))
+    path = Path(os.path.expanduser(out or f"{stem}{suffixes[0]}"))
     if path.suffix.lower() not in suffixes:
         raise UsageError(f"the file for {to} must be named {' or '.join(suffixes)}", path, "name another --out")
     if os.path.lexists(path):
         raise UsageError("something stands there already", path, "name another --out")
     mind_sealed(path, "--out")
-    classifier = load_to_use(place)
+    classifier = classifier or load(place)
     if to == "onnx":
         pixels, said = _images(classifier, place, images, check or _COMPARED)
         data, found = export_onnx(classifier, pixels, prepared)

@@ -28,7 +28,7 @@ from residual.device import choose_device
 from residual.errors import UsageError
 from residual.evaluation.classifier import Classifier
 from residual.evaluation.judged import Judged, select
-from residual.evaluation.use import load
+from residual.evaluation.use import read_classifier
 from residual.files import Facts
 from residual.models import put
 from residual.models.units import Unit
@@ -92,7 +92,7 @@ def opened(asked: Asked) -> list[Trained]:
         run = find_run(name)
         if run.result() is None:
             raise UsageError("this run is not finished", run.path, "go on with it: residual train --resume")
-        classifier = load(run.path)
+        classifier = read_classifier(run.path)
         test = select(classifier, run.path, path=asked.data)
         train = select(classifier, run.path, "training", asked.data)
         found.append(Trained(run, classifier, test, train, torch.device(choose_device(asked.device))))

@@ -22,7 +22,7 @@ from residual.chance import stream
 from residual.data.official import IMAGENET, TINY_IMAGENET
 from residual.errors import UsageError, log
 from residual.evaluation.judged import select
-from residual.evaluation.use import load
+from residual.evaluation.use import read_classifier
 from residual.files import Facts
 from residual.models import NetworkSettings, build, resolve
 from residual.models.initialisation import deviation
@@ -155,7 +155,7 @@ def constructed(compared: Compared, depths: Sequence[int]) -> Facts:
     runs = compared.runs.get(f"plain-{shallow}")
     if runs is None or not deeper or (deeper[0] - shallow) % 6:
         return {}
-    classifier = load(runs[0].path)
+    classifier = read_classifier(runs[0].path)
     network = classifier.network
     if network.spec.unit != "basic" or len(network.spec.depths) != 3:
         return {}

@@ -15,7 +15,7 @@ from residual.device import mind_fork
 from residual.environment import check_versions
 from residual.errors import Interrupted, UsageError
 from residual.evaluation.classifier import Classifier
-from residual.evaluation.use import load
+from residual.evaluation.use import read_classifier
 from residual.models import build, put, resolve
 from residual.runs.folder import RunFolder, find_run
 from residual.training.compute import choose
@@ -110,7 +110,7 @@ def find_rate(
         compute.prepare()
         device = compute.torch_device
         if run is not None:
-            classifier: Classifier = load(run.path)
+            classifier: Classifier = read_classifier(run.path)
             network, step = classifier.network, classifier.provenance["step"]
             constants = classifier.preprocessing.with_size(dataset.image_size)
         elif begun is not None:

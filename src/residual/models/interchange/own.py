@@ -58,7 +58,11 @@ def description_of(foreign: Foreign, where: object) -> dict[str, Any] | None:
 
 
 def _recognise(shapes: Shapes, where: str) -> NetworkSpec:
-    raise ModelError("the file does not say which network it is", where, f"its names alone do not; {_ADVICE}")
+    raise ModelError(
+        "the file does not say which network it is",
+        where,
+        f"its names alone do not; {_ADVICE}, or load it into residual.build(...) and save that with Classifier.of",
+    )
 
 
 def _origins(spec: NetworkSpec) -> dict[str, Origin]:

@@ -1,0 +1,131 @@
+"""A classifier in memory: made by a loop of one's own, saved, judged, asked for arrays, exported, explained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import residual
+from residual.errors import ModelError, UsageError
+from residual.evaluation.classifier import Classifier
+
+RNG = np.random.default_rng(3)
+COLOUR = RNG.integers(0, 256, (9, 20, 20, 3), dtype=np.uint8)
+LABELS = np.arange(9) % 3
+NAMES = ("ant", "bee", "cat")
+CONSTANTS: dict[str, Any] = {"image_size": 16, "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.2, 0.3]}
+
+
+@pytest.fixture
+def classifier() -> Classifier:
+    network = residual.build("resnet-8", classes=3, seed=1)
+    with torch.no_grad():  # else two layers of normalisation answer nearly the same to all
+        network.classifier.weight.mul_(30)
+    return Classifier.of(network, NAMES, **CONSTANTS)
+
+
+def test_saved_it_is_taken_wherever_a_run_is(classifier: Classifier, tmp_path: Path) -> None:
+    folder = classifier.save(tmp_path / "model")
+    pixels = classifier.prepare(COLOUR)
+    again = residual.load(folder)
+    assert torch.equal(again.logits(pixels), classifier.logits(pixels))
+    assert residual.predict(folder, COLOUR) == residual.predict(classifier, COLOUR) == classifier.predict(COLOUR)
+    pack = residual.pack_images(tmp_path / "test.pack", (COLOUR, [NAMES[label] for label in LABELS]))
+    judged = [residual.evaluate(place, data=pack) for place in (folder, classifier)]
+    assert judged[0].evaluation.scores == judged[1].evaluation.scores
+    order = np.argsort(LABELS, kind="stable")
+    right = classifier.logits(pixels[torch.from_numpy(order)]).argmax(1).numpy() == LABELS[order]
+    assert judged[0].as_dict()["top1"] == right.mean()
+    with pytest.raises(UsageError, match="something stands there already"):
+        classifier.save(folder)
+
+
+def test_it_is_judged_on_images_that_are_named_and_on_no_others(classifier: Classifier, tmp_path: Path) -> None:
+    with pytest.raises(residual.DataError, match="name the folder of photographs"):
+        residual.evaluate(classifier)
+    bare = Classifier(classifier.network, classifier.preprocessing, NAMES, {})
+    pack = residual.pack_images(tmp_path / "test.pack", (COLOUR, [NAMES[label] for label in LABELS]))
+    assert residual.evaluate(bare, data=pack).evaluation.images == 9
+    with pytest.raises(UsageError, match="only a run knows its validation images"):
+        residual.predict(classifier, COLOUR, temperature="calibrated")
+
+
+def test_it_is_explained_and_exported(classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    classifier.predict(COLOUR[:1])
+    assert residual.explain(classifier, COLOUR[:1], top_k=1)[0].maps.shape == (1, 16, 16)
+    made = residual.export_model(classifier, to="safetensors")
+    assert made.path == Path("resnet-8.safetensors")
+    back = residual.import_weights(made.path)
+    assert back.class_names == NAMES
+    state = classifier.network.state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in back.network.state_dict().items())
+
+
+def test_arrays_come_out(classifier: Classifier) -> None:
+    pixels = classifier.prepare(COLOUR)
+    assert (pixels.dtype, tuple(pixels.shape)) == (torch.uint8, (9, 3, 16, 16))
+    features = classifier.embed(pixels)
+    assert tuple(features.shape) == (9, 64)
+    network = classifier.network
+    expected = features @ network.classifier.weight.T + network.classifier.bias
+    torch.testing.assert_close(classifier.logits(pixels), expected.detach())
+    best = classifier.probabilities(pixels).argmax(1).tolist()
+    assert [NAMES[number] for number in best] == [one.best[0][0] for one in classifier.predict(COLOUR)]
+
+
+def test_a_loop_of_ones_own_is_not_disturbed(classifier: Classifier) -> None:
+    network = classifier.network.train()
+    network.head.eval()  # a part that its owner keeps still
+    pixels = classifier.prepare(COLOUR)
+    teacher = classifier.logits(pixels)
+    assert network.training
+    assert not teacher.is_inference()
+    student = network(classifier.preprocessing.normalise(pixels))
+    nn.functional.mse_loss(student, teacher).backward()
+    assert network.classifier.weight.grad is not None
+    assert not any(weight.is_inference() for weight in network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda x: x.float() / 255, "torch.float32 of"),
+        (lambda x: x[0], "torch.uint8 of \\(16, 16\\)"),
+        (lambda x: x[:, :1], "torch.uint8 of \\(1, 16, 16\\)"),
+        (lambda x: x[:, :, :10], "torch.uint8 of \\(3, 10, 16\\)"),
+        (lambda x: x.numpy(), "one is ndarray"),
+        (lambda x: list(x[:0]), "there are no images"),
+        (lambda x: x[:0], "there are no images"),
+    ],
+)
+def test_other_tensors_are_refused(classifier: Classifier, change: Any, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        classifier.logits(change(classifier.prepare(COLOUR)))
+
+
+def test_parts_that_do_not_fit_each_other_are_refused(classifier: Classifier, tmp_path: Path) -> None:
+    network, sight = classifier.network, classifier.preprocessing
+    with pytest.raises(ModelError, match="2 class names for 3 classes"):
+        Classifier(network, sight, NAMES[:2], {})
+    with pytest.raises(ModelError, match="1 channels, not 3"):
+        Classifier.of(network, NAMES, image_size=16, mean=[0.5], std=[0.5])
+    with pytest.raises(ModelError, match="2 means and 1 deviations"):
+        Classifier.of(network, NAMES, image_size=16, mean=[0.5, 0.5], std=[0.5])
+    with torch.no_grad():
+        network.classifier.weight[0, 0] = torch.nan
+    with pytest.raises(ModelError, match="weight is not finite"):
+        classifier.save(tmp_path / "model")
+    network.classifier = nn.Linear(64, 5)
+    with pytest.raises(ModelError, match="the last layer gives 5 classes, and the network was built for 3"):
+        Classifier(network, sight, NAMES, {})
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_it_says_what_it_is_in_a_line(classifier: Classifier) -> None:
+    assert repr(classifier) == "<Classifier resnet-8: 3 classes, 16 x 16 pixels>"
