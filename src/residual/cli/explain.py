@@ -134,14 +134,16 @@ def explain_images(
     import torch
 
     from residual.analysis.explain import explain as look
+    from residual.borrowed import borrowed
     from residual.data.given import gather
     from residual.device import choose_device, mind_fork
     from residual.evaluation.use import load
 
     mind_fork()
     classifier = load(place)
-    classifier.network.to(torch.device(choose_device(device)))
-    return look(classifier, [image.read(classifier.preprocessing) for image in gather(images)], top_k)
+    with borrowed():
+        classifier.network.to(torch.device(choose_device(device)))
+        return look(classifier, [image.read(classifier.preprocessing) for image in gather(images)], top_k)
 
 
 def _check(top_k: int) -> None:

@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from residual.borrowed import borrowed
 from residual.data.given import Given, Image, gather
 from residual.data.preprocessing import Preprocessing
 from residual.data.workers import workers
@@ -90,6 +91,7 @@ def predict(
     )
 
 
+@borrowed()
 def predict_images(
     classifier: Classifier,
     images: Given | Iterable[Given],

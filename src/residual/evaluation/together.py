@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from residual.borrowed import borrowed
 from residual.device import choose_device, mind_fork
 from residual.errors import ResidualError, UsageError, log
 from residual.evaluation.answering import answer_sheet, mind_mirrors
@@ -65,6 +66,7 @@ class Together:
         save(path, [member.sheet for member in self.members], told)
 
 
+@borrowed()
 def evaluate_together(
     places: Sequence[Place],
     *,

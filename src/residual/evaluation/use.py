@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from residual.borrowed import borrowed
 from residual.device import choose_device, mind_fork
 from residual.errors import ModelError, ResidualError, argument, log
 from residual.evaluation.answering import answer_sheet, mind_mirrors
@@ -128,6 +129,7 @@ def refuse_file(place: str) -> None:
         raise ModelError("this is a file of weights, not a run or a model folder", path, remedy)
 
 
+@borrowed()
 def evaluate(
     place: Place = None,
     *,

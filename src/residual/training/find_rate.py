@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from residual.borrowed import borrowed_alone
 from residual.data.batches import Batches
 from residual.data.datasets import divide, open_dataset
 from residual.data.preprocessing import measure
@@ -90,7 +91,7 @@ def find_rate(
     run = None if isinstance(what, Recipe) else _run(os.fspath(what))
     begun: Start | None = None
     signals = Signals()
-    with signals:
+    with borrowed_alone("residual.find_lr"), signals:
         if run is not None:
             _refuse_changed(asked, run)
             facts = run.facts()

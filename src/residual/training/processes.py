@@ -24,7 +24,7 @@ from pydantic import BaseModel, Field
 from torch import Tensor
 from torch.distributed.distributed_c10d import _set_pg_timeout
 
-from residual.errors import EnvironmentFault, ResidualError, log
+from residual.errors import EnvironmentFault, ResidualError, UsageError, log
 from residual.files import canonical
 from residual.launch import Launch, launched
 from residual.ranks import ALONE, Ranks
@@ -118,6 +118,7 @@ def joined(timeout: float = TIMEOUT) -> Iterator[Ranks]:
     What is raised within ends all of them, each with the first cause.
 
     Raises:
+        UsageError: the program has begun torch.distributed itself.
         EnvironmentFault: they do not meet within `timeout` seconds; names who is missing.
         Elsewhere: another process has ended with an error, or is gone.
     """
@@ -125,6 +126,9 @@ def joined(timeout: float = TIMEOUT) -> Iterator[Ranks]:
     if launch is None or launch.world == 1:
         yield ALONE
         return
+    if dist.is_initialized():
+        what = "torch.distributed is in use by this program, and a training of several processes begins it itself"
+        raise UsageError(what, "residual.train", "train before init_process_group, or after destroy_process_group")
     store, name = _meet(launch, timeout)
     watch = Watch(PrefixStore(name, store.clone()), launch.rank, launch.world, timeout)
     store = PrefixStore(name, store)

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from residual.borrowed import borrowed_alone
 from residual.data.batches import check_batch_size
 from residual.data.concerns import concerns
 from residual.data.datasets import Division, divide
@@ -107,7 +108,7 @@ def train(
         changes += as_overrides({"batch_size": batch_size})
     wishes = Wishes.of(budget, batch_size == "auto", changes, since)
     place = Path(out).expanduser() if out is not None else None
-    with joined(_patience(changes)) as ranks:
+    with borrowed_alone("residual.train"), joined(_patience(changes)) as ranks:
         if launched() is not None:
             if place is None:
                 what = "a launcher may start a run again, which must then be found"
@@ -237,7 +238,7 @@ def resume(
     check_versions()
     mind_fork()
     changes = as_overrides(set)
-    with joined(_patience(changes)) as ranks:
+    with borrowed_alone("residual.resume"), joined(_patience(changes)) as ranks:
         name = os.fspath(run) if run is not None else None
         folder = RunFolder(Path(ranks.first(lambda: str(find_run(name).path))))
         return _go_on(folder, recipe, changes, override_safe, listener or Silent(), ranks)

@@ -1,0 +1,97 @@
+"""What a call tells torch is put back for the program that called, and one process trains one run at a time."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import residual
+from residual.borrowed import borrowed, borrowed_alone
+from residual.device import keep_float32
+from residual.errors import UsageError
+from residual.training.progress import Silent
+
+TINY: dict[str, Any] = {"network": "resnet-8", "steps": 2, "batch_size": 8, "data": {"limit": 40, "validation": 0.25}}
+
+
+def told() -> list[Any]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        cudnn = torch.backends.cudnn
+        parts = [getattr(cudnn, part).fp32_precision for part in ("conv", "rnn") if hasattr(cudnn, part)]
+        return [torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), cudnn.allow_tf32, *parts]
+
+
+@pytest.fixture
+def three_threads() -> Iterator[None]:
+    before, tf32 = torch.get_num_threads(), torch.backends.cudnn.allow_tf32
+    torch.set_num_threads(3)
+    torch.backends.cudnn.allow_tf32 = True
+    yield
+    torch.set_num_threads(before)
+    torch.backends.cudnn.allow_tf32 = tf32
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_what_torch_was_told_is_put_back(tmp_path: Path) -> None:
+    before = told()
+    changes = {**TINY, "compute": {"threads": 1, "precision": "float32", "deterministic": True}}
+    run = residual.train("digits", set=changes, out=tmp_path / "run")
+    assert told() == before
+    residual.evaluate(run)
+    residual.predict(run, torch.zeros(1, 32, 32, dtype=torch.uint8))
+    residual.find_lr("digits", set=changes, steps=10)
+    assert told() == before
+    with borrowed():
+        keep_float32()
+        assert told() != before, "these tell torch something"
+
+
+@pytest.mark.usefixtures("three_threads")
+def test_where_calls_overlap_the_last_gives_back() -> None:
+    before = told()
+    first, second = borrowed(), borrowed()
+    first.__enter__()
+    keep_float32()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert told() != before, "the second is still at work"
+    second.__exit__(None, None, None)
+    assert told() == before
+
+
+def in_a_thread(call: Callable[[], object]) -> list[Exception]:
+    found: list[Exception] = []
+
+    def work() -> None:
+        try:
+            call()
+        except Exception as error:
+            found.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    return found
+
+
+def test_a_second_thread_does_not_train(tmp_path: Path) -> None:
+    seen: list[Exception] = []
+
+    class Second(Silent):
+        def began(self, plan: dict[str, Any]) -> None:
+            seen.extend(in_a_thread(lambda: residual.train("digits", set=TINY, out=tmp_path / "second")))
+
+    residual.train("digits", set={**TINY, "compute.precision": "float32"}, out=tmp_path / "first", listener=Second())
+    assert ["another thread of this process is training" in str(error) for error in seen] == [True]
+    assert isinstance(seen[0], UsageError)
+    assert not (tmp_path / "second").exists()
+    with borrowed_alone("one"), borrowed_alone("within it"):
+        assert in_a_thread(lambda: borrowed_alone("another").__enter__())
+    assert not in_a_thread(lambda: borrowed_alone("another").__enter__())
