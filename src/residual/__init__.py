@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from residual.evaluation.bringing import import_weights
     from residual.evaluation.classifier import Classifier
     from residual.evaluation.predicting import predict
+    from residual.evaluation.together import evaluate_together
     from residual.evaluation.use import evaluate, load
     from residual.export.writing import export_model
     from residual.models.asked import build
@@ -41,8 +42,10 @@ if TYPE_CHECKING:
     from residual.runs.folder import RunFolder, find_run, list_runs
     from residual.training.extending import extend
     from residual.training.find_rate import find_rate as find_lr
-    from residual.training.recipe import Recipe
+    from residual.training.progress import Silent, make_listener
+    from residual.training.recipe import Recipe, override
     from residual.training.recipes import RECIPES
+    from residual.training.signals import stop
     from residual.training.train import resume, train
 
 _PLACES = {
@@ -51,8 +54,10 @@ _PLACES = {
     "RECIPES": ("residual.training.recipes", "RECIPES"),
     "Recipe": ("residual.training.recipe", "Recipe"),
     "RunFolder": ("residual.runs.folder", "RunFolder"),
+    "Silent": ("residual.training.progress", "Silent"),
     "build": ("residual.models.asked", "build"),
     "evaluate": ("residual.evaluation.use", "evaluate"),
+    "evaluate_together": ("residual.evaluation.together", "evaluate_together"),
     "explain": ("residual.cli.explain", "explain_images"),
     "export_model": ("residual.export.writing", "export_model"),
     "extend": ("residual.training.extending", "extend"),
@@ -61,11 +66,14 @@ _PLACES = {
     "import_weights": ("residual.evaluation.bringing", "import_weights"),
     "list_runs": ("residual.runs.folder", "list_runs"),
     "load": ("residual.evaluation.use", "load"),
+    "make_listener": ("residual.training.progress", "make_listener"),
+    "override": ("residual.training.recipe", "override"),
     "pack_images": ("residual.data.packing_images", "pack_images"),
     "predict": ("residual.evaluation.predicting", "predict"),
     "report": ("residual.cli.report", "make_report"),
     "resolve": ("residual.models.catalogue", "resolve"),
     "resume": ("residual.training.train", "resume"),
+    "stop": ("residual.training.signals", "stop"),
     "train": ("residual.training.train", "train"),
 }
 
@@ -81,11 +89,13 @@ __all__ = [
     "Recipe",
     "ResidualError",
     "RunFolder",
+    "Silent",
     "StorageError",
     "UsageError",
     "__version__",
     "build",
     "evaluate",
+    "evaluate_together",
     "explain",
     "export_model",
     "extend",
@@ -94,11 +104,14 @@ __all__ = [
     "import_weights",
     "list_runs",
     "load",
+    "make_listener",
+    "override",
     "pack_images",
     "predict",
     "report",
     "resolve",
     "resume",
+    "stop",
     "train",
 ]
 

@@ -1,5 +1,7 @@
 """The batch of any step follows from (seed, step) alone: order, augmentation, rank and world."""
 
+import pickle
+
 import pytest
 import torch
 from hypothesis import given
@@ -175,3 +177,10 @@ def test_batches_from_images_that_lie_on_the_device_are_the_same(monkeypatch):
     assert resident(source, torch.device("cuda:0")) is source, "a GPU without room takes a batch at a time"
     images = source.read(torch.arange(3))
     assert sent(images, torch.device("cpu")) is images
+
+
+def test_batches_go_to_the_processes_of_a_loader():
+    found = batches()
+    again = pickle.loads(pickle.dumps(found))
+    assert equal(again.batch_at(9), found.batch_at(9))
+    assert len(pickle.dumps(found)) < 2 * found.source.images.nbytes + 10_000, "the images once"

@@ -20,16 +20,25 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs
 
 
 @pytest.mark.slow
-def test_every_block_of_the_tour_runs_in_its_order(tmp_path: Path) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "tour.md").read_text(), re.DOTALL)
+@pytest.mark.parametrize(
+    ("page", "shorter"),
+    [
+        ("tour", (('"epochs": 3', '"epochs": 2'), ('"steps": 20', '"steps": 4'))),
+        ("python", (("range(20)", "range(3)"), ('"epochs": 6', '"epochs": 3'))),
+    ],
+)
+def test_every_block_of_a_page_runs_in_its_order(
+    tmp_path: Path, page: str, shorter: tuple[tuple[str, str], ...]
+) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / f"{page}.md").read_text(), re.DOTALL)
     assert len(blocks) >= 7
     program = "\n".join(blocks)
-    for long, short in (('"epochs": 3', '"epochs": 2'), ('"steps": 20', '"steps": 4')):
+    for long, short in shorter:
         assert program.count(long) == 1
         program = program.replace(long, short)
-    (tmp_path / "tour.py").write_text(program)
+    (tmp_path / "page.py").write_text(program)
     done = subprocess.run(
-        [sys.executable, "-W", "error", "tour.py"],
+        [sys.executable, "-W", "error", "page.py"],
         cwd=tmp_path,
         check=False,
         env=environment(),

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from residual.analysis.curves import Against, Retraced, unknown
@@ -40,7 +40,7 @@ class Report:
 
     page: Path
     figures: tuple[Path, ...]
-    data: ReportData
+    data: ReportData = field(repr=False)
 
 
 def write_report(

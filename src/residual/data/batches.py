@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache, partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -139,11 +140,22 @@ class Batches:
         # What every batch needs lies on the device: a copy in each step would have the host wait for the step before.
         self.constants = preprocessing.on(self.device)
         self.colours = principal_colours(source, indices).to(self.device) if settings.colour_noise else None
-        # Two epochs, since a batch may span the border between them. These functions know nothing of this object: it
-        # and its images are to go when the last who uses them goes, not when cycles are collected.
-        self.order = lru_cache(maxsize=2)(partial(_order, len(indices), seed))
-        self.draws = lru_cache(maxsize=2)(partial(choose, len(indices), settings, seed))
-        self.shown = lru_cache(maxsize=2)(partial(_shown, indices, self.even))
+        self._remember()
+
+    def _remember(self) -> None:
+        """Two epochs, since a batch may span the border between them. These functions know nothing of this object: it
+        and its images are to go when the last who uses them goes, not when cycles are collected."""
+        self.order = lru_cache(maxsize=2)(partial(_order, len(self.indices), self.seed))
+        self.draws = lru_cache(maxsize=2)(partial(choose, len(self.indices), self.settings, self.seed))
+        self.shown = lru_cache(maxsize=2)(partial(_shown, self.indices, self.even))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what is remembered, which follows from the rest: a loader's processes are given the batches."""
+        return {name: value for name, value in vars(self).items() if name not in ("order", "draws", "shown")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._remember()
 
     def __len__(self) -> int:
         """Images in one epoch."""

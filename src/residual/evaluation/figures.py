@@ -70,6 +70,11 @@ class Report:
     calibrated: Calibrated | None
     mistakes: tuple[Mistake, ...]
 
+    def __repr__(self) -> str:
+        """A line, since a notebook shows it; `as_dict` has all of it."""
+        figures = ", ".join(f"{name} {value:.4f}" for name, value in self.evaluation.scores.items())
+        return f"<Report of {self.place}: {self.evaluation.images:,} {self.split} images, {figures}>"
+
     @property
     def class_names(self) -> tuple[str, ...]:
         return self.sheet.class_names

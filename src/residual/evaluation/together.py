@@ -29,6 +29,7 @@ from residual.evaluation.judged import Judged, Split, select
 from residual.evaluation.protocols import Average, Protocol
 from residual.evaluation.scores import rank_of_truth
 from residual.evaluation.sheets import Sheet, align, ensemble, read, save
+from residual.evaluation.use import Place as Member
 from residual.evaluation.use import load, named
 from residual.files import Facts
 from residual.runs.folder import find_run
@@ -68,19 +69,19 @@ class Together:
 
 @borrowed()
 def evaluate_together(
-    places: Sequence[Place],
+    places: Sequence[Member],
     *,
     protocol: Protocol = "1-crop",
     average: Average = "probabilities",
     split: Split | None = None,
-    data: str | None = None,
+    data: str | os.PathLike[str] | None = None,
     follow_links: bool = False,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     calibrate: bool = False,
     found: Callable[[Sequence[str]], None] = lambda _: None,
     progress: Progress = lambda _place, _done, _all: None,
 ) -> Together:
-    """Let runs, models or checkpoints answer the same images; several are an ensemble too.
+    """Let runs, models, checkpoints or classifiers answer the same images; several are an ensemble too.
 
     Args:
         protocol: which views of an image are looked at.
@@ -96,13 +97,14 @@ def evaluate_together(
     """
     check_choices(protocol, average, split)
     mind_fork()
-    places = [named(place) for place in places]
-    _refuse_twice(places)
+    members = [(place, named(place)) for place in places]
+    _refuse_twice([name for place, name in members if not isinstance(place, Classifier)])
+    data = None if data is None else os.fspath(data)
     chosen = choose_device(device)
     sheets: list[Sheet] = []
     held: list[Sheet] = []
-    for place in places:
-        classifier = load(place)
+    for member, place in members:
+        classifier = load(member if isinstance(member, Classifier) else place)
         judged = select(classifier, place, split, data, follow_links)
         found([photographs(classifier.provenance.get("data", {})), judged.origin if judged.dataset == "folder" else ""])
         mind_mirrors(classifier, place, protocol)

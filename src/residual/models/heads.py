@@ -2,6 +2,7 @@
 
 Axes: maps are NCHW, features NC. Sources: He et al. 2015 (Deep Residual Learning), table 1 (global average);
 Simonyan & Zisserman 2014 (Very Deep Convolutional Networks), section 2.1 and table 1 (two hidden layers of 4096).
+Where what is done follows from the maps, that is a function which tracing by torch.fx takes as one.
 """
 
 from __future__ import annotations
@@ -23,9 +24,7 @@ class AverageHead(nn.Module):
         self.width = channels
 
     def forward(self, maps_NCHW: Tensor) -> Tensor:
-        if maps_NCHW.is_contiguous(memory_format=torch.channels_last):
-            return maps_NCHW.permute(0, 2, 3, 1).mean(dim=(1, 2))  # the same sums; the gradient keeps the layout
-        return maps_NCHW.mean(dim=(2, 3))
+        return _averaged(maps_NCHW)
 
 
 class HiddenHead(nn.Module):
@@ -39,11 +38,21 @@ class HiddenHead(nn.Module):
         self.hidden2, self.relu2 = nn.Linear(_HIDDEN, _HIDDEN), nn.ReLU()
 
     def forward(self, maps_NCHW: Tensor) -> Tensor:
-        if maps_NCHW.shape[2:] != (_SIDE, _SIDE):
-            maps_NCHW = F.adaptive_avg_pool2d(maps_NCHW, _SIDE)
-        hidden_NC: Tensor = self.dropout(self.relu1(self.hidden1(maps_NCHW.flatten(1))))
+        hidden_NC: Tensor = self.dropout(self.relu1(self.hidden1(_pooled(maps_NCHW).flatten(1))))
         features_NC: Tensor = self.relu2(self.hidden2(hidden_NC))
         return features_NC
+
+
+@torch.fx.wrap
+def _averaged(maps_NCHW: Tensor) -> Tensor:
+    if maps_NCHW.is_contiguous(memory_format=torch.channels_last):
+        return maps_NCHW.permute(0, 2, 3, 1).mean(dim=(1, 2))  # the same sums; the gradient keeps the layout
+    return maps_NCHW.mean(dim=(2, 3))
+
+
+@torch.fx.wrap
+def _pooled(maps_NCHW: Tensor) -> Tensor:
+    return maps_NCHW if maps_NCHW.shape[2:] == (_SIDE, _SIDE) else F.adaptive_avg_pool2d(maps_NCHW, _SIDE)
 
 
 def make_head(spec: NetworkSpec) -> AverageHead | HiddenHead:

@@ -7,13 +7,10 @@ rate does is stated in the child's recipe: see `continued`.
 
 from __future__ import annotations
 
-import datetime
 import json
 import math
 import os
 import re
-import shlex
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,6 +26,7 @@ from residual.runs.summary import flat
 from residual.training import opening
 from residual.training.compute import choose
 from residual.training.freezing import at_the_end
+from residual.training.origin import command_of, now
 from residual.training.places import refuse_inside
 from residual.training.progress import Listener
 from residual.training.recipe import Changes, Override, Recipe, as_overrides, override
@@ -186,8 +184,10 @@ def extend(
     child = {
         **{name: value for name, value in facts.items() if name != "format"},
         "residual": versions()["residual"],
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": (command or shlex.join(sys.orig_argv)).encode(errors="backslashreplace").decode(),
+        "created": now(),
+        "command": command_of(
+            command, f"extend({parent.name!r}, {str(to)!r}", asked, None if out is None else Path(out)
+        ),
         "recipe": recipe.model_dump(mode="json"),
         "changed": before | dict(changes),
         "chosen": {**compute.facts(), "steps": steps, "batch_size": whole.batch_size, "processes": processes},

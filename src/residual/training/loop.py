@@ -10,6 +10,7 @@ import signal
 
 from residual.errors import Interrupted, argument
 from residual.training.session import Session
+from residual.training.signals import is_command
 
 
 def run_loop(session: Session) -> None:
@@ -39,10 +40,10 @@ def run_loop(session: Session) -> None:
 
 def _interrupted(session: Session, number: int) -> Interrupted:
     name = signal.Signals(number).name
-    step, total = session.state.step, session.total
+    step, total, path = session.state.step, session.total, session.folder.path
     return Interrupted(
         f"stopped by {name} at step {step:,} of {total:,}, all of it saved",
-        session.folder.path,
-        f"residual train --resume {argument(session.folder.path)}",
+        path,
+        f"residual train --resume {argument(path)}" if is_command() else f"residual.resume({str(path)!r}) goes on",
         number,
     )

@@ -1,6 +1,6 @@
 """What a run tells while it works: a bar on a terminal, plain lines elsewhere, JSON lines on request.
 
-The loop only calls the four methods of `Listener`; nothing comes back from them.
+The loop only calls the five methods of `Listener`; nothing comes back from them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from residual.errors import log
+from residual.errors import UsageError, log
 from residual.training.schedules import HALVED, STOPPED
 
 Record = dict[str, Any]
@@ -215,6 +215,21 @@ class Bar(Silent):
     def ended(self) -> None:
         self._lines.ended()
         self._bar.stop()
+
+
+def sound(listener: Listener | None) -> Listener:
+    """The listener, or one that says nothing.
+
+    Raises:
+        UsageError: it lacks a method; said before anything is begun.
+    """
+    if listener is None:
+        return Silent()
+    names = ("began", "stepped", "recorded", "saved", "ended")
+    if lacking := [name for name in names if not callable(getattr(listener, name, None))]:
+        what = f"this listener has no method {' and no method '.join(lacking)}"
+        raise UsageError(what, "listener", "derive it from residual.Silent, which has all five")
+    return listener
 
 
 def make_listener(style: Style = "auto") -> Listener:

@@ -27,6 +27,7 @@ AGAIN, AGAIN_TYPED = 10.0, 2.0
 """Seconds after the first signal from which on another one is meant: launchers hand theirs on in milliseconds, and a
 busy machine or a peer that ended first may take seconds; nobody types Ctrl-C twice by mistake 2 s apart."""
 
+_active: list[Signals] = []
 _command: ContextVar[bool] = ContextVar("command", default=False)
 
 
@@ -38,6 +39,21 @@ def own_process() -> Iterator[None]:
         yield
     finally:
         _command.reset(before)
+
+
+def is_command() -> bool:
+    """Whether this is a command of ours, and not the program of someone else."""
+    return _command.get()
+
+
+def stop() -> None:
+    """Have the training of this process save its state and end, as after Ctrl-C: `residual.stop`.
+
+    From a listener, or from another thread; the call that trains raises `Interrupted`, and `residual.resume` goes on.
+    Where nothing trains, nothing happens.
+    """
+    for one in [*_active]:
+        one.number = one.number or signal.SIGINT
 
 
 class Signals:
@@ -82,6 +98,7 @@ class Signals:
             os._exit(128 + number)
 
     def __enter__(self) -> Signals:
+        _active.append(self)
         # Python lets only the main thread receive signals; elsewhere the caller keeps its own handling.
         if threading.current_thread() is threading.main_thread():
             for number in HEEDED:
@@ -93,3 +110,5 @@ class Signals:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if self in _active:
+            _active.remove(self)

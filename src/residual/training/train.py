@@ -5,10 +5,7 @@ Everything chosen is written before step 0. A run that goes on reads its folder 
 
 from __future__ import annotations
 
-import datetime
 import os
-import shlex
-import sys
 from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import replace
@@ -36,9 +33,10 @@ from residual.training.compute import Compute
 from residual.training.fitting import Wishes, fit
 from residual.training.holding import LEASE, held
 from residual.training.loop import run_loop
+from residual.training.origin import command_of, now, utf8
 from residual.training.places import lasting, refuse_inside, refuse_unmakeable
 from residual.training.processes import TIMEOUT, joined
-from residual.training.progress import Listener, Silent
+from residual.training.progress import Listener, sound
 from residual.training.recipe import Changes, Override, Recipe, as_overrides, override, to_recipe
 from residual.training.recipes import network_is_given, recipe_of
 from residual.training.result import make_result
@@ -58,15 +56,6 @@ from residual.training.signals import Signals
 from residual.training.start import made_ready, prepare
 from residual.training.trial import untouched
 from residual.training.weighing import class_weights, weight_facts
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-def _utf8(text: str) -> str:
-    """The text with bytes that are not UTF-8, which a command line may hold, written out."""
-    return text.encode(errors="backslashreplace").decode()
 
 
 def train(
@@ -101,7 +90,7 @@ def train(
     """
     check_versions()
     mind_fork()
-    changes = as_overrides(set)
+    changes, heard = as_overrides(set), sound(listener)
     if start_from is not None:
         changes.append(("start.weights", os.fspath(start_from)))
     if batch_size not in (None, "auto"):
@@ -114,9 +103,9 @@ def train(
                 what = "a launcher may start a run again, which must then be found"
                 raise UsageError(what, "--out", "name the run, as in --out runs/NAME")
             if ranks.first((place / RUN).is_file):  # begun by an earlier start of the same command
-                return _go_on(RunFolder(place), recipe, changes, False, listener or Silent(), ranks, wishes)
+                return _go_on(RunFolder(place), recipe, changes, False, heard, ranks, wishes)
         base = recipe_of(recipe, started="start.weights" in dict(changes))
-        return _begin(base, changes, place, listener or Silent(), command, ranks, wishes)
+        return _begin(base, changes, place, heard, command, ranks, wishes)
 
 
 def _begin(
@@ -187,8 +176,8 @@ def _begin(
             log.warning(concern)
         facts = {
             "residual": versions()["residual"],
-            "created": _now(),
-            "command": _utf8(command or " ".join(shlex.quote(a) for a in sys.orig_argv)),
+            "created": now(),
+            "command": command_of(command, f"train({base.name!r}", changes, place),
             "recipe": chosen_recipe.model_dump(mode="json"),
             "changed": {path: value for path, value in changes},
             "chosen": {
@@ -237,11 +226,11 @@ def resume(
     """
     check_versions()
     mind_fork()
-    changes = as_overrides(set)
+    changes, heard = as_overrides(set), sound(listener)
     with borrowed_alone("residual.resume"), joined(_patience(changes)) as ranks:
         name = os.fspath(run) if run is not None else None
         folder = RunFolder(Path(ranks.first(lambda: str(find_run(name).path))))
-        return _go_on(folder, recipe, changes, override_safe, listener or Silent(), ranks)
+        return _go_on(folder, recipe, changes, override_safe, heard, ranks)
 
 
 def _go_on(
@@ -302,7 +291,7 @@ def _data_facts(dataset: Dataset, division: Division) -> Facts:
     """What a run remembers of its data; `test` is 0 where there is no test set."""
     return {
         "name": dataset.name,
-        "origin": _utf8(dataset.origin),
+        "origin": utf8(dataset.origin),
         "checksums": dataset.checksums,
         "class_names": list(dataset.class_names),
         "training": len(division.training),
@@ -363,7 +352,7 @@ def _sit(
             disk.warn(folder.path)
         session = opening.open_session(folder, recipe, compute, listener, signals, data, ranks)
         if writes:
-            began = {"event": "began", "step": session.state.step, "at": _now(), "processes": ranks.world}
+            began = {"event": "began", "step": session.state.step, "at": now(), "processes": ranks.world}
             folder.note_session({**began, "versions": versions(), **compute.facts()})
         listener.began(
             {
@@ -393,5 +382,5 @@ def _sit(
                 session.records.close()
             if writes:
                 with suppress(StorageError):  # what ended the sitting matters more than the note of it
-                    folder.note_session({"event": how, "step": session.state.step, "at": _now()})
+                    folder.note_session({"event": how, "step": session.state.step, "at": now()})
     return folder
