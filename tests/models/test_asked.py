@@ -62,3 +62,18 @@ def test_what_cannot_be_built_is_one_line(given, parts, words):
     with pytest.raises(UsageError, match=words) as caught:
         residual.build(given, **parts)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("part", "ours"),
+    [("num_classes", "classes"), ("in_chans", "channels"), ("drop_rate", "dropout"), ("pretrained", "import_weights")],
+)
+def test_words_of_other_libraries_are_answered_with_ours(part: str, ours: str) -> None:
+    with pytest.raises(UsageError, match=f"no such part: {part}; here it is .*{ours}"):
+        residual.build("resnet-20", **{part: 5})
+
+
+def test_what_is_no_name_is_refused_and_a_name_alone_resolves() -> None:
+    with pytest.raises(UsageError, match="20 is no name of a network"):
+        residual.build(20)  # type: ignore[arg-type]
+    assert resolve("resnet20", 5) == resolve(NetworkSettings(name="resnet-20"), 5)

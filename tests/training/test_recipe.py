@@ -24,7 +24,7 @@ from residual.training.recipe import (
     read_recipe,
     to_recipe,
 )
-from residual.training.recipes import DEFAULT, RECIPES, find_recipe
+from residual.training.recipes import DEFAULT, RECIPES, find_recipe, recipe_of
 from residual.training.schedules import SCHEDULES, Cosine, Hold, OneCycle, Plateau, Steps
 from residual.training.values import parse_override
 
@@ -412,3 +412,8 @@ def test_numbers_of_numpy_and_torch_and_paths_are_stored_as_what_they_say(path, 
 def test_what_is_no_setting_by_its_path_is_refused_in_words(given):
     with pytest.raises(UsageError, match=r'write set=\{"epochs": 4\}'):
         as_overrides(given)
+
+
+def test_a_table_is_no_recipe():
+    with pytest.raises(UsageError, match=r"dict is no recipe \(recipe\): name one"):
+        recipe_of({"epochs": 3})  # type: ignore[arg-type]

@@ -15,6 +15,19 @@ from residual.models.networks import ResidualNetwork
 from residual.models.networks import build as build_spec
 from residual.models.spec import NONE_IS_A_CHOICE, NetworkSettings, NetworkSpec
 
+OTHER_WORDS = {
+    "num_classes": "classes",
+    "n_classes": "classes",
+    "in_chans": "channels",
+    "in_channels": "channels",
+    "img_size": "image_size",
+    "drop_rate": "dropout",
+    "pretrained": "residual.import_weights, as of torchvision:resnet50",
+    "weights": "residual.import_weights, as of torchvision:resnet50",
+    "checkpoint_path": "residual.import_weights",
+}
+"""What other libraries call it, and what it is here."""
+
 
 def build(
     network: str | NetworkSettings | NetworkSpec,
@@ -74,7 +87,8 @@ def named(
     wrong, found = list(faults), dict[str, Any]()
     for part, value in parts:
         if part not in known:
-            wrong.append(f"no such part: {part[:80]}; {_nearest(part, known)}")
+            meant = f"here it is {OTHER_WORDS[part]}" if part in OTHER_WORDS else _nearest(part, known)
+            wrong.append(f"no such part: {part[:80]}; {meant}")
         elif found.get(part, value) != value:
             wrong.append(f"{part} is given twice; give it once")
         else:

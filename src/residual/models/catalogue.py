@@ -24,6 +24,8 @@ _BARE: Final = {_bare(name): entry for name, entry in NETWORKS.items()}
 
 def find(name: str) -> Entry:
     """The entry of that name; resnet20, ResNet-20 and resnet_20 are one. Raises `UsageError` for an unknown name."""
+    if not isinstance(name, str):
+        raise UsageError(f"{name!r:.40} is no name of a network", "network.name", "name one, as in resnet-20")
     entry = _BARE.get(_bare(name))
     if entry is None:
         raise UsageError(f"there is no network {name[:80]!r}", "network.name", nearest(name[:80], list(NETWORKS)))
@@ -51,7 +53,10 @@ def variants() -> list[tuple[str, ShortcutKind]]:
 
 
 def resolve(
-    settings: NetworkSettings, classes: int, channels: int = 3, image_size: int | tuple[int, int] | None = None
+    settings: NetworkSettings | str,
+    classes: int,
+    channels: int = 3,
+    image_size: int | tuple[int, int] | None = None,
 ) -> NetworkSpec:
     """The catalogue's entry with the settings' overrides, for that many classes and input channels.
 
@@ -59,6 +64,8 @@ def resolve(
     gets the stem that suits it, unless the settings name one; without it, the stem of its paper.
     Raises `UsageError` with every fault when the name is unknown or the parts do not fit together.
     """
+    if not isinstance(settings, NetworkSettings):
+        settings = NetworkSettings(name=find(settings).name)
     entry = find(settings.name)
     base = entry.spec().model_dump()
     chosen = settings.model_dump(exclude={"name"}, exclude_none=True)

@@ -334,6 +334,9 @@ def recipe_of(recipe: Recipe | str | os.PathLike[str] | None, started: bool = Fa
         return RECIPES[DEFAULT_FINETUNE if started else DEFAULT]
     if isinstance(recipe, Recipe):
         return recipe
+    if not isinstance(recipe, str | os.PathLike):
+        remedy = "name one, with changes as set={...}; residual.Recipe.model_validate makes one of a whole table"
+        raise UsageError(f"{type(recipe).__name__} is no recipe", "recipe", remedy)
     plain = isinstance(recipe, str) or not os.path.isdir(recipe)
     return find_recipe(os.fspath(recipe) if plain else os.path.join(recipe, ""), started)
 
