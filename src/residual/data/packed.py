@@ -144,7 +144,7 @@ class PackStore:
 
     def picture(self, file: File) -> Packed:
         number = self.numbers[file.path]
-        start, shape = int(self.table["offset"][number]), self._shape(number)
+        start, *shape = (int(column[number]) for column in self._columns)
         pixels = self._map[start : start + shape[0] * shape[1] * shape[2]]
         if number not in self._read:
             if hashlib.sha256(pixels.data).digest() != self._sha256[32 * number : 32 * number + 32]:
@@ -161,9 +161,10 @@ class PackStore:
     def say(self, path: str) -> str:
         return shown(f"{self.place}: {path}")
 
-    def _shape(self, number: int) -> tuple[int, int, int]:
-        height, width, channels = (int(self.table[name][number]) for name in ("height", "width", "channels"))
-        return height, width, channels
+    @cached_property
+    def _columns(self) -> list[NDArray[Any]]:
+        """Offset and shape by image: to look into a tensor takes ten times as long."""
+        return [self.table[name].numpy() for name in ("offset", "height", "width", "channels")]
 
     def layout(self) -> Layout:
         """The images by part and class, in the order in which they were packed."""
