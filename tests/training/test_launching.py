@@ -31,9 +31,11 @@ from residual.errors import (
 from residual.locks import lock
 from residual.runs.folder import LOCK, RunFolder
 from residual.training import launching
+from residual.training.job import _end_with_reader
 from residual.training.launching import Launched, Order, parse_launcher, train_here
 from residual.training.progress import Silent
 from residual.training.recipes import RECIPES
+from residual.training.signals import Signals
 from residual.training.train import resume
 from tests.conftest import subprocess_environment
 
@@ -235,3 +237,20 @@ def test_what_is_no_launcher_is_refused(text: str, words: str) -> None:
 def test_torchrun_is_that_of_this_python() -> None:
     assert parse_launcher("torchrun --nproc-per-node 2") == (*TORCHRUN, "--nproc-per-node", "2")
     assert parse_launcher(f"{sys.executable} -v") == (sys.executable, "-v")
+
+
+def test_on_windows_no_launcher_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(EnvironmentFault, match=r"need Linux or macOS: .* \(--launch\): leave it out"):
+        parse_launcher("torchrun --nproc-per-node 2")
+
+
+def test_the_end_of_the_reader_is_a_signal_that_can_be_heeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def at_once(pid: int, number: int) -> None:
+        raise AssertionError("on Windows os.kill ends a process at once")
+
+    monkeypatch.setattr(os, "kill", at_once)
+    monkeypatch.setattr(os, "read", lambda descriptor, count: b"")
+    with Signals() as signals:
+        _end_with_reader()
+        assert signals.number == signal.SIGTERM

@@ -78,7 +78,7 @@ def _end_with_reader() -> None:
             pass
     except OSError:
         pass
-    os.kill(os.getpid(), signal.SIGTERM)
+    signal.raise_signal(signal.SIGTERM)  # os.kill would end the process at once on Windows
 
 
 if __name__ == "__main__":

@@ -91,7 +91,11 @@ def parse_launcher(text: str) -> tuple[str, ...]:
 
     Raises:
         UsageError: they are no command, or it is not installed.
+        EnvironmentFault: this is Windows, whose torch has no libuv, which the meeting place of its launcher asks for.
     """
+    if sys.platform == "win32":
+        what = "several processes need Linux or macOS: torchrun does not start on Windows"
+        raise EnvironmentFault(what, "--launch", "leave it out, or use WSL 2")
     try:
         words = shlex.split(text)
     except ValueError as error:
