@@ -8,7 +8,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import pytest
@@ -18,7 +18,7 @@ from residual.errors import StorageError, UsageError
 from residual.tuning.address import Address, after_command, connecting, folder_of, key_of, parse_address, sqlite_file
 from residual.tuning.database import Database
 from residual.tuning.ledger import Ledger
-from residual.tuning.sqlite_file import file_system, holder_of, warn_of_network
+from residual.tuning.sqlite_file import holder_of, inspect, uri, warn_of_network
 from residual.tuning.study import Study, open_study
 from tests.tuning.analytic import begin, story, worker
 
@@ -231,17 +231,29 @@ def test_a_name_that_is_no_text_is_refused(name: str) -> None:
         begin(name)
 
 
-def test_a_network_file_system_is_recognised(tmp_path: Path) -> None:
-    mounts = f"/dev/sda1 / ext4 rw 0 0\nserver:/x {tmp_path} nfs4 rw 0 0\n"
-    assert file_system(tmp_path / "a", mounts) == "nfs4"
-    assert file_system(Path("/elsewhere"), mounts) == "ext4"
+@pytest.mark.parametrize(
+    ("place", "address"),
+    [
+        (PureWindowsPath(r"\\server\share\a b.sqlite3"), "file:////server/share/a%20b.sqlite3"),
+        (PureWindowsPath(r"C:\runs\a.sqlite3"), "file:///C:/runs/a.sqlite3"),
+        (PurePosixPath("/runs/a?.sqlite3"), "file:///runs/a%3F.sqlite3"),
+    ],
+)
+def test_the_address_of_a_share_of_windows_names_no_host(place: PurePath, address: str) -> None:
+    assert uri(place) == address
+
+
+def test_a_database_on_a_share_is_asked_for_without_a_host(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(finished), "as_uri", lambda path: f"file://{str(path)[1:]}")
+    assert inspect(finished)
+    Database(sqlite_file(finished), read_only=True).close()
 
 
 @pytest.mark.parametrize(("kind", "warned"), [("lustre", 1), ("beegfs", 1), ("fuse.gpfs", 1), ("xfs", 0)])
 def test_the_file_systems_of_clusters_are_network_file_systems(
     kind: str, warned: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("residual.tuning.sqlite_file.file_system", lambda *_: kind)
+    monkeypatch.setattr("residual.tuning.sqlite_file.kind_of", lambda folder: kind)
     warn_of_network(tmp_path / "study.sqlite3")
     assert [f"network file system ({kind})" in message for message in caplog.messages] == [True] * warned
 

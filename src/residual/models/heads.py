@@ -52,7 +52,12 @@ def _averaged(maps_NCHW: Tensor) -> Tensor:
 
 @torch.fx.wrap
 def _pooled(maps_NCHW: Tensor) -> Tensor:
-    return maps_NCHW if maps_NCHW.shape[2:] == (_SIDE, _SIDE) else F.adaptive_avg_pool2d(maps_NCHW, _SIDE)
+    """Maps averaged to 7x7."""
+    if maps_NCHW.shape[2:] == (_SIDE, _SIDE):
+        return maps_NCHW
+    if maps_NCHW.device.type == "mps" and any(side % _SIDE for side in maps_NCHW.shape[2:]):
+        return F.adaptive_avg_pool2d(maps_NCHW.cpu(), _SIDE).to(maps_NCHW.device)  # torch has it there for multiples
+    return F.adaptive_avg_pool2d(maps_NCHW, _SIDE)
 
 
 def make_head(spec: NetworkSpec) -> AverageHead | HiddenHead:

@@ -76,7 +76,7 @@ class Database:
             if not known:
                 raise NoStudies("no study is kept there", path, "check the name of the study")
             still = not os.access(path, os.W_OK) and not path.with_name(path.name + "-wal").exists()
-            address = f"{path.resolve().as_uri()}?mode=ro{'&immutable=1' if still else ''}"
+            address = f"{sqlite_file.uri(path.absolute())}?mode=ro{'&immutable=1' if still else ''}"
             return create_engine(
                 "sqlite://",
                 creator=lambda: sqlite3.connect(address, uri=True, timeout=self._wait, check_same_thread=False),

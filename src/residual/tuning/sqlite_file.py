@@ -8,15 +8,17 @@ from __future__ import annotations
 import os
 import sqlite3
 from contextlib import closing, suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from optuna.storages._rdb import models
 
 from residual.errors import StorageError, log
+from residual.runs.disk import kind_of
 
 HEADER = b"SQLite format 3\0"
 NETWORK = {
     *("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs"),
+    *("afpfs", "webdav", "macfuse", "osxfuse"),
     *("lustre", "gpfs", "beegfs", "wekafs", "panfs", "pvfs2", "gfs2", "ocfs2"),
 }
 """Kinds of file systems that several machines share; whatever is behind `fuse.` may be one."""
@@ -54,6 +56,12 @@ def inspect(path: Path, wait: float = 60.0) -> bool:
     return whole  # else its tables are being made, or whoever made them was killed
 
 
+def uri(place: PurePath) -> str:
+    """An absolute path as SQLite takes it: that of a share of Windows names no host, which SQLite refuses."""
+    text = place.as_uri()
+    return text if text.startswith("file:///") else text.replace("file://", "file:////", 1)
+
+
 def _tables(path: Path, wait: float) -> tuple[set[str], bool]:
     """The names of the tables, and whether Optuna has put its mark under them, which it does last."""
     while True:
@@ -61,7 +69,7 @@ def _tables(path: Path, wait: float) -> tuple[set[str], bool]:
         # A database at rest is read without the files that readers share, which would be left behind.
         still = not path.with_name(path.name + "-wal").exists()
         try:
-            return _look(f"{path.resolve().as_uri()}?mode=ro{'&immutable=1' if still else ''}", path, wait)
+            return _look(f"{uri(path.absolute())}?mode=ro{'&immutable=1' if still else ''}", path, wait)
         except StorageError:
             if not still or path.stat().st_mtime_ns == before:
                 raise  # else it was no longer at rest
@@ -128,26 +136,12 @@ def holder_of(path: Path) -> str:
     return "another process"
 
 
-def file_system(path: Path, mounts: str) -> str:
-    """The kind of the file system that holds `path`, from the text of /proc/mounts; nothing where unknown."""
-    found, longest = "", -1
-    place = str(path.resolve()) + "/"
-    for line in mounts.splitlines():
-        parts = line.split()
-        if len(parts) >= 3:
-            point = parts[1].replace("\\040", " ").rstrip("/") + "/"
-            if place.startswith(point) and len(point) > longest:
-                found, longest = parts[2], len(point)
-    return found
-
-
 def warn_of_network(path: Path) -> None:
     """SQLite's log is shared through memory, which machines do not share over a network."""
-    with suppress(OSError):
-        kind = file_system(path.parent, Path("/proc/mounts").read_text())
-        if kind in NETWORK or kind.startswith("fuse."):
-            log.warning(
-                "%s lies on a network file system (%s): workers on one machine only; for several use PostgreSQL",
-                path,
-                kind,
-            )
+    kind = kind_of(path.parent)
+    if kind in NETWORK or kind.startswith("fuse."):
+        log.warning(
+            "%s lies on a network file system (%s): workers on one machine only; for several use PostgreSQL",
+            path,
+            kind,
+        )
