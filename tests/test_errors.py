@@ -2,11 +2,12 @@
 
 import copy
 import pickle
+import sys
 
 import pytest
 
 from residual import errors
-from residual.errors import Elsewhere, Fault, Interrupted, InUse, ResidualError, UsageError, check, nearest
+from residual.errors import Elsewhere, Fault, Interrupted, InUse, ResidualError, UsageError, argument, check, nearest
 
 CODES = {
     "ResidualError": 1,
@@ -92,3 +93,21 @@ def test_a_long_list_of_names_is_cut():
 def test_every_error_survives_the_way_between_processes(error: ResidualError) -> None:
     for again in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
         assert (type(again), str(again), again.exit_code) == (type(error), str(error), error.exit_code)
+
+
+@pytest.mark.parametrize(
+    ("path", "posix", "windows"),
+    [
+        ("runs/a", "runs/a", "runs/a"),
+        (r"C:\Users\me\runs", r"'C:\Users\me\runs'", r"C:\Users\me\runs"),
+        ("my photos", "'my photos'", '"my photos"'),
+        ("R&D", "'R&D'", '"R&D"'),
+        ("my photos\\", "'my photos\\'", '"my photos\\\\"'),
+        ("-x", "./-x", "./-x"),
+    ],
+)
+def test_a_path_is_quoted_as_the_shell_of_the_system_takes_it(path, posix, windows, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert argument(path) == posix
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert argument(path) == windows

@@ -10,6 +10,7 @@ import difflib
 import logging
 import os
 import shlex
+import sys
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -142,7 +143,17 @@ def check(what: str, faults: Iterable[Fault], where: object = "") -> None:
 def argument(path: str | os.PathLike[str]) -> str:
     """A path as it must be typed after a command: quoted where a shell would cut it, never taken for an option."""
     text = os.fspath(path)
-    return shlex.quote(f"./{text}" if text.startswith("-") else text)
+    return quoted(f"./{text}" if text.startswith("-") else text)
+
+
+def quoted(text: str) -> str:
+    """A word as the shell of this system takes it; in a command that is stored, and read back, stands `shlex.quote`."""
+    if sys.platform != "win32":
+        return shlex.quote(text)
+    from subprocess import list2cmdline  # of Windows alone, and slow to import
+
+    typed = list2cmdline([text])
+    return f'"{text}"' if typed == text and set(text) & set("&|<>^();,'") else typed
 
 
 def nearest(name: str, known: Sequence[str], also: Sequence[str] = ()) -> str:

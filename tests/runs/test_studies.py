@@ -1,6 +1,7 @@
 """Studies are found beside the runs: their kind, how far they are, and the command that goes on with them."""
 
 import json
+import sys
 
 import pytest
 
@@ -57,6 +58,12 @@ def test_seeds(root):
     }
     note(root / "seeds-digits" / "study.json", kind="seeds", recipe="digits")
     assert shown(root)["seeds-digits"] == ("seeds", 1, 2, command)
+
+
+def test_on_windows_a_stored_command_is_shown_as_its_shell_takes_it(root, monkeypatch):
+    put(root / "seeds-digits" / "seed-0", True, "residual study seeds digits --set 'data.path=my data'")
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert shown(root)["seeds-digits"][3] == 'residual study seeds digits --set "data.path=my data"'
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 
-from residual.errors import ResidualError, argument
+from residual.errors import ResidualError, argument, quoted
 from residual.files import TEMPORARY, Facts, read_regular
 from residual.runs.folder import RESULT, RUN, RunFolder, runs_root
 
@@ -87,7 +87,7 @@ def _command(stored: str | None) -> str:
         return stored or ""
     for place, word in enumerate(words[:-1]):
         if PurePath(word).stem == "residual" and words[place + 1] in ("study", "train"):
-            return shlex.join(["residual", *words[place + 1 :]])
+            return " ".join(quoted(one) for one in ["residual", *words[place + 1 :]])
     return stored or ""
 
 

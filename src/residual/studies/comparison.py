@@ -12,6 +12,7 @@ search, whose individuals several may train.
 from __future__ import annotations
 
 import functools
+import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -152,7 +153,7 @@ class Labour:
         recipe, path = self.contest.recipe, self._path(name)
         self.tell(name, {"kind": "training", "event": "begun"})
         trainer = Launched(self.launch, self._path(LOCKS)) if self.launch else train_here
-        command = f"residual study compare --study {argument(self.contest.name)}"
+        command = f"residual study compare --study {shlex.quote(self.contest.name)}"
         order = Order(recipe, changes, self._own(), path, command)
         try:
             begun(path, override(recipe, changes), WHOSE)
