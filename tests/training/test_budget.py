@@ -12,7 +12,7 @@ from campaigns.running import fingerprint
 from residual.analysis.origins import settings as origins
 from residual.cli.words import choices
 from residual.data.resizing import side_at
-from residual.errors import UsageError
+from residual.errors import StorageError, UsageError
 from residual.training import budget
 from residual.training.budget import ENDING, SLACK, Costs, Work, expected, longest
 from residual.training.durations import in_words, seconds_of
@@ -20,6 +20,7 @@ from residual.training.recipe import override, read_recipe
 from residual.training.recipes import RECIPES
 from residual.training.schedules import Cosine, OneCycle, Plateau, Steps, WarmUp, in_proportion
 from residual.training.train import train
+from residual.training.trial import Trial
 from tests.whole.test_resume_every_part import TINY
 
 COSTS = Costs(steps=(0.2, 0.3, 0.5), warming=1.5, epoch=0.1, evaluated_image=0.001, checkpoint=0.25, opening=2.0)
@@ -156,3 +157,17 @@ def test_a_budget_without_room_for_a_step_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="within 1s not one step fits"):
         train(override(RECIPES["digits"], list(OPEN.items())), out=tmp_path / "run", budget="1s")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_drive_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def absent(path: Path) -> bool:
+        asked.append(path)
+        assert len(asked) < 20, "it is asked for over and over again"
+        return False
+
+    monkeypatch.setattr(Path, "is_dir", absent)
+    trial: Any = None  # nothing of it is needed
+    with pytest.raises(StorageError, match="there is no such drive"):
+        Trial.checkpoint_seconds(trial, Path("/drive/runs/a"))

@@ -111,6 +111,15 @@ def test_all_compute_as_rank_0_does_and_no_single_gpu_is_named_for_all() -> None
         on_rank(Compute("mps", "float32", "contiguous", 1, False), Second())
 
 
+def test_several_processes_of_a_mac_take_the_cpu_and_say_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("residual.device.devices", lambda: ["cpu", "mps"])
+    chosen, reasons = choose_together(ComputeSettings(precision="float32"), Second())
+    assert (chosen.device, chosen.layout) == ("cpu", "channels-last")
+    assert reasons["device"] == "mps does not serve several processes"
+    with pytest.raises(EnvironmentFault, match="mps does not serve several processes"):
+        choose_together(ComputeSettings(device="mps", precision="float32"), Second())
+
+
 def test_normalisation_is_synchronised_where_there_is_someone_to_do_it_with() -> None:
     network = build(resolve(NetworkSettings(name="resnet-8", widths=(4, 4, 4)), 10, 1))
     names, parameters = list(network.state_dict()), list(network.parameters())

@@ -125,6 +125,9 @@ def choose_together(settings: ComputeSettings, ranks: Ranks) -> tuple[Compute, d
 
     def chosen() -> list[Facts]:
         compute, reasons = choose(settings)
+        if settings.device == "auto" and compute.device == "mps":
+            compute, reasons = choose(settings.model_copy(update={"device": "cpu"}))
+            reasons["device"] = "mps does not serve several processes"
         return [compute.facts(), dict(reasons)]
 
     facts, reasons = ranks.first(chosen)

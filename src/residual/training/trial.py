@@ -21,6 +21,7 @@ from residual.data.batches import Batches
 from residual.data.datasets import Division
 from residual.data.preprocessing import measure
 from residual.data.source import Dataset, everything
+from residual.errors import StorageError
 from residual.evaluation.classifier import Classifier
 from residual.evaluation.evaluate import evaluate
 from residual.evaluation.scores import Tally
@@ -166,8 +167,14 @@ class Trial:
         return (time.monotonic() - began) / images
 
     def checkpoint_seconds(self, beside: Path) -> float:
-        """The time of a checkpoint on the disk of the run: made, written, made durable, read back."""
+        """The time of a checkpoint on the disk of the run: made, written, made durable, read back.
+
+        Raises:
+            StorageError: there is no such disk.
+        """
         while not beside.is_dir():
+            if beside.parent == beside:  # a drive that is not there
+                raise StorageError("there is no such drive", beside, "name another folder with --out")
             beside = beside.parent
         sight = self.constants.of(self.dataset.geometry, self.dataset.test_size)
         classifier = Classifier(self.network, sight, self.dataset.class_names, {})
