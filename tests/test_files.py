@@ -1,5 +1,6 @@
 """Nothing half-written is ever taken for whole: sealed folders, atomic files, append-only records, recipe text."""
 
+import errno
 import json
 import logging
 import os
@@ -288,7 +289,14 @@ def written(folder, data):
 
 
 @pytest.mark.parametrize(
-    "data", [b'a = 1\nb = "\xc3\xa9"\n', b'\xef\xbb\xbfa = 1\r\nb = "\xc3\xa9"\r\n'], ids=["plain", "bom"]
+    "data",
+    [
+        b'a = 1\nb = "\xc3\xa9"\n',
+        b'\xef\xbb\xbfa = 1\r\nb = "\xc3\xa9"\r\n',
+        b"\xff\xfe" + 'a = 1\r\nb = "é"\r\n'.encode("utf-16-le"),
+        b"\xfe\xff" + 'a = 1\r\nb = "é"\r\n'.encode("utf-16-be"),
+    ],
+    ids=["plain", "bom", "PowerShell", "big-endian"],
 )
 def test_toml_with_and_without_mark_is_read(tmp_path, data):
     assert read_toml(written(tmp_path, data)) == {"a": 1, "b": "é"}
@@ -304,7 +312,8 @@ NOT_TOML = {
     "bytes": (b"a = 1\nb = \xff", "not UTF-8 at line 2, column 5"),
     "after a mark": (b"\xef\xbb\xbfa = 1\nb = \xff", "not UTF-8 at line 2, column 5"),
     "characters": (b'a = "\xc3\xa9\xc3\xa9\xff"', "not UTF-8 at line 1, column 8"),
-    "utf-16": ("a = 1".encode("utf-16"), "not UTF-8 at line 1, column 1"),
+    "utf-16, cut": ("a = 1\nb".encode("utf-16") + b"\0", "not UTF-16 at line 2, column 2"),
+    "utf-16 without a mark": ("a = 1".encode("utf-16-le"), "not TOML: "),
     "twice": (b"a = 1\na = 2\n", r"not TOML: Cannot overwrite a value \(at line 2, column 6\)"),
     "table twice": (b"[t]\na = 1\n[t]\n", r"not TOML: .*at line 3, column"),
     "no value": (b"a = \n", r"not TOML: Invalid value \(at line 1, column 5\)"),
@@ -364,3 +373,24 @@ def test_on_windows_a_folder_takes_the_place_of_an_empty_one(tmp_path, monkeypat
     (tmp_path / "run").mkdir()
     files.new_folder(tmp_path / "run", {"a": b"1"})
     assert (tmp_path / "run" / "a").read_bytes() == b"1"
+
+
+@pytest.mark.parametrize("code", [0, errno.ENOTTY, errno.EIO])
+def test_on_macos_the_cache_of_the_drive_is_flushed_where_it_can_be(tmp_path, monkeypatch, code):
+    fcntl = pytest.importorskip("fcntl")
+    asked = []
+
+    def control(descriptor, command):
+        asked.append(command)
+        if code:
+            raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(fcntl, "F_FULLFSYNC", 51, raising=False)
+    monkeypatch.setattr(fcntl, "fcntl", control)
+    if code == errno.EIO:
+        with pytest.raises(StorageError, match="cannot write"):
+            replace_file(tmp_path / "a", b"1")
+        return
+    replace_file(tmp_path / "a", b"1")
+    assert ((tmp_path / "a").read_bytes(), asked) == (b"1", [51, 51])  # the file, and its name

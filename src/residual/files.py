@@ -89,12 +89,24 @@ def _write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view[:_CHUNK]) :]
 
 
+def _sync(descriptor: int) -> None:
+    os.fsync(descriptor)
+    if sys.platform == "darwin":  # where fsync leaves it in the drive's own cache
+        import fcntl
+
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+        except OSError as error:
+            if error.errno == errno.EIO:
+                raise  # other disks than a Mac's own may not know the call
+
+
 def write_new(path: Path, data: bytes) -> None:
     """Write a file that must not exist yet, and fsync it."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     try:
         _write_all(descriptor, data)
-        os.fsync(descriptor)
+        _sync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -105,7 +117,7 @@ def sync_folder(folder: Path) -> None:
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        _sync(descriptor)
     finally:
         os.close(descriptor)
 
@@ -156,7 +168,7 @@ def growing_file(
         try:
             yield write
             with storage(path, remedy):
-                os.fsync(descriptor)
+                _sync(descriptor)
         finally:
             os.close(descriptor)
         with storage(path, remedy):
@@ -316,7 +328,7 @@ class Appender:
 
     def sync(self) -> None:
         with storage(self.path):
-            os.fsync(self._descriptor)
+            _sync(self._descriptor)
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -352,7 +364,7 @@ def read_toml(path: Path, limit: int = 1 << 20) -> Facts:
     """The table of a TOML file of at most 1 MiB.
 
     Raises:
-        UsageError: with line and column where the text is not TOML or not UTF-8.
+        UsageError: with line and column where the text is not TOML or not UTF-8 (UTF-16 with its mark will do).
     """
     try:
         data = read_regular(path, limit)
@@ -362,12 +374,14 @@ def read_toml(path: Path, limit: int = 1 << 20) -> Facts:
         raise UsageError(error.what, path, "name a recipe file of at most 1 MiB") from None
     except OSError as error:
         raise UsageError(f"cannot read: {error.strerror}", path, "name a readable recipe file") from None
+    code = "UTF-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "UTF-8-sig"  # PowerShell's `>` writes UTF-16
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode(code)
     except UnicodeDecodeError as error:
-        sound = error.object[: error.start].decode()  # without the mark at the beginning, should there be one
+        sound = error.object[: error.start].decode(code)  # without the mark at the beginning, should there be one
         line, column = sound.count("\n") + 1, len(sound) - sound.rfind("\n")
-        raise UsageError(f"not UTF-8 at line {line}, column {column}", path, "save the file as UTF-8") from None
+        what = f"not {code.removesuffix('-sig')} at line {line}, column {column}"
+        raise UsageError(what, path, "save the file as UTF-8") from None
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # a number of too many digits is a plain ValueError

@@ -18,7 +18,7 @@ BAD = {
     "key twice": (b"epochs = 1\nseed = 1\nseed = 2\n", ["not TOML", "line 3"]),
     "table twice": (b"epochs = 1\n[data]\n[data]\n", ["not TOML", "line 3"]),
     "Latin-1": ('epochs = 1\nsource = "é"\n'.encode("latin-1"), ["not UTF-8", "line 2, column 11"]),
-    "UTF-16": ("epochs = 1\n".encode("utf-16"), ["not UTF-8", "line 1, column 1"]),
+    "UTF-16": ("epochs = 1\n".encode("utf-16")[:-1], ["not UTF-16", "line 1, column 11"]),
     "zero bytes": (b"epochs = 1\x00\n", ["not TOML", "line 1"]),
     "zero byte in a path": (b'epochs = 1\n[data]\npath = "a\\u0000b"\ndataset = "cifar-10"\n', []),
     "deep nesting": (b"epochs = " + b"[" * 5000, ["not TOML"]),
