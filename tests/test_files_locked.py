@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -92,3 +93,10 @@ def test_a_file_system_without_locks_is_refused_and_no_file_is_taken_for_one(tmp
     assert "-o flock" in str(caught.value)
     monkeypatch.undo()
     assert take(tmp_path / "lock").startswith("process ")
+
+
+def test_a_machine_whose_name_no_encoding_has_still_locks(tmp_path, monkeypatch):
+    monkeypatch.setattr(platform, "node", lambda: "b\u00fc-\udcff")
+    with lock(tmp_path / "lock", "the run x"):
+        said = (tmp_path / "lock.holder").read_text(encoding="utf-8")
+    assert said == f"process {os.getpid()} on b\u00fc-?\n"

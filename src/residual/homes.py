@@ -5,7 +5,14 @@ from __future__ import annotations
 import re
 from typing import Any
 
-_HOMES = re.compile(r"(/home/|/Users/|[A-Za-z]:[\\/]Users[\\/])[^/\\\s'\"]+|/root(?=[/\s'\"]|$)")
+_WINDOWS = r"(?i:[a-z]:[\\/]+users[\\/]+)"
+_HOMES = re.compile(
+    # Names of users of Windows may hold spaces: all of a text that is a path, else up to what ends the name.
+    rf"\A{_WINDOWS}[^\\/'\"\r\n]+\Z"
+    rf"|{_WINDOWS}[^\\/\s'\"]+(?:(?: (?!-)[^\\/\s'\":]+)+(?=[\\/'\"]))?"
+    r"|(?:/home/|/Users/)[^/\\\s'\"]+"
+    r"|/root(?=[/\s'\"]|$)"
+)
 
 
 def without_home(text: str) -> str:

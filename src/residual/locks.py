@@ -31,7 +31,7 @@ def lock(path: Path, subject: str) -> Iterator[None]:
         try:
             guard.acquire()
         except filelock.Timeout:  # an OSError, so it must not reach `storage`
-            holder = note.read_text(errors="replace").strip() if note.is_file() else "unknown"
+            holder = note.read_text(encoding="utf-8", errors="replace").strip() if note.is_file() else "unknown"
             raise InUse(
                 f"{subject} is in use by another process", holder, "wait for it, or stop it, or choose another --out"
             ) from None
@@ -44,7 +44,7 @@ def lock(path: Path, subject: str) -> Iterator[None]:
             ) from None
     try:
         with contextlib.suppress(OSError):
-            note.write_text(f"process {os.getpid()} on {platform.node()}\n")
+            note.write_text(f"process {os.getpid()} on {platform.node()}\n", encoding="utf-8", errors="replace")
         yield
     finally:
         with contextlib.suppress(OSError):

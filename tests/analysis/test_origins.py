@@ -84,3 +84,20 @@ def test_what_was_changed_is_marked():
 )
 def test_names_of_users_are_left_out(text, without):
     assert without_home(text) == without
+
+
+@pytest.mark.parametrize(
+    ("text", "without"),
+    [
+        (r"C:\Users\Bob Smith\photos", r"~\photos"),
+        (r"c:\users\bob\photos", r"~\photos"),
+        (r"D:/USERS/bob/photos", "~/photos"),
+        (r"C:\Users\Bob Smith", "~"),
+        (r"residual train 'C:\Users\Bob Smith' --out C:\Users\bob --seed 3", "residual train '~' --out ~ --seed 3"),
+        (r"residual train C:\Users\bob --data D:\x", r"residual train ~ --data D:\x"),
+        (r"--from C:\Users\bob C:\Users\Al B Co\x", r"--from ~ ~\x"),
+        (r"no file (C:\\Users\\bob\\x)", r"no file (~\\x)"),
+    ],
+)
+def test_home_folders_of_windows_are_left_out_whole(text: str, without: str) -> None:
+    assert without_home(text) == without

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +77,23 @@ def test_what_is_chosen_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
     assert chosen(monkeypatch, "auto", 64_000, 0.1, 0.01) == (False, "this machine has no C++ compiler")
     with pytest.raises(EnvironmentFault, match=r"no C\+\+ compiler here .*install g\+\+"):
         chosen(monkeypatch, "default", 64_000, 0.1, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("platform", "named", "wanted"),
+    [("linux", None, "g++"), ("darwin", None, "clang++"), ("win32", None, "cl"), ("win32", "icx", "icx")],
+)
+def test_the_compiler_that_torch_calls_on_each_system_is_looked_for(
+    platform: str, named: str | None, wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CXX", raising=False)
+    if named is not None:
+        monkeypatch.setenv("CXX", named)
+    asked: list[str] = []
+    monkeypatch.setattr(shutil, "which", asked.append)
+    monkeypatch.setattr(sys, "platform", platform)
+    assert compiling.compiler() is None
+    assert asked == [wanted]
 
 
 def test_steps_are_timed_and_excluded_choices_are_refused() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -52,7 +53,11 @@ def pays(timing: Timing, steps: int, sizes: int) -> tuple[bool, str]:
 
 def compiler() -> str | None:
     """The C++ compiler that torch would call on a CPU, or None."""
-    return shutil.which(os.environ.get("CXX") or "g++") or shutil.which("clang++")
+    return shutil.which(os.environ.get("CXX") or _usual())
+
+
+def _usual() -> str:
+    return {"win32": "cl", "darwin": "clang++"}.get(sys.platform, "g++")
 
 
 def prepare(network: ResidualNetwork, compute: Compute) -> None:
@@ -110,7 +115,8 @@ def _choose(recipe: Recipe, spec: NetworkSpec, size: tuple[int, int], compute: C
     asked = recipe.compute.compile == "default"
     if compute.torch_device.type == "cpu" and compiler() is None:
         if asked:
-            raise EnvironmentFault("there is no C++ compiler here", "compute.compile", "install g++, or set it to none")
+            remedy = f"install {_usual()}, or set it to none"
+            raise EnvironmentFault("there is no C++ compiler here", "compute.compile", remedy)
         return False, "this machine has no C++ compiler"
     if asked:
         return True, "asked for"
