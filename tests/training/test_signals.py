@@ -123,3 +123,25 @@ def test_a_terminal_that_goes_away_leaves_a_saved_run(tmp_path: Path) -> None:
     newest = run.newest_checkpoint()
     assert newest is not None
     assert newest[0]["step"] == run.sessions()[-1]["step"] > 0
+
+
+BREAK = """
+import signal, sys
+signal.SIGBREAK = signal.SIGUSR1  # what Windows calls so is its own
+if sys.argv[1] == "decoder":
+    from residual.data.decoder import main
+    main()
+    print(signal.getsignal(signal.SIGBREAK) == signal.SIG_IGN, file=sys.stderr)
+else:
+    from residual.training.signals import Signals
+    with Signals() as heard:
+        signal.raise_signal(signal.SIGBREAK)
+        print(heard.number == signal.SIGBREAK, file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("who", ["decoder", "run"])
+def test_a_break_of_windows_is_heeded_and_ends_no_decoder(who: str) -> None:
+    words = [sys.executable, "-c", BREAK, who]
+    said = subprocess.run(words, env=subprocess_environment(), stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    assert (said.returncode, said.stderr.decode().split()) == (0, ["True"])

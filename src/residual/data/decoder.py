@@ -48,9 +48,9 @@ def make(order: list[Any]) -> bytes:
 
 def main() -> None:
     # Whoever asks decides when it is over; a signal to all of them must not end this one in the middle of an image.
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):
         if hasattr(signal, name):
-            signal.signal(signal.Signals[name], signal.SIG_IGN)
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     torch.set_num_threads(1)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is no answer

@@ -10,7 +10,6 @@ where it has none, whose first bytes say so. `places` knows the other layouts.
 from __future__ import annotations
 
 import stat
-import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping
@@ -288,6 +287,4 @@ def _warn_of_case(names: list[str], where: str) -> None:
     for twins in folded.values():
         if len(twins) > 1:
             what = f"classes differ only in case: {some(twins)}"
-            if sys.platform in ("win32", "darwin"):
-                raise DataError(what, where, "rename one of them: this system takes them for the same folder")
-            log.warning("%s (%s): other systems take them for one folder", what, where)
+            log.warning("%s (%s): unpacked or copied on Windows or macOS they would be one folder", what, where)

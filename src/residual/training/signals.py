@@ -21,11 +21,13 @@ from typing import Any
 
 from residual.errors import Interrupted
 
-HEEDED = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-"""SIGHUP is the end of a terminal or of its connection; Windows has none."""
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+HEEDED: tuple[signal.Signals, ...] = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
+"""SIGHUP is the end of a terminal or of its connection; Windows has none, and SIGBREAK for Ctrl-Break."""
 AGAIN, AGAIN_TYPED = 10.0, 2.0
 """Seconds after the first signal from which on another one is meant: launchers hand theirs on in milliseconds, and a
 busy machine or a peer that ended first may take seconds; nobody types Ctrl-C twice by mistake 2 s apart."""
+_TYPED = {signal.SIGINT, getattr(signal, "SIGBREAK", signal.SIGINT)}
 
 _active: list[Signals] = []
 _command: ContextVar[bool] = ContextVar("command", default=False)
@@ -88,7 +90,7 @@ class Signals:
         now = time.monotonic()
         if self.number is None:
             self.number, self._since = number, now
-        elif now - self._since >= (AGAIN_TYPED if number == signal.SIGINT else AGAIN):
+        elif now - self._since >= (AGAIN_TYPED if number in _TYPED else AGAIN):
             if not _command.get():
                 self.__exit__()
                 signal.raise_signal(number)
