@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from residual.data.stores import File, Store, shown
 from residual.errors import DataError
 
 JUNK = {"__MACOSX", "@eaDir", "#recycle"}  # of macOS, and of Synology's disks
+_JUNCTION = 0xA0000003  # IO_REPARSE_TAG_MOUNT_POINT
 Fault = Callable[[DataError], None]
 
 
@@ -107,6 +109,8 @@ class FolderTree:
         try:
             if not _is_link(entry):
                 status = entry.stat(follow_symlinks=False)
+                if sys.platform == "win32" and not stat.S_ISDIR(status.st_mode):
+                    status = os.stat(self.root / path)  # what NTFS keeps in a folder of a file's size may be stale
                 return Entry(entry.name, status.st_mode, status.st_size, status.st_mtime_ns, real)
             real = os.path.realpath(self.root / path)
             status = os.stat(self.root / path)
@@ -176,5 +180,7 @@ def inside(real: str, root: str) -> bool:
 
 
 def _is_link(entry: os.DirEntry[str]) -> bool:
-    junction = getattr(entry, "is_junction", None)  # Windows, from Python 3.12
-    return entry.is_symlink() or (junction is not None and junction())
+    if entry.is_symlink():
+        return True
+    # Python has `is_junction` from 3.12 on; only Windows says what a name that leads elsewhere is.
+    return sys.platform == "win32" and entry.stat(follow_symlinks=False).st_reparse_tag == _JUNCTION
