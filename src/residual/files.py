@@ -134,7 +134,7 @@ def replace_file(path: Path, data: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             write_new(temporary, data)
-            _persistent(os.replace, temporary, path)
+            persistent(os.replace, temporary, path)
         except BaseException:
             with contextlib.suppress(OSError):
                 temporary.unlink()
@@ -172,7 +172,7 @@ def growing_file(
         finally:
             os.close(descriptor)
         with storage(path, remedy):
-            _persistent(rename or os.replace, temporary, path)
+            persistent(rename or os.replace, temporary, path)
             sync_folder(path.parent)
     finally:
         with contextlib.suppress(OSError):
@@ -212,11 +212,11 @@ def new_folder(folder: Path, contents: Mapping[str, bytes | Mapping[str, bytes]]
         sync_folder(folder.parent)
 
 
-def _persistent(rename: Callable[[Path, Path], None], old: Path, new: Path) -> None:
-    """Rename; on Windows again and again, where a virus scanner, an indexer or a backup holds what was just written."""
+def persistent(call: Callable[..., None], *paths: Path) -> None:
+    """Rename or make; on Windows again and again, where a virus scanner, an indexer or a backup holds what is new."""
     for pause in (*(_PAUSES if sys.platform == "win32" else ()), None):
         try:
-            return rename(old, new)
+            return call(*paths)
         except PermissionError:
             if pause is None:
                 raise
@@ -228,7 +228,7 @@ def _rename_new(temporary: Path, folder: Path) -> None:
         if sys.platform == "win32" and folder.is_dir():
             with contextlib.suppress(OSError):  # elsewhere an empty folder is replaced by the renaming itself
                 folder.rmdir()
-        _persistent(os.rename, temporary, folder)
+        persistent(os.rename, temporary, folder)
     except OSError:
         if folder.is_dir() and any(folder.iterdir()):
             raise InUse("something stands there already", folder, "choose another --out") from None
@@ -253,7 +253,7 @@ def remove_folder(folder: Path, patient: bool = True) -> None:
     """
     grave = folder.with_name(f"{TEMPORARY}old-{folder.name[:150]}-{_ours()}")
     with storage(folder), contextlib.suppress(FileNotFoundError):
-        _persistent(os.rename, folder, grave) if patient else os.rename(folder, grave)
+        persistent(os.rename, folder, grave) if patient else os.rename(folder, grave)
     shutil.rmtree(grave, ignore_errors=True)
 
 

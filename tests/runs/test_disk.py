@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -112,3 +113,26 @@ def test_where_nothing_can_be_renamed_it_is_refused(tmp_path: Path, monkeypatch:
     with pytest.raises(StorageError, match="Invalid cross-device link"):
         disk.concerns(tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_on_windows_what_a_scanner_holds_for_a_moment_is_no_fault_of_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = []
+
+    def held(name: str, call: Callable[..., None]) -> Callable[..., None]:
+        def once(*paths: Path) -> None:
+            if name not in refused:
+                refused.append(name)
+                raise PermissionError(13, "in use by an indexer")
+            call(*paths)
+
+        return once
+
+    monkeypatch.setattr(os, "rename", held("rename", os.rename))
+    monkeypatch.setattr(os, "mkdir", held("mkdir", os.mkdir))
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(disk, "kind_of", lambda folder: "NTFS")
+    monkeypatch.setattr(disk, "sync_folder", lambda folder: None)
+    assert disk.concerns(tmp_path) == []
+    assert refused == ["mkdir", "rename"]

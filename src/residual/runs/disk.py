@@ -16,7 +16,7 @@ import threading
 from pathlib import Path
 
 from residual.errors import log
-from residual.files import TEMPORARY, storage, sync_folder, write_new
+from residual.files import TEMPORARY, persistent, storage, sync_folder, write_new
 
 TURNS = 8
 TRIAL = f"{TEMPORARY}trial"
@@ -125,7 +125,7 @@ def _replaces_at_once(folder: Path) -> bool:
     trial = folder / TRIAL
     with storage(folder):
         shutil.rmtree(trial, ignore_errors=True)
-        trial.mkdir()
+        persistent(os.mkdir, trial)  # on Windows what was just removed may still be on its way
         try:
             target = trial / "there"
             write_new(target, b"0" * 512)
@@ -143,7 +143,7 @@ def _replaces_at_once(folder: Path) -> bool:
                 done.set()
                 reader.join()
             (trial / "folder").mkdir()
-            os.rename(trial / "folder", trial / "moved")
+            persistent(os.rename, trial / "folder", trial / "moved")
             sync_folder(trial)
         finally:
             shutil.rmtree(trial, ignore_errors=True)
