@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from residual.errors import UsageError
+from residual.files import TEMPORARY
 from residual.runs.folder import find_run
 from residual.sealed import mind_sealed
 from residual.training.recipe import Override, Recipe, override
+
+_MOST = 259
+"""Characters of the whole name of a file on Windows, where nothing else is set."""
+_TEMPORARY = f"{TEMPORARY}old-step-00000000-1234567-01234567"
+"""The longest name of a folder that a run makes: a checkpoint on its way out."""
 
 
 def lasting(recipe: Recipe) -> Recipe:
@@ -49,7 +56,10 @@ def refuse_unmakeable(path: Path) -> None:
         path.lstat()
         return  # RunFolder.create judges what stands there
     except OSError:
-        longest = path / "checkpoints" / "step-00000000-unfinished" / "preprocessing.safetensors"
+        longest = path / "checkpoints" / _TEMPORARY / "preprocessing.safetensors"
+    if (length := len(os.path.abspath(longest))) > _MOST and not _takes_long_names():
+        what = f"a run there has names of {length} characters, and Windows takes {_MOST}"
+        raise UsageError(what, path, "name a shorter --out, or enable long paths (LongPathsEnabled) in Windows")
     try:
         longest.lstat()
     except FileNotFoundError:
@@ -58,6 +68,19 @@ def refuse_unmakeable(path: Path) -> None:
         reason = (error.strerror or type(error).__name__).lower()
         where = str(path) if len(str(path)) < 400 else f"{str(path)[:100]}... of {len(str(path))} characters"
         raise UsageError(f"no run folder can be made there: {reason}", where, "name another --out") from None
+
+
+def _takes_long_names() -> bool:
+    """Whether this system takes names of any length; Windows does where its registry says so."""
+    if sys.platform != "win32":
+        return True
+    import winreg
+
+    with suppress(OSError):
+        place = r"SYSTEM\CurrentControlSet\Control\FileSystem"
+        with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, place) as key:
+            return bool(winreg.QueryValueEx(key, "LongPathsEnabled")[0] == 1)
+    return False
 
 
 def refuse_inside(place: Path, data: str | None) -> None:
