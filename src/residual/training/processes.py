@@ -22,7 +22,6 @@ import torch
 import torch.distributed as dist
 from pydantic import BaseModel, Field
 from torch import Tensor
-from torch.distributed.distributed_c10d import _set_pg_timeout
 
 from residual.errors import EnvironmentFault, ResidualError, UsageError, log
 from residual.files import canonical
@@ -30,7 +29,10 @@ from residual.launch import Launch, launched
 from residual.ranks import ALONE, Ranks
 from residual.training.watch import Watch
 
-PrefixStore, TCPStore = dist.PrefixStore, dist.TCPStore  # type: ignore[attr-defined]  # the stubs leave them out
+if dist.is_available():  # torch can be built without, and trains in one process
+    from torch.distributed.distributed_c10d import _set_pg_timeout
+
+    PrefixStore, TCPStore = dist.PrefixStore, dist.TCPStore  # type: ignore[attr-defined]  # the stubs leave them out
 T = TypeVar("T")
 TIMEOUT = 600.0
 """Seconds without a sign of life after which a process is given up."""
@@ -119,13 +121,16 @@ def joined(timeout: float = TIMEOUT) -> Iterator[Ranks]:
 
     Raises:
         UsageError: the program has begun torch.distributed itself.
-        EnvironmentFault: they do not meet within `timeout` seconds; names who is missing.
+        EnvironmentFault: they do not meet within `timeout` seconds, which names who is missing; or torch cannot.
         Elsewhere: another process has ended with an error, or is gone.
     """
     launch = launched()
     if launch is None or launch.world == 1:
         yield ALONE
         return
+    if not dist.is_available():
+        what = "this build of torch has no torch.distributed, by which processes meet"
+        raise EnvironmentFault(what, "torch", "install another, or train in one process")
     if dist.is_initialized():
         what = "torch.distributed is in use by this program, and a training of several processes begins it itself"
         raise UsageError(what, "residual.train", "train before init_process_group, or after destroy_process_group")
