@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -98,3 +103,41 @@ def test_what_the_command_line_refuses(
     assert line.startswith("error: ")
     assert words in line
     assert list(tmp_path.iterdir()) == []
+
+
+def test_windows_tells_what_memory_it_has_and_what_was_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    def status(place: Any) -> int:
+        assert place._obj[0] == 64
+        place._obj[2] = 5 << 30
+        return 1
+
+    def taken(process: Any, place: Any, length: int) -> int:
+        assert (place._obj[0], length, process.value) == (72, 72, (1 << 64) - 1)
+        place._obj[8] = 3 << 30
+        return 1
+
+    kernel = SimpleNamespace(GlobalMemoryStatusEx=status, K32GetProcessMemoryInfo=taken)
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(ctypes, "windll", SimpleNamespace(kernel32=kernel), raising=False)
+    assert (batch_trial._free(), batch_trial._peak()) == (5 << 30, 3 << 30)
+    kernel.GlobalMemoryStatusEx = lambda place: 0
+    assert batch_trial._free() is None
+
+
+def test_a_share_of_the_memory_of_a_mac_counts_as_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("resource")
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 1 << 20, "SC_PAGE_SIZE": 1 << 14}.__getitem__)
+    monkeypatch.setattr(batch_trial, "_peak", lambda: 1 << 30)
+    assert batch_trial._free() == (12 << 30) - (1 << 30)
+
+
+def test_a_batch_that_the_free_memory_would_not_hold_is_not_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken = iter(range(1 << 30, 1 << 40, 1 << 30))
+    monkeypatch.setattr(batch_trial, "_peak", lambda: next(taken))
+    monkeypatch.setattr(batch_trial, "_free", lambda: 2 << 30)
+    monkeypatch.setattr(batch_trial, "_SECONDS", 0.05)
+    run = train("digits", set=SETTINGS, out=tmp_path / "run", batch_size="auto")
+    assert [one["images_per_second"] is None for one in run.facts()["chosen"]["batch_sizes_tried"]] == [False, True]

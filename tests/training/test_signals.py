@@ -143,5 +143,7 @@ else:
 @pytest.mark.parametrize("who", ["decoder", "run"])
 def test_a_break_of_windows_is_heeded_and_ends_no_decoder(who: str) -> None:
     words = [sys.executable, "-c", BREAK, who]
-    said = subprocess.run(words, env=subprocess_environment(), stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    said = subprocess.run(
+        words, env=subprocess_environment(), stdin=subprocess.DEVNULL, capture_output=True, check=False
+    )
     assert (said.returncode, said.stderr.decode().split()) == (0, ["True"])

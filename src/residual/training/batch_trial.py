@@ -6,11 +6,14 @@ learning rate is left alone. Rates are images per second at full size.
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -31,6 +34,8 @@ LEAST_STEPS = 16
 _SMALLEST, _SECONDS = 16, 1.0
 _ROOM = 0.8
 """Share of the memory now free that a larger batch may be expected to take."""
+_SHARE = 0.75
+"""Share of a Mac's memory that counts as free."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +136,8 @@ def _rule(recipe: Recipe, size: int) -> str:
 def _peak() -> int:
     """Bytes of memory this process has had at most; 0 where the system does not say."""
     if sys.platform == "win32":
-        return 0
+        this = ctypes.c_void_p(-1)  # PROCESS_MEMORY_COUNTERS, whose last number is PeakPagefileUsage
+        return _of_windows(9, lambda kernel, place: kernel.K32GetProcessMemoryInfo(this, place, 72))[8]
     import resource
 
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -140,6 +146,11 @@ def _peak() -> int:
 
 def _free() -> int | None:
     """Bytes that this process may still take, by the kernel's estimate and its control group; None if unknown."""
+    if sys.platform == "win32":
+        # MEMORYSTATUSEX, whose ullAvailPhys this is
+        return _of_windows(8, lambda kernel, place: kernel.GlobalMemoryStatusEx(place))[2] or None
+    if sys.platform == "darwin":  # which tells no estimate, and would rather swap than refuse
+        return max(0, int(_SHARE * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")) - _peak())
     found: list[int] = []
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
@@ -152,3 +163,11 @@ def _free() -> int | None:
     except (OSError, ValueError):
         pass  # another system, or one without control groups
     return min(found) if found else None
+
+
+def _of_windows(count: int, fill: Callable[[Any, Any], int]) -> list[int]:
+    """What kernel32 fills in, as numbers of 64 bits of which the first says their length; zeros where it fails."""
+    if sys.platform != "win32":
+        return [0] * count
+    found = (ctypes.c_ulonglong * count)(8 * count)
+    return list(found) if fill(ctypes.windll.kernel32, ctypes.byref(found)) else [0] * count
