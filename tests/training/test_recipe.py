@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import tomli_w
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
@@ -24,7 +20,7 @@ from residual.training.recipe import (
     read_recipe,
     to_recipe,
 )
-from residual.training.recipes import DEFAULT, RECIPES, find_recipe, recipe_of
+from residual.training.recipes import DEFAULT, RECIPES, find_recipe
 from residual.training.schedules import SCHEDULES, Cosine, Hold, OneCycle, Plateau, Steps
 from residual.training.values import parse_override
 
@@ -377,43 +373,3 @@ def test_a_word_chooses_a_group(changes):
         ("optimiser.kind", "adam"),
         ("seed", 1),
     ]
-
-
-def test_a_table_changes_what_it_names_of_a_group():
-    changed = override(DIGITS, [("optimiser", {"momentum": 0.8}), ("data", {"augment": {"shift": 1}})])
-    assert changed == override(DIGITS, [("optimiser.momentum", 0.8), ("data.augment.shift", 1)])
-    assert changed.optimiser.weight_decay == DIGITS.optimiser.weight_decay
-    schedule = override(DIGITS, [("schedule", {"drops": [10], "kind": "steps"})]).schedule
-    assert isinstance(schedule, Steps)
-    assert schedule.drops == (10,)
-    weights = override(DIGITS, [("loss.class_weights", {"7": 2.0})])
-    assert override(weights, [("loss.class_weights", {"8": 3.0})]).loss.class_weights == {"8": 3.0}, "a true table"
-
-
-@pytest.mark.parametrize(
-    ("path", "given", "stored"),
-    [
-        ("seed", np.int64(3), 3),
-        ("optimiser.weight_decay", np.float32(0.5), 0.5),
-        ("schedule.peak", torch.tensor(0.25), 0.25),
-        ("network.widths", np.array([4, 8, 16]), [4, 8, 16]),
-        ("network.widths", (np.int32(4), 8, 16), (4, 8, 16)),
-        ("data.path", Path("pictures"), "pictures"),
-    ],
-)
-def test_numbers_of_numpy_and_torch_and_paths_are_stored_as_what_they_say(path, given, stored):
-    ((found, value),) = as_overrides({path: given})
-    assert (found, value) == (path, stored)
-    assert type(value) is type(stored)
-    json.dumps(value)
-
-
-@pytest.mark.parametrize("given", ["epochs=4", ["epochs=4"], {3: 4}, [("epochs", 4, 5)]])
-def test_what_is_no_setting_by_its_path_is_refused_in_words(given):
-    with pytest.raises(UsageError, match=r'write set=\{"epochs": 4\}'):
-        as_overrides(given)
-
-
-def test_a_table_is_no_recipe():
-    with pytest.raises(UsageError, match=r"dict is no recipe \(recipe\): name one"):
-        recipe_of({"epochs": 3})  # type: ignore[arg-type]
