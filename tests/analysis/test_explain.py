@@ -11,6 +11,7 @@ from residual.analysis.explain import explain, grad_cam, overlay, overlays, rela
 from residual.analysis.explaining import draw_explanation
 from residual.data.preprocessing import measure
 from residual.data.source import MemorySource
+from residual.evaluation.answering import answer, plan_for
 from residual.evaluation.classifier import Classifier
 from residual.models import NetworkSettings, build, pack_weights, resolve
 from tests.analysis.test_figures import picture_size
@@ -128,3 +129,22 @@ def test_an_explanation_is_drawn(classifier, tmp_path):
     draw_explanation(found, tmp_path / "a.png", "<photo>.png")
     width, height = picture_size(tmp_path / "a.png")
     assert width > 2 * height > 400
+
+
+def test_a_network_that_an_evaluation_moved_is_explained(classifier, monkeypatch):
+    """A move to a GPU makes every tensor anew, as here, and one made in inference mode has no gradient."""
+    one, source = classifier
+
+    def moved(network, *_, **__):
+        return network._apply(lambda tensor: tensor.clone())
+
+    monkeypatch.setattr(type(one.network), "to", moved)
+    before = torch.__future__.get_overwrite_module_params_on_conversion()
+    torch.__future__.set_overwrite_module_params_on_conversion(True)
+    try:
+        plan = plan_for(one, source, "1-crop", "probabilities")
+        answer(one, source, torch.arange(3), plan, torch.device("cpu"))
+    finally:
+        torch.__future__.set_overwrite_module_params_on_conversion(before)
+    assert not any(tensor.is_inference() for tensor in one.network.state_dict().values())
+    assert len(overlays(one, list(source.images[:3]), [1, 0, 4])) == 3

@@ -5,8 +5,11 @@ import torch
 
 from residual.data.preprocessing import measure
 from residual.data.source import MemorySource
+from residual.errors import OutOfMemory
+from residual.evaluation import evaluate as evaluating
 from residual.evaluation.evaluate import evaluate
-from residual.models import NetworkSettings, build, pack_weights, resolve
+from residual.models import NetworkSettings, build, layout_of, pack_weights, resolve
+from residual.ranks import Ranks
 
 CPU = torch.device("cpu")
 CLASSES, COUNT = 4, 23
@@ -113,3 +116,43 @@ def test_weights_that_are_not_numbers_flatter_nobody(network, source):
     assert found is not None
     assert [found.scores[name] for name in ("top1", "top3", "top5")] == [0.0, 0.0, 0.0]
     assert found.scores["loss"] != found.scores["loss"]
+
+
+class Second(Ranks):
+    rank, world = 1, 2
+
+
+def test_one_of_several_processes_takes_fewer_images_where_its_memory_asks_for_it(network, source, caplog):
+    whole = score(network, source, batch_size=10, ranks=Second())
+
+    def refuse(module, inputs):
+        if len(inputs[0]) > limit:
+            torch.empty(1 << 58, dtype=torch.uint8)
+
+    network.stages[1].register_forward_pre_hook(refuse)
+    limit = 3
+    seen = []
+    found = score(network, source, batch_size=10, ranks=Second(), progress=seen.append)
+    assert seen == [10]
+    assert torch.equal(found.confusion, whole.confusion)
+    assert found.confusion.sum() == 10, "the second of three batches, and no image twice"
+    assert found.scores == pytest.approx(whole.scores, rel=1e-5)
+    assert "5 images are evaluated at a time, not 10" in caplog.text
+    limit = 0
+    with pytest.raises(OutOfMemory, match="a single image was evaluated"):
+        score(network, source, batch_size=10, ranks=Second())
+    with pytest.raises(RuntimeError, match="allocate memory"):
+        score(network, source, batch_size=10)
+
+
+def test_images_lie_as_the_device_wants_them(monkeypatch):
+    assert layout_of(torch.device("mps")) == torch.contiguous_format, "as in training"
+    assert layout_of(CPU) == torch.channels_last
+    images = torch.randint(256, (COUNT, 3, 12, 12)).to(torch.uint8)
+    coloured = MemorySource(images, torch.zeros(COUNT, dtype=torch.int64))
+    network, seen = build(resolve(NetworkSettings(name="resnet-8"), CLASSES, channels=3), seed=1), []
+    network.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].is_contiguous()))
+    score(network, coloured)
+    monkeypatch.setattr(evaluating, "layout_of", lambda device: torch.contiguous_format)
+    score(network, coloured)
+    assert seen == [False, True]

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from residual.evaluation.classifier import Classifier, finite
-from residual.models import ResidualNetwork, put
+from residual.models import ResidualNetwork, layout_of, put
 
 _BATCH_PIXELS = 8 * 224 * 224
 _STRONGEST = 0.75  # share of the colour where the map is 1
@@ -120,7 +120,7 @@ def _seen(classifier: Classifier, pixels: Sequence[Tensor]) -> Tensor:
     # Laid out as for evaluation, so that a map does not depend on whether the network has just been evaluated.
     put(classifier.network, device)
     images_NCHW = classifier.preprocessing.normalise(torch.stack(list(pixels)).to(device))
-    return images_NCHW.contiguous(memory_format=torch.channels_last)
+    return images_NCHW.contiguous(memory_format=layout_of(device))
 
 
 def _logits(classifier: Classifier, pixels: Sequence[Tensor]) -> Tensor:

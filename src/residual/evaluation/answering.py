@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from residual.data.sending import sent
 from residual.data.source import FileSource, SizedSource, Source, expect, names
 from residual.errors import ResidualError, UsageError, log
 from residual.evaluation.classifier import Classifier
@@ -23,7 +24,7 @@ from residual.evaluation.judged import Judged
 from residual.evaluation.protocols import Average, Frame, Plan, Protocol, choose, combine, ready
 from residual.evaluation.sheets import Sheet
 from residual.files import canonical, digest
-from residual.models import put
+from residual.models import layout_of, put
 from residual.runs.folder import find_run
 
 PIXELS = BATCH * 64 * 64
@@ -99,10 +100,10 @@ def answer(
                 if frame.size is None:
                     for following in parts[number + 1 : number + 2]:
                         expect(source, following)
-                on_device = pixels.to(device)
+                on_device = sent(pixels, device)
                 for logits, view in zip(of_frame, views, strict=True):
                     images = ready(on_device, frame, view, classifier.preprocessing)
-                    images = images.contiguous(memory_format=torch.channels_last)
+                    images = images.contiguous(memory_format=layout_of(device))
                     logits[rows] = network(images).float().cpu()
             answers += of_frame
         found.append(combine(answers, plan.average))

@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 
 from residual.data.preprocessing import Preprocessing
+from residual.data.sending import sent
 from residual.data.source import Source, expect
+from residual.errors import OutOfMemory, lacks_memory, log
 from residual.evaluation.scores import KS, Tally, sum_type
-from residual.models import ResidualNetwork
+from residual.models import ResidualNetwork, layout_of
 from residual.ranks import ALONE, Ranks
 
 BATCH = 500
@@ -43,6 +45,19 @@ def resting(network: ResidualNetwork) -> Iterator[None]:
         network.train(training)
 
 
+def halved(images: int) -> int:
+    """How many images are taken at a time where so many do not fit.
+
+    Raises:
+        OutOfMemory: it was one.
+    """
+    if images == 1:
+        what = "out of memory while a single image was evaluated"
+        raise OutOfMemory(what, "network, data.image_size", "make one of them smaller")
+    log.warning("out of memory: %d images are evaluated at a time, not %d", images // 2, images)
+    return images // 2
+
+
 def evaluate(
     network: ResidualNetwork,
     source: Source,
@@ -57,30 +72,43 @@ def evaluate(
     """Top-1/3/5, loss and confusion over the images named by `indices` (int64 N).
 
     `halt` is asked before every batch; where it says yes to any process, there is no figure at all and None comes
-    back, never one of fewer images.
+    back, never one of fewer images. One of several processes whose memory does not hold a batch takes fewer images at a
+    time by itself; one alone raises what it met.
     """
     classes = network.spec.classes
     hits = torch.zeros(len(KS), dtype=torch.int64, device=device)
     confusion = torch.zeros(classes * classes, dtype=torch.int64, device=device)
     halted = torch.zeros((), dtype=torch.int64, device=device)
     with torch.inference_mode(), resting(network):
-        parts = indices.split(batch_size)
+        parts, most = indices.split(batch_size), batch_size
+        sight, layout = preprocessing.on(device), layout_of(device)
         losses = torch.zeros(len(parts), dtype=sum_type(device), device=device)
         for number, part in enumerate(parts[ranks.rank :: ranks.world]):
             if halt():
                 halted += 1
                 break
             place = ranks.rank + number * ranks.world
-            pixels = source.read(part).to(device)
+            pixels = source.read(part)
             for following in parts[place + ranks.world : place + ranks.world + 1]:
                 expect(source, following)
-            labels = source.labels.index_select(0, part).to(device)
-            images = preprocessing.normalise(pixels).contiguous(memory_format=torch.channels_last)
-            logits = network(images).float()
-            counted = Tally.of(logits, labels)
-            losses[place] = counted.loss
-            hits += counted.hits
-            confusion += torch.bincount(labels * classes + logits.argmax(1), minlength=classes * classes)
+            labels, done = sent(source.labels.index_select(0, part), device), 0
+            while done < len(part):
+                some = slice(done, done + most)
+                try:
+                    images = sight.normalise(sent(pixels[some], device)).contiguous(memory_format=layout)
+                    logits = network(images).float()
+                    counted = Tally.of(logits, labels[some])
+                    cells = labels[some] * classes + logits.argmax(1)
+                    cells = torch.bincount(cells, minlength=classes * classes)
+                except (RuntimeError, MemoryError) as error:
+                    if ranks.world == 1 or not lacks_memory(error):
+                        raise
+                    most = halved(len(labels[some]))  # the others do not meet this one before the end
+                    continue
+                losses[place] += counted.loss
+                hits += counted.hits
+                confusion += cells
+                done += len(images)
             progress(len(part))
             ranks.moved()
         ranks.add(losses, hits, confusion, halted)

@@ -4,7 +4,7 @@ from residual.models.catalogue import find, matching, resolve, variants
 from residual.models.counting import Counts, count
 from residual.models.entries import NETWORKS, Entry
 from residual.models.explain import Explanation, explain
-from residual.models.networks import ResidualNetwork, build, overwrite_activations, put
+from residual.models.networks import ResidualNetwork, build, layout_of, overwrite_activations, put
 from residual.models.saved import load_weights, pack_weights
 from residual.models.spec import NetworkSettings, NetworkSpec
 from residual.models.stems import describe_stem
@@ -22,6 +22,7 @@ __all__ = [
     "describe_stem",
     "explain",
     "find",
+    "layout_of",
     "load_weights",
     "matching",
     "overwrite_activations",

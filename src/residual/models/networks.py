@@ -69,12 +69,16 @@ class ResidualNetwork(nn.Module):
         return logits_NK
 
 
-def put(
-    network: ResidualNetwork, device: torch.device, layout: torch.memory_format = torch.channels_last
-) -> ResidualNetwork:
-    """The same network, its weights moved to the device and laid out for it."""
-    # The stubs of torch do not know `memory_format` here.
-    network.to(device, memory_format=layout)  # type: ignore[call-overload]
+def layout_of(device: torch.device) -> torch.memory_format:
+    """How images and weights lie in the memory of a device, where nothing else is asked for."""
+    return torch.contiguous_format if device.type == "mps" else torch.channels_last
+
+
+def put(network: ResidualNetwork, device: torch.device, layout: torch.memory_format | None = None) -> ResidualNetwork:
+    """The same network, its weights moved to the device and laid out for it, or as asked."""
+    # Tensors made in inference mode would never have a gradient again. The stubs of torch do not know `memory_format`.
+    with torch.inference_mode(False):
+        network.to(device, memory_format=layout or layout_of(device))  # type: ignore[call-overload]
     return network
 
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from residual.data.preprocessing import Preprocessing
 from residual.data.source import Source
-from residual.errors import OutOfMemory, lacks_memory, log
-from residual.evaluation.evaluate import Evaluation, evaluate
+from residual.errors import OutOfMemory, lacks_memory
+from residual.evaluation.evaluate import Evaluation, evaluate, halved
 from residual.models import ResidualNetwork
 from residual.ranks import ALONE, Ranks
 from residual.training.schedules import HALVED
@@ -111,10 +111,6 @@ def evaluate_in_room(
         try:
             return evaluate(network, source, indices, preprocessing, device, batch_size, halt, ranks=ranks)
         except (RuntimeError, MemoryError) as error:
-            if ranks.world > 1 or not lacks_memory(error):
+            if ranks.world > 1 or not lacks_memory(error):  # of several, each makes room for itself
                 raise
-        if batch_size == 1:
-            what = "out of memory while a single image was evaluated"
-            raise OutOfMemory(what, "network, data.image_size", "make one of them smaller")
-        log.warning("out of memory: %d images are evaluated at a time, not %d", batch_size // 2, batch_size)
-        batch_size //= 2
+        batch_size = halved(batch_size)
