@@ -112,3 +112,80 @@ def test_an_absent_device_is_answered_with_those_present(wanted):
         device.choose_device(wanted)
     assert caught.value.exit_code == 6
     assert len(str(caught.value)) < 300
+
+
+@pytest.fixture
+def two_gpus(monkeypatch):
+    """A machine with two GPUs of which torch can use what `usable` names; `tried` says which were tried."""
+    usable, tried = {"cuda:0", "cuda:1"}, []
+
+    class Found(float):
+        def __add__(self, other):
+            return self
+
+    def zeros(_, device):
+        tried.append(device)
+        if device not in usable:
+            raise RuntimeError("CUDA error: no kernel image is available for execution on the device\nCompile with")
+        return Found()
+
+    monkeypatch.setattr(device, "devices", lambda: ["cpu", "cuda:0", "cuda:1"])
+    monkeypatch.setattr(torch, "zeros", zeros)
+    monkeypatch.setattr(device, "_told", set())
+    device.fault_of.cache_clear()
+    yield usable, tried
+    device.fault_of.cache_clear()
+
+
+def test_a_gpu_that_torch_cannot_use_is_passed_over(two_gpus, caplog):
+    usable, tried = two_gpus
+    usable.remove("cuda:0")
+    assert [device.choose_device("auto") for _ in range(3)] == ["cuda:1"] * 3
+    assert tried == ["cuda:0", "cuda:1"], "each once"
+    (said,) = caplog.messages
+    assert said.endswith(
+        "cuda:0 is passed over, since torch cannot use it: CUDA error: no kernel image is available "
+        "for execution on the device"
+    )
+    with pytest.raises(EnvironmentFault, match=r"cuda:0 cannot be used, torch says: CUDA error: no .*--device cpu"):
+        device.choose_device("cuda")
+
+
+def test_auto_is_the_cpu_where_no_gpu_can_be_used(two_gpus):
+    usable, tried = two_gpus
+    usable.clear()
+    assert device.choose_device("cpu") == "cpu"
+    assert tried == []
+    assert device.choose_device("auto") == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("build", "hidden", "words"),
+    [
+        (None, None, "this build of torch is for a CPU alone .*install torch as pytorch.org has it"),
+        ("13.0", "", "CUDA_VISIBLE_DEVICES= hides them all .*; unset CUDA_VISIBLE_DEVICES"),
+        ("13.0", None, "torch says: Found no NVIDIA driver on your system .*; see that nvidia-smi lists one"),
+    ],
+)
+def test_why_there_is_no_gpu_is_said(build, hidden, words, monkeypatch):
+    def init():
+        raise RuntimeError("Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU")
+
+    monkeypatch.setattr(device, "devices", lambda: ["cpu"])
+    monkeypatch.setattr(torch.version, "cuda", build)
+    monkeypatch.setattr(torch.version, "hip", None)
+    monkeypatch.setattr(torch.cuda, "init", init)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if hidden is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+    with pytest.raises(EnvironmentFault, match=f"no device cuda here, {words}"):
+        device.choose_device("cuda")
+    with pytest.raises(EnvironmentFault, match=r"no device gpu here \(--device\): this machine has cpu$"):
+        device.choose_device("gpu")
+
+
+def test_float32_is_float32_in_convolutions_and_recurrent_layers():
+    device.keep_float32()
+    found = [kind.fp32_precision for kind in (torch.backends.cudnn.conv, torch.backends.cudnn.rnn)]
+    assert found == ["ieee", "ieee"]
+    assert not torch.backends.cudnn.allow_tf32

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import warnings
+from functools import cache
 
 import torch
 
-from residual.errors import EnvironmentFault
+from residual.errors import EnvironmentFault, log
 
 _home = os.getpid()
 """The process that imported this file; in a forked child of it the number is another."""
@@ -35,26 +36,87 @@ def devices() -> list[str]:
 
 
 def choose_device(wanted: str | torch.device) -> str:
-    """The device meant: the first GPU for `auto` where there is one.
+    """The device meant: for `auto` the first GPU that can be used, where there is one.
 
     Raises:
-        EnvironmentFault: this machine has no such device; lists those it has.
+        EnvironmentFault: this machine has no such device, and why, or torch cannot use it; lists those it has.
     """
     present, wanted = devices(), str(wanted)
     keep_float32()
     if wanted == "auto":
-        return present[1] if len(present) > 1 else "cpu"
+        return next(one for one in (*present[1:], "cpu") if not _passed_over(one))
     name = "cuda:0" if wanted == "cuda" else wanted
     if name not in present:
-        raise EnvironmentFault(f"no device {wanted[:40]} here", "--device", f"this machine has {', '.join(present)}")
+        none_at_all = name.startswith("cuda") and not any(one.startswith("cuda") for one in present)
+        why, remedy = _absence() if none_at_all else ("", "")
+        what = f"no device {wanted[:40]} here{why}"
+        raise EnvironmentFault(what, "--device", f"this machine has {', '.join(present)}{remedy}")
+    refuse_faulty(name)
     return name
+
+
+@cache
+def fault_of(name: str) -> str | None:
+    """What torch says of a device that it lists and cannot use; None where it can. A process tries each once."""
+    if name == "cpu":
+        return None
+    try:
+        float(torch.zeros(1, device=name) + 1)  # no kernels for it, held by another process, its memory full
+    except RuntimeError as error:
+        return _first_line(error)
+    return None
+
+
+def refuse_faulty(name: str) -> None:
+    """See that a device can be used.
+
+    Raises:
+        EnvironmentFault: it cannot, in the words of torch.
+    """
+    if (fault := fault_of(name)) is not None:
+        what = f"{name} cannot be used, torch says: {fault}"
+        raise EnvironmentFault(what, "--device", "name another device, or give --device cpu")
+
+
+_told: set[str] = set()
+
+
+def _passed_over(name: str) -> bool:
+    """Whether `auto` leaves a device out; said once."""
+    fault = fault_of(name)
+    if fault is not None and name not in _told:
+        _told.add(name)
+        log.warning("%s is passed over, since torch cannot use it: %s", name, fault)
+    return fault is not None
+
+
+def _absence() -> tuple[str, str]:
+    """Why torch sees no GPU of CUDA, and what helps."""
+    if torch.version.cuda is None and torch.version.hip is None:
+        return ", this build of torch is for a CPU alone", "; for a GPU install torch as pytorch.org has it"
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if hidden is not None and hidden.strip() in ("", "-1", "NoDevFiles"):
+        return f", CUDA_VISIBLE_DEVICES={hidden.strip()} hides them all", "; unset CUDA_VISIBLE_DEVICES"
+    try:
+        torch.cuda.init()
+    except RuntimeError as error:
+        return f", torch says: {_first_line(error)}", "; see that nvidia-smi lists one"
+    return "", ""
+
+
+def _first_line(error: RuntimeError) -> str:
+    line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return " ".join(line.split(". ")[0].split())[:160]
 
 
 def keep_float32() -> None:
     """Have float32 be float32 on a GPU: torch lets cuDNN round the factors of convolutions to ten bits (TF32)."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a newer name for it, which leaves the one for recurrent layers as it was
+        warnings.simplefilter("ignore")  # of newer names for it
         torch.backends.cudnn.allow_tf32 = False
+        for kind in (torch.backends.cudnn.conv, torch.backends.cudnn.rnn):  # else these are as CUDA's own default is
+            if hasattr(kind, "fp32_precision"):
+                kind.fp32_precision = "ieee"
 
 
 def alike(device: str, wanted: str) -> bool:

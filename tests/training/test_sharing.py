@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -11,10 +12,19 @@ from residual.errors import DataError, EnvironmentFault, UsageError
 from residual.models import NetworkSettings, build, resolve
 from residual.models.synchronised import SynchronisedBatchNorm, apart, own_statistics, synchronise
 from residual.ranks import ALONE, Ranks
+from residual.runs.folder import RunFolder
 from residual.training.compute import Compute
 from residual.training.recipe import ComputeSettings, override
 from residual.training.recipes import RECIPES
-from residual.training.sharing import check_alike, check_shares, check_versions_alike, choose_together, on_rank
+from residual.training.sharing import (
+    check_alike,
+    check_shares,
+    check_versions_alike,
+    choose_together,
+    chosen_anew,
+    found_here,
+    on_rank,
+)
 
 T = TypeVar("T")
 
@@ -113,6 +123,7 @@ def test_all_compute_as_rank_0_does_and_no_single_gpu_is_named_for_all() -> None
 
 def test_several_processes_of_a_mac_take_the_cpu_and_say_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("residual.device.devices", lambda: ["cpu", "mps"])
+    monkeypatch.setattr("residual.device.fault_of", lambda name: None)
     chosen, reasons = choose_together(ComputeSettings(precision="float32"), Second())
     assert (chosen.device, chosen.layout) == ("cpu", "channels-last")
     assert reasons["device"] == "mps does not serve several processes"
@@ -143,3 +154,41 @@ def test_groups_stay_in_their_process() -> None:
     count = len(own_statistics(network))
     synchronise(network, Second())
     assert len(own_statistics(network)) == count > 0
+
+
+@pytest.fixture
+def a_gpu(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """A machine with two GPUs; what is taken out of the set is what they can do."""
+    able = {"bfloat16", "cuda:0", "cuda:1"}
+    for place in ("residual.device.devices", "residual.training.sharing.devices"):
+        monkeypatch.setattr(place, lambda: ["cpu", "cuda:0", "cuda:1"])
+    for place in ("residual.device.fault_of", "residual.training.sharing.fault_of"):
+        monkeypatch.setattr(place, lambda name: None if name == "cpu" or name in able else "no kernel image")
+    monkeypatch.setattr("residual.training.compute.has_bfloat16", lambda device: "bfloat16" in able)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    return able
+
+
+def test_a_run_in_bfloat16_does_not_go_on_where_there_is_none(a_gpu: set[str], tmp_path: Path) -> None:
+    compute = Compute("cuda:1", "bfloat16", "channels-last", 1, False)
+    digits, folder = RECIPES["digits"], RunFolder(tmp_path)
+    assert found_here(compute, digits, folder, False, ALONE) == compute
+    a_gpu.remove("bfloat16")
+    words = r"cuda:1\) has no bfloat16 .*--set compute.precision=float16, and --override where a run goes on"
+    for ranks in (ALONE, Second()):
+        with pytest.raises(EnvironmentFault, match=words):
+            found_here(compute, digits, folder, False, ranks)
+    half = ComputeSettings(device="cuda:1", precision="float16", threads=1)
+    assert chosen_anew(half, ALONE).precision == "float16"
+    with pytest.raises(EnvironmentFault, match=r"has no bfloat16 .*set it to float16 or auto"):
+        chosen_anew(ComputeSettings(device="cuda", precision="bfloat16", threads=1), ALONE)
+
+
+def test_a_run_goes_on_on_the_gpu_that_can_be_used(a_gpu: set[str], tmp_path: Path) -> None:
+    compute, folder = Compute("cuda:0", "float32", "channels-last", 1, False), RunFolder(tmp_path)
+    a_gpu.remove("cuda:0")
+    assert found_here(compute, RECIPES["digits"], folder, False, ALONE).device == "cuda:1"
+    a_gpu.remove("cuda:1")
+    for ranks in (ALONE, Second()):
+        with pytest.raises(EnvironmentFault, match="cannot be used, torch says: no kernel image"):
+            found_here(compute, RECIPES["digits"], folder, False, ranks)

@@ -1,7 +1,8 @@
 """Device, precision, layout and threads: chosen once at the start, said aloud, stored, used on resume.
 
-bfloat16 autocast is chosen where a measured convolution, forward and backward, gains by it; on a GPU without
-bfloat16, float16 with a scaled loss. Weights, momentum, statistics of batch normalisation and the loss stay float32.
+bfloat16 autocast is chosen on a GPU that has it, and on a CPU where a measured convolution, forward and backward, gains
+by it; on a GPU without bfloat16, float16 with a scaled loss. Weights, momentum, statistics of batch normalisation and
+the loss stay float32.
 """
 
 from __future__ import annotations
@@ -86,6 +87,17 @@ def has_bfloat16(device: torch.device) -> bool:
     """Whether this very GPU computes with it: torch asks the current one."""
     with torch.cuda.device(device):
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+
+
+def refuse_without_bfloat16(compute: Compute, remedy: str) -> None:
+    """See that a GPU has the precision of the run.
+
+    Raises:
+        EnvironmentFault: it has not.
+    """
+    device = compute.torch_device
+    if compute.precision == "bfloat16" and device.type == "cuda" and not has_bfloat16(device):
+        raise EnvironmentFault(f"this GPU ({device}) has no bfloat16", "compute.precision", remedy)
 
 
 def keep_memory() -> None:
@@ -193,8 +205,8 @@ def choose(settings: ComputeSettings) -> tuple[Compute, dict[str, str]]:
             and (gain := _gain(torch.device(device), threads, _HALVES[precision])) < 1
         ):
             reasons["precision"] += f"; measured {gain:.1f} times as fast as float32"
-        if precision == "bfloat16" and on_gpu and not has_bfloat16(torch.device(device)):
-            raise EnvironmentFault("this GPU has no bfloat16", "compute.precision", "set it to float16 or auto")
         if precision == "float16" and device == "mps":
             raise EnvironmentFault("float16 is not used on mps", "compute.precision", "set it to float32 or auto")
-    return Compute(device, precision, layout, threads, settings.deterministic), reasons
+    chosen = Compute(device, precision, layout, threads, settings.deterministic)
+    refuse_without_bfloat16(chosen, "set it to float16 or auto")
+    return chosen, reasons

@@ -117,7 +117,8 @@ class ComputeSettings(BaseModel, frozen=True, extra="forbid"):
 
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, mps, cuda or cuda:N")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="of products; auto is bfloat16 where a measurement says that it is faster"
+        "auto",
+        description="of products; auto is half precision on CUDA, and on a CPU bfloat16 where it measures faster",
     )
     layout: Literal["auto", "channels-last", "contiguous"] = Field("auto", description="of maps in memory")
     threads: int = Field(0, ge=0, le=4096, description="threads of the CPU; 0 lets torch choose")

@@ -7,13 +7,13 @@ from dataclasses import replace
 import torch
 
 from residual.data.batches import share_of
-from residual.device import alike_here, devices
+from residual.device import alike_here, devices, fault_of, refuse_faulty
 from residual.errors import DataError, EnvironmentFault, UsageError, argument, log
 from residual.files import Facts, canonical, digest
 from residual.models import NetworkSpec, ResidualNetwork, pack_weights
 from residual.ranks import Ranks
 from residual.runs.folder import RunFolder
-from residual.training.compute import Compute, choose, set_workspace
+from residual.training.compute import Compute, choose, refuse_without_bfloat16, set_workspace
 from residual.training.fitting import Wishes
 from residual.training.recipe import ComputeSettings, Recipe, differences
 
@@ -140,10 +140,10 @@ def chosen_anew(settings: ComputeSettings, ranks: Ranks) -> Compute:
 
 
 def found_here(compute: Compute, recipe: Recipe, folder: RunFolder, override_safe: bool, ranks: Ranks) -> Compute:
-    """What a run goes on with as it did: on the first device of the same kind, where its own is not here.
+    """What a run goes on with as it did: on the first device of the same kind, where its own is not here or of no use.
 
     Raises:
-        EnvironmentFault: there is none of the kind, and no other may be taken.
+        EnvironmentFault: there is none of the kind, or it lacks what the run needs, and no other may be taken.
     """
     if not alike_here(compute.device) and not override_safe:
         what = f"the run computes on {compute.device}, and this machine has {', '.join(devices())}"
@@ -151,18 +151,20 @@ def found_here(compute: Compute, recipe: Recipe, folder: RunFolder, override_saf
         raise EnvironmentFault(what, folder.path, remedy)
     if ranks.largest(0 if alike_here(compute.device) else 1):  # all take another where one must
         return chosen_anew(recipe.compute, ranks)
-    return on_rank(replace(compute, device=alike_here(compute.device)[0]), ranks)
+    here = alike_here(compute.device)
+    device = next((one for one in here if fault_of(one) is None), here[0])
+    return on_rank(replace(compute, device=device), ranks)
 
 
 def on_rank(compute: Compute, ranks: Ranks) -> Compute:
     """The same on the device of this process.
 
     Raises:
-        EnvironmentFault: it has none.
+        EnvironmentFault: it has none, or one that cannot do what the others do.
     """
     kind = compute.torch_device.type
     if ranks.world == 1 or kind == "cpu":
-        return compute
+        return _able(compute)
     count = torch.cuda.device_count() if kind == "cuda" else 0
     if count == 0:
         what = "no GPU here" if kind == "cuda" else f"{kind} does not serve several processes"
@@ -171,4 +173,11 @@ def on_rank(compute: Compute, ranks: Ranks) -> Compute:
         set_workspace()
     if ranks.local == count:  # the first that finds none left says it
         log.warning("this machine has %d GPUs for more processes, which share them", count)
-    return replace(compute, device=f"cuda:{ranks.local % count}")
+    return _able(replace(compute, device=f"cuda:{ranks.local % count}"))
+
+
+def _able(compute: Compute) -> Compute:
+    """The same, where its device can do it."""
+    refuse_faulty(compute.device)
+    refuse_without_bfloat16(compute, "add --set compute.precision=float16, and --override where a run goes on")
+    return compute
