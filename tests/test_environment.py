@@ -189,3 +189,27 @@ def test_float32_is_float32_in_convolutions_and_recurrent_layers():
     found = [kind.fp32_precision for kind in (torch.backends.cudnn.conv, torch.backends.cudnn.rnn)]
     assert found == ["ieee", "ieee"]
     assert not torch.backends.cudnn.allow_tf32
+
+
+def test_a_gpu_is_a_part_of_the_machine(monkeypatch):
+    from types import SimpleNamespace
+
+    gpu = SimpleNamespace(name="NVIDIA Z1", major=9, minor=0)
+    asked = []
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: asked.append(device) or gpu)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91002)
+    found = machine("cuda:1")
+    assert asked == ["cuda:1"]
+    assert {name: found[name] for name in set(found) - set(machine())} == {
+        "gpu": "NVIDIA Z1",
+        "capability": "9.0",
+        "cuda": "13.0",
+        "cudnn": 91002,
+    }
+
+    def gone(device):
+        raise AssertionError("Invalid device id")
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", gone)
+    assert machine("cuda:7") == machine()

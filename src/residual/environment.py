@@ -80,8 +80,8 @@ def versions() -> dict[str, str]:
     return {"residual": VERSION, "python": platform.python_version(), **libraries}
 
 
-def machine() -> dict[str, str | int]:
-    """System, processor and cores; no name that tells whose machine it is."""
+def machine(device: str = "cpu") -> dict[str, str | int]:
+    """System, processor and cores, and of a GPU in use what it is; no name that tells whose machine it is."""
     processor = platform.processor()
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -91,4 +91,19 @@ def machine() -> dict[str, str | int]:
     except OSError:
         pass  # not Linux
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return {"system": platform.system(), "architecture": platform.machine(), "processor": processor, "cores": cores}
+    found: dict[str, str | int] = {"system": platform.system(), "architecture": platform.machine()}
+    return found | {"processor": processor, "cores": cores} | _gpu(device)
+
+
+def _gpu(device: str) -> dict[str, str | int]:
+    """A GPU of CUDA by name, the level of what it can do, and the libraries that compute on it."""
+    torch = sys.modules.get("torch")
+    if torch is None or not device.startswith("cuda"):
+        return {}
+    try:
+        properties = torch.cuda.get_device_properties(device)
+    except (RuntimeError, AssertionError):  # not here
+        return {}
+    versions = {"cuda": torch.version.cuda or torch.version.hip, "cudnn": torch.backends.cudnn.version()}
+    level = f"{properties.major}.{properties.minor}"
+    return {"gpu": properties.name, "capability": level, **{name: v for name, v in versions.items() if v}}

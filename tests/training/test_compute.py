@@ -16,6 +16,7 @@ from residual.training import compute as computing
 from residual.training.compute import Compute, choose, choose_precision
 from residual.training.opening import warn_of_differences
 from residual.training.recipe import ComputeSettings
+from residual.training.result import make_result
 from residual.training.train import resume, train
 
 TINY = {"network.name": "resnet-8", "network.widths": [4, 4, 4], "batch_size": 32, "steps": 3, "compute.threads": 1}
@@ -138,3 +139,21 @@ def test_equal_seeds_give_equal_runs_and_other_seeds_other_ones(tmp_path: Path) 
         weights.append((run.model_path / "model.safetensors").read_bytes())
     assert weights[0] == weights[1] != weights[2]
     assert (tmp_path / "a" / "split.json").read_bytes() == (tmp_path / "c" / "split.json").read_bytes()
+
+
+def test_another_gpu_is_told_and_the_result_names_the_one_that_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(log, "warning", lambda text, *values: lines.append(text % values))
+    gpu = Compute("cuda:0", "float32", "channels-last", 1, True)
+    old = {**facts(), "chosen": gpu.facts()}
+    new = {**machine(), "gpu": "Z2", "cuda": "13.0"}
+    warn_of_differences(old, gpu, versions(), new)
+    assert lines == [], "an older release did not note the GPU"
+    warn_of_differences({**old, "machine": {**new, "gpu": "Z1"}}, gpu, versions(), new)
+    assert lines[0].endswith(": gpu Z1 -> Z2")
+    run = train("digits", set=TINY, out=tmp_path / "run")
+    assert "name" not in make_result(run, 1.0, Compute("cpu", "float32", "channels-last", 1, False))["device"]
+    monkeypatch.setattr("residual.training.result.machine", lambda device: new)
+    assert make_result(run, 1.0, gpu)["device"] == {**gpu.facts(), "name": "Z2"}

@@ -194,7 +194,7 @@ def extend(
         "reasons": reasons,
         "parent": origin,
         "versions": versions(),
-        "machine": machine(),
+        "machine": machine(compute.device),
     }
     start = start_files(parent) if facts.get("start") else None
     RunFolder.create(place, child, recipe.to_toml(), parent.split(), start)

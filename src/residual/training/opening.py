@@ -309,7 +309,8 @@ def stored_compute(folder: RunFolder, facts: Facts) -> Compute:
 def warn_of_differences(facts: Facts, compute: Compute, now: Facts, machine: Facts, world: int = 1) -> None:
     """Say why the rest may not be that of an uninterrupted run to the last bit, where it may not."""
     unlike = [f"{k} {facts['versions'].get(k)} -> {v}" for k, v in now.items() if facts["versions"].get(k) != v]
-    unlike += [f"{k} {facts['machine'].get(k)} -> {v}" for k, v in machine.items() if facts["machine"].get(k) != v]
+    noted = facts["machine"]  # an older release did not note the GPU
+    unlike += [f"{k} {noted[k]} -> {v}" for k, v in machine.items() if noted.get(k, v) != v]
     chosen = {"compile": False, **facts["chosen"]}
     unlike += [f"{k} {chosen.get(k)} -> {v}" for k, v in compute.facts().items() if chosen.get(k) != v]
     before = facts["chosen"].get("processes", 1)

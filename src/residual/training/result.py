@@ -6,6 +6,7 @@ import datetime
 from collections.abc import Sequence
 from typing import Any
 
+from residual.environment import machine
 from residual.files import Facts
 from residual.runs.folder import RunFolder
 from residual.runs.records import Record, figures_of, last_of
@@ -66,6 +67,7 @@ def make_result(folder: RunFolder, seconds: float, compute: Compute) -> Facts:
     events = [{name: r[name] for name in ("name", "step", "value")} for r in records if r["kind"] == "event"]
     batch, steps = facts["chosen"]["batch_size"], facts["chosen"]["steps"]
     steps = next((event["step"] for event in events if event["name"] == STOPPED), steps)
+    gpu = machine(compute.device).get("gpu")
     more = {name: value for name, value in (("best", best), ("events", events)) if value}
     if "parent" in facts:
         more["parent"] = {name: value for name, value in facts["parent"].items() if name != "path"}
@@ -82,7 +84,7 @@ def make_result(folder: RunFolder, seconds: float, compute: Compute) -> Facts:
         "seed": facts["recipe"]["seed"],
         "versions": facts["versions"],
         "machine": facts["machine"],
-        "device": compute.facts(),
+        "device": {**compute.facts(), **({"name": gpu} if gpu else {})},
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "seconds": round(seconds, 1),
         "sessions": len(begun),

@@ -194,7 +194,7 @@ def _begin(
             "data": _data_facts(dataset, division),
             **weight_facts(class_weights(recipe.loss, dataset, division), dataset),
             "versions": versions(),
-            "machine": machine(),
+            "machine": machine(compute.device),
         }
         ready = made_ready(start, dataset, facts, steps) if start is not None else None
         split = opening.split_facts(division, dataset)
@@ -260,7 +260,7 @@ def _go_on(
         compute = replace(compute, device=choose_device(agreed.device))
     anew = agreed.changes("compute.")
     compute = chosen_anew(recipe.compute, ranks) if anew else found_here(compute, recipe, folder, override_safe, ranks)
-    opening.warn_of_differences(facts, compute, versions(), machine(), ranks.world)
+    opening.warn_of_differences(facts, compute, versions(), machine(compute.device), ranks.world)
     whole = settled(recipe, facts, folder.path)
     ranks.be_patient(whole.processes.timeout)
     check_shares(whole, NetworkSpec.model_validate(facts["network"]), ranks.world)
