@@ -63,7 +63,7 @@ def fault_of(name: str) -> str | None:
     try:
         float(torch.zeros(1, device=name) + 1)  # no kernels for it, held by another process, its memory full
     except RuntimeError as error:
-        return _first_line(error)
+        return first_line(error)
     return None
 
 
@@ -100,11 +100,12 @@ def _absence() -> tuple[str, str]:
     try:
         torch.cuda.init()
     except RuntimeError as error:
-        return f", torch says: {_first_line(error)}", "; see that nvidia-smi lists one"
+        return f", torch says: {first_line(error)}", "; see that nvidia-smi lists one"
     return "", ""
 
 
-def _first_line(error: RuntimeError) -> str:
+def first_line(error: RuntimeError) -> str:
+    """What torch says, without the advice that follows."""
     line = next(iter(str(error).strip().splitlines()), type(error).__name__)
     return " ".join(line.split(". ")[0].split())[:160]
 

@@ -106,8 +106,8 @@ class Elsewhere(ResidualError):
 
 
 _NO_MEMORY = (
-    *("allocate memory", "out of memory", "_STATUS_ALLOC_FAILED"),
-    *("Storage size calculation overflowed", "could not create a primitive"),
+    *("allocate memory", "out of memory", "_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_NOT_INITIALIZED"),
+    *("Storage size calculation overflowed", "could not create a primitive", "unable to find an engine"),
 )
 
 

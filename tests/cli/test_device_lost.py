@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from residual.cli.main import _explain
 from residual.device import alike_here
 from residual.models import ResidualNetwork, build
 from residual.runs.folder import RunFolder
@@ -107,3 +108,44 @@ def test_the_first_gpu_serves_where_another_one_did(monkeypatch: pytest.MonkeyPa
     assert alike_here("cuda:2") == ["cuda:0", "cuda:1"]
     assert alike_here("cuda:1") == ["cuda:1", "cuda:0"]
     assert alike_here("cpu") == ["cpu"]
+
+
+class TritonMissing(RuntimeError):
+    __module__ = "torch._inductor.exc"
+
+
+@pytest.mark.parametrize(
+    ("command", "error", "words", "never"),
+    [
+        ("predict", torch.AcceleratorError(LOST), ["the GPU failed", "give the command again"], "--resume"),
+        ("report", RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), ["the GPU failed"], "--resume"),
+        ("find-lr", RuntimeError("CUDA unknown error - this may be due to\nan environment"), ["(--device)"], "an env"),
+        ("tune", torch.AcceleratorError(LOST), ["go on with --study"], "--resume"),
+        ("study", torch.AcceleratorError(LOST), ["go on with the same command"], "--resume"),
+        (
+            "train",
+            RuntimeError("adaptive_avg_pool2d_backward_cuda does not have a deterministic implementation, but you set"),
+            ["(compute.deterministic)", "leave --deterministic out"],
+            "fault of the program",
+        ),
+        (
+            "train",
+            RuntimeError("Deterministic behavior was enabled, but this is not deterministic because it uses CuBLAS"),
+            ["(compute.deterministic)"],
+            "fault of the program",
+        ),
+        ("train", TritonMissing("Cannot find a working triton\nmore"), ["(compute.compile): set it to none"], "more"),
+        ("predict", RuntimeError("GET was unable to find an engine to execute this"), ["out of memory"], "engine"),
+        ("train", RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when"), ["out of memory"], "CUBLAS"),
+        ("train", RuntimeError("shape '[3]' is invalid"), ["a fault of the program"], "--resume"),
+    ],
+)
+def test_what_a_gpu_says_becomes_advice_that_fits_the_command(
+    command: str, error: Exception, words: list[str], never: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = _explain(error, [command])
+    said = capsys.readouterr().err
+    assert code == (1 if "a fault of the program" in words else 6)
+    assert said.count("\n") == 1
+    assert [word for word in words if word not in said] == []
+    assert never not in said

@@ -134,3 +134,21 @@ def test_a_compiled_run_is_resumed_as_one_and_evaluated_uncompiled(
     plain = train("digits", set=TINY, out=tmp_path / "plain")
     assert plain.facts()["chosen"]["compile"] is False
     assert fingerprint(plain.path)["weights"] == fingerprint(alone.path)["weights"]  # these kernels are the same
+
+
+def test_a_gpu_that_cannot_be_compiled_for_is_found_out_before_step_0(monkeypatch: pytest.MonkeyPatch) -> None:
+    def compiled(model: Any, **options: Any) -> Any:
+        raise RuntimeError("Cannot find a working triton installation. Either the package is not installed or")
+
+    recipe = override(RECIPES["digits"], [("compute.compile", "default")])
+    spec, compute = resolve(recipe.network, 10, 1), Compute("cuda:0", "float32", "channels-last", 1, False)
+    monkeypatch.setattr(torch, "ones", lambda count, device: torch.zeros(count))
+    compiling._fault.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "compile", compiled)
+        with pytest.raises(EnvironmentFault, match=r"find a working triton installation \(compute.compile\): set"):
+            choose_compile(recipe, spec, (8, 8), compute, 100)
+    compiling._fault.cache_clear()
+    monkeypatch.setattr(torch, "compile", lambda model, **options: model)
+    assert choose_compile(recipe, spec, (8, 8), compute, 100)[0].compile
+    compiling._fault.cache_clear()

@@ -213,10 +213,31 @@ def _explain(error: Exception, tokens: Sequence[str]) -> int:
             return _say("no home folder is known for a name that begins with ~ (path): write the path in full", 2)
         case _ if lacks_memory(error):
             return _say(_too_large(tokens), 6)
-        case RuntimeError() if any(sign in str(error) for sign in ("CUDA error", "HIP error", "MPS backend")):
-            what = " ".join(str(error).split(". ")[0].split())[:200]
-            return _say(f"the GPU failed, {what} (--device): the last checkpoint is whole, go on with --resume", 6)
+        case RuntimeError() if (told := _of_torch(error, tokens)) is not None:
+            return _say(told, 6)
     return _say(f"{type(error).__name__}: {error} (a fault of the program): run again with --debug and report it", 1)
+
+
+_LOST = ("CUDA error", "CUDA unknown error", "cuDNN error", "HIP error", "MPS backend")
+_VARIES = ("does not have a deterministic implementation", "not deterministic because")
+_GOES_ON = {"train": "--resume", "tune": "--study"} | dict.fromkeys(("study", "reproduce"), "the same command")
+_COMPILER = ("torch._inductor", "torch._dynamo", "triton")
+
+
+def _of_torch(error: RuntimeError, tokens: Sequence[str]) -> str | None:
+    """The line for a GPU that failed, or cannot do what is asked of it; None for other errors of torch."""
+    text = str(error).strip() or type(error).__name__
+    said = " ".join(text.splitlines()[0].split(". ")[0].split())[:200]
+    if type(error).__module__.startswith(_COMPILER):
+        return f"torch cannot compile here, {said} (compute.compile): set it to none, with --override on --resume"
+    if any(sign in text for sign in _VARIES):
+        return f"{said} (compute.deterministic): leave --deterministic out, or give --device cpu"
+    if not any(sign in text for sign in _LOST):
+        return None
+    remedy = "give the command again, or with --device cpu"
+    if goes_on := _GOES_ON.get(tokens[0] if tokens else ""):
+        remedy = f"the last checkpoint is whole, go on with {goes_on}"
+    return f"the GPU failed, {said} (--device): {remedy}"
 
 
 def _too_large(tokens: Sequence[str]) -> str:

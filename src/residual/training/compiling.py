@@ -13,11 +13,13 @@ import sys
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import torch
 
 from residual.data.batches import Batch
+from residual.device import first_line
 from residual.errors import EnvironmentFault
 from residual.models import NetworkSpec, ResidualNetwork, build, overwrite_activations, put
 from residual.ranks import ALONE, Ranks
@@ -97,13 +99,23 @@ def time_steps(recipe: Recipe, spec: NetworkSpec, size: tuple[int, int], compute
     return seconds[0], min(seconds[1:])
 
 
+@cache
+def _fault(device: str) -> str | None:
+    """What torch says where it cannot compile the least for a GPU, as without Triton; None where it can."""
+    try:
+        torch.compile(torch.relu, backend=BACKEND)(torch.ones(8, device=device))
+    except RuntimeError as error:
+        return first_line(error)
+    return None
+
+
 def choose_compile(
     recipe: Recipe, spec: NetworkSpec, size: tuple[int, int], compute: Compute, steps: int, ranks: Ranks = ALONE
 ) -> tuple[Compute, dict[str, str]]:
     """`compute` with what `compute.compile` comes to on rank 0, and the reason.
 
     Raises:
-        EnvironmentFault: compiling is asked for and this machine has no compiler.
+        EnvironmentFault: compiling is asked for, and this machine has no compiler or none for its GPU.
     """
     if recipe.compute.compile == "none":
         return compute, {}
@@ -119,6 +131,8 @@ def _choose(recipe: Recipe, spec: NetworkSpec, size: tuple[int, int], compute: C
             raise EnvironmentFault("there is no C++ compiler here", "compute.compile", remedy)
         return False, "this machine has no C++ compiler"
     if asked:
+        if compute.torch_device.type == "cuda" and (fault := _fault(compute.device)) is not None:
+            raise EnvironmentFault(f"torch cannot compile for this GPU: {fault}", "compute.compile", "set it to none")
         return True, "asked for"
     start = time.perf_counter()
     try:
