@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+import pytest
 import torch
 
 from residual.models import NetworkSettings, build, resolve
-from residual.training.statistics import measure_statistics
+from residual.training.statistics import measure_statistics, parts_of
+from residual.training.train import train
 
 
 def network():
@@ -49,3 +54,29 @@ def test_a_signal_leaves_them_as_they_were():
     assert not measure_statistics(measured, batches(), halt=lambda: next(answers))
     assert all(torch.equal(t, before[name]) for name, t in measured.state_dict().items())
     assert measured.stem.norm.momentum == 0.1
+
+
+@pytest.mark.parametrize(
+    ("count", "batch_size", "shares", "parts"),
+    [(64, 16, 1, 4), (65, 16, 1, 5), (5, 1, 1, 3), (64, 16, 4, 16), (65, 16, 16, 32), (1, 16, 4, 1), (30, 30, 2, 2)],
+)
+def test_no_part_is_larger_than_what_a_step_takes_at_a_time(
+    count: int, batch_size: int, shares: int, parts: int
+) -> None:
+    assert parts_of(count, batch_size, shares) == parts
+
+
+def test_a_run_in_parts_measures_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    def measured(network: Any, batches: Any, *rest: Any) -> bool:
+        kept = [*batches]
+        sizes.extend(len(images) for images in kept)
+        return measure_statistics(network, kept, *rest)
+
+    monkeypatch.setattr("residual.training.session.measure_statistics", measured)
+    settings = {"network.name": "resnet-8", "network.widths": [4, 4, 4], "batch_size": 24, "steps": 1}
+    settings |= {"data.limit": 100, "evaluation.precise_statistics": 48, "compute.threads": 1}
+    for accumulate in (1, 3):
+        train("digits", set=settings | {"optimiser.accumulate": accumulate}, out=tmp_path / str(accumulate))
+    assert sizes == [24] * 2 + [8] * 6

@@ -41,7 +41,7 @@ from residual.training.selection import Best, Patience
 from residual.training.sharing import check_replicas
 from residual.training.signals import Signals
 from residual.training.state import TrainState
-from residual.training.statistics import measure_statistics
+from residual.training.statistics import measure_statistics, parts_of
 from residual.training.step import Guard, train_step, vouch
 
 AHEAD = 2  # batches that files are decoded for while the network computes
@@ -282,10 +282,10 @@ class Session:
             return True
         classifier = self.state.classifier
         chosen = self.batches.sequence(0)[:count]
+        parts = parts_of(count, self.recipe.batch_size, self.ranks.world * self.room.parts)
 
         def images() -> Iterator[Tensor]:
-            # Parts of nearly equal size: each counts alike, and one image alone has no variance.
-            for part in chosen.tensor_split(-(-count // max(2, self.recipe.batch_size))):
+            for part in chosen.tensor_split(parts):
                 pixels = self.dataset.train.read(part).to(self.compute.torch_device)
                 self.ranks.moved()
                 yield self.batches.preprocessing.normalise(pixels).contiguous(memory_format=self.compute.memory_format)

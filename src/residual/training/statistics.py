@@ -13,6 +13,16 @@ import torch
 from torch import Tensor, nn
 
 
+def parts_of(count: int, batch_size: int, shares: int = 1) -> int:
+    """In how many parts so many images are taken: none larger than the share of a batch that a step takes at a time.
+
+    Parts are of nearly equal size, since each counts alike, and one image alone has no variance.
+    """
+    most = max(2, batch_size // shares)
+    parts = -(-count // most)
+    return parts if shares == 1 else max(1, min(parts, count // 2))
+
+
 @torch.no_grad()
 def measure_statistics(
     network: nn.Module,
