@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from residual.chance import derive, stream
+from residual.chance import derive, seed_device, stream
 from tests.conftest import subprocess_environment
 
 # Written down once. Another value here means that every run ever made can no longer be repeated.
@@ -67,3 +67,20 @@ def test_the_hash_seed_of_the_interpreter_plays_no_part():
         check=True,
     )
     assert int(done.stdout) == KNOWN[2026, "initialise", "stem.conv.weight"]
+
+
+def test_the_generators_of_a_device_draw_as_torch_seeds_them(monkeypatch):
+    cpu, address = torch.device("cpu"), derive(0, "step", 3, 0)
+    draws = []
+    for seed in (torch.manual_seed, lambda seed: seed_device(seed, cpu)):
+        torch.rand(5)
+        seed(address)
+        dropped = torch.nn.functional.dropout(torch.ones(1000), 0.5)
+        draws.append(torch.cat([dropped, torch.randn(7), torch.randperm(9).float()]))
+    assert torch.equal(*draws)
+    of_gpus = [torch.Generator() for _ in range(3)]
+    monkeypatch.setattr(torch.cuda, "init", lambda: None)
+    monkeypatch.setattr(torch.cuda, "default_generators", of_gpus)
+    seed_device(address, torch.device("cuda:1"))
+    assert [one.initial_seed() == address for one in of_gpus] == [False, True, False]
+    assert torch.initial_seed() == address

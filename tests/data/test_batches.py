@@ -184,3 +184,19 @@ def test_batches_go_to_the_processes_of_a_loader():
     again = pickle.loads(pickle.dumps(found))
     assert equal(again.batch_at(9), found.batch_at(9))
     assert len(pickle.dumps(found)) < 2 * found.source.images.nbytes + 10_000, "the images once"
+
+
+def test_memory_that_torch_keeps_at_rest_is_room_for_the_images(monkeypatch):
+    class Images:
+        nbytes = 100
+
+        def to(self, device):
+            return "on the device"
+
+    source, device = MemorySource(Images(), torch.zeros(3, dtype=torch.int64)), torch.device("cuda:0")
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (150, 1000))
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 40)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 200)
+    assert resident(source, device) is source
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 300)
+    assert resident(source, device).images == "on the device"

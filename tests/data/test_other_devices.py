@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
-from residual.data import colour, trivial
+from residual.data import colour, sending, trivial
 from residual.data.augment import AugmentSettings, Draws, augment
 from residual.data.mixing import Mixes, mix
 from residual.data.preprocessing import Preprocessing
@@ -44,3 +47,58 @@ def test_draws_travel_once_and_all_else_happens_on_the_device():
     assert colour.jitter(images.to(torch.uint8), draws.tables["colour_jitter"]).device.type == "meta"
     mixes = Mixes(torch.ones(6), torch.zeros(6, dtype=torch.bool), torch.zeros(6, 2))
     assert {part.device.type for part in mix(images, torch.zeros(6, dtype=torch.int64, device=META), mixes)} == {"meta"}
+
+
+class NoneWaits(TorchFunctionMode):
+    """Refuses what makes the host wait for a GPU's queue: single values written to it from unpinned memory."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        assert func is not torch.tensor or "device" not in kwargs
+        if func is torch.Tensor.__setitem__ and args[0].device == META:
+            assert isinstance(args[2], torch.Tensor)
+        return func(*args, **kwargs)
+
+
+def test_constants_are_made_on_the_host_and_sent():
+    images, numbers = torch.zeros(6, 3, 16, 16, device=META), torch.ones(6, device=META)
+    with NoneWaits():
+        colour.jitter(images.to(torch.uint8), torch.ones(6, 3, device=META))
+        for operation in trivial.OPERATIONS.values():
+            operation(images, numbers, numbers)
+
+
+class Host:
+    """A tensor of the host, of so many bytes, and what is done to it."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, nbytes, told):
+        self.nbytes, self.told = nbytes, told
+
+    def pin_memory(self):
+        self.told.append("pinned")
+        return self
+
+    def to(self, device, non_blocking=False):
+        assert non_blocking
+        return self
+
+    def record_event(self):
+        return self
+
+    def synchronize(self):
+        self.told.append("waited")
+
+
+def test_few_large_copies_wait_at_a_time(monkeypatch):
+    told, gpu = [], torch.device("cuda:0")
+    monkeypatch.setattr(sending, "_copies", deque())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Host(0, told))
+    for _ in range(50):
+        sending.sent(Host(1000, told), gpu)
+    assert told == ["pinned"] * 50
+    told.clear()
+    for _ in range(sending.WAITING + 2):
+        sending.sent(Host(sending.LARGE, told), gpu)
+    assert told == ["pinned"] * sending.WAITING + ["waited", "pinned"] * 2

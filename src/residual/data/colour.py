@@ -15,6 +15,7 @@ from typing import Final
 import torch
 from torch import Generator, Tensor
 
+from residual.data.sending import sent
 from residual.data.source import FileSource, Source, expect
 
 GREY: Final = (0.299, 0.587, 0.114)
@@ -82,5 +83,5 @@ def jitter(pixels: Tensor, factors: Tensor) -> Tensor:
 def _grey(images: Tensor) -> Tensor:
     if images.shape[1] == 1:
         return images
-    weights = torch.tensor(GREY, device=images.device, dtype=images.dtype).view(1, 3, 1, 1)
-    return (images * weights).sum(1, keepdim=True)
+    weights = sent(torch.tensor(GREY, dtype=images.dtype), images.device)
+    return (images * weights.view(1, 3, 1, 1)).sum(1, keepdim=True)

@@ -110,6 +110,7 @@ def resident(source: Source, device: torch.device) -> Source:
     if device.type != "cuda" or not isinstance(source, MemorySource):
         return source
     free, _ = torch.cuda.mem_get_info(device)
+    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # torch's own, at rest
     if source.images.nbytes * RESIDENT_SHARE > free:
         return source
     return ResidentSource(source.images.to(device), source.labels)

@@ -64,9 +64,9 @@ def _sharpness(images: Tensor, strength: Tensor, sign: Tensor) -> Tensor:
     channels, height, width = images.shape[1:]
     smooth = images.clone()
     if height > 2 and width > 2:
-        kernel = torch.ones(3, 3, device=images.device)
+        kernel = torch.ones(3, 3)
         kernel[1, 1] = 5
-        kernels = (kernel / 13).expand(channels, 1, 3, 3)
+        kernels = sent(kernel / 13, images.device).expand(channels, 1, 3, 3)
         smooth[:, :, 1:-1, 1:-1] = (conv2d(images, kernels, groups=channels) + 0.5).clamp(0, 255).floor()
     return _blend(smooth, images, _factor(strength, sign))
 

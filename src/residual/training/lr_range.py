@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 
 import torch
 
-from residual.chance import derive
+from residual.chance import derive, seed_device
 from residual.data.batches import Batch
 from residual.errors import NonFiniteError, UsageError
 from residual.models import ResidualNetwork
@@ -130,7 +130,7 @@ def sweep(
         for number, rate in enumerate(rates):
             if halt():
                 break
-            torch.manual_seed(derive(seed, "range test", number))
+            seed_device(derive(seed, "range test", number), compute.torch_device)
             batch = batch_at(first + number)
             set_rate(optimiser, rate, settings.momentum)
             try:

@@ -16,7 +16,7 @@ from weakref import WeakMethod
 import torch
 from torch import Tensor
 
-from residual.chance import derive
+from residual.chance import derive, seed_device
 from residual.data.batches import Batches
 from residual.data.datasets import Division
 from residual.data.source import Dataset, everything
@@ -143,7 +143,8 @@ class Session:
 
     def _seed(self) -> None:
         """Dropout draws from torch's own generators: give them a state that follows from the step alone."""
-        torch.manual_seed(derive(self.recipe.seed, "step", self.state.step, self.ranks.rank))
+        seed = derive(self.recipe.seed, "step", self.state.step, self.ranks.rank)
+        seed_device(seed, self.compute.torch_device)
 
     def _halved(self, name: str, parts: int) -> None:
         """The memory did not hold the batch of this step: say so, and have the step's end saved."""

@@ -17,6 +17,7 @@ from tempfile import mkdtemp
 import torch
 from torch import Tensor
 
+from residual.chance import seed_device
 from residual.data.batches import Batches
 from residual.data.datasets import Division
 from residual.data.preprocessing import measure
@@ -108,7 +109,7 @@ class Trial:
         while True:
             heed()
             for _ in range(10 if device.type != "cpu" and step >= WARM else 1):
-                torch.manual_seed(step)
+                seed_device(step, device)
                 if room is not None:
                     room.enter(step)
                 batch = batches.batch_at(step)
