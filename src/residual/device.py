@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from functools import cache
+from typing import Any
 
 import torch
 
@@ -115,7 +116,8 @@ def keep_float32() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of newer names for it
         torch.backends.cudnn.allow_tf32 = False
-        for kind in (torch.backends.cudnn.conv, torch.backends.cudnn.rnn):  # else these are as CUDA's own default is
+        for name in ("conv", "rnn"):  # else these are as CUDA's own default is
+            kind: Any = getattr(torch.backends.cudnn, name, None)
             if hasattr(kind, "fp32_precision"):
                 kind.fp32_precision = "ieee"
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from residual.models.spec import NetworkSpec
 
-_HIDDEN, _SIDE = 4096, 7
+_HIDDEN, SIDE = 4096, 7
 
 
 class AverageHead(nn.Module):
@@ -33,7 +33,7 @@ class HiddenHead(nn.Module):
     def __init__(self, channels: int, dropout: float) -> None:
         super().__init__()
         self.width = _HIDDEN
-        self.hidden1, self.relu1 = nn.Linear(channels * _SIDE**2, _HIDDEN), nn.ReLU()
+        self.hidden1, self.relu1 = nn.Linear(channels * SIDE**2, _HIDDEN), nn.ReLU()
         self.dropout = nn.Dropout(dropout)
         self.hidden2, self.relu2 = nn.Linear(_HIDDEN, _HIDDEN), nn.ReLU()
 
@@ -53,11 +53,11 @@ def _averaged(maps_NCHW: Tensor) -> Tensor:
 @torch.fx.wrap
 def _pooled(maps_NCHW: Tensor) -> Tensor:
     """Maps averaged to 7x7."""
-    if maps_NCHW.shape[2:] == (_SIDE, _SIDE):
+    if maps_NCHW.shape[2:] == (SIDE, SIDE):
         return maps_NCHW
-    if maps_NCHW.device.type == "mps" and any(side % _SIDE for side in maps_NCHW.shape[2:]):
-        return F.adaptive_avg_pool2d(maps_NCHW.cpu(), _SIDE).to(maps_NCHW.device)  # torch has it there for multiples
-    return F.adaptive_avg_pool2d(maps_NCHW, _SIDE)
+    if maps_NCHW.device.type == "mps" and any(side % SIDE for side in maps_NCHW.shape[2:]):
+        return F.adaptive_avg_pool2d(maps_NCHW.cpu(), SIDE).to(maps_NCHW.device)  # torch has it there for multiples
+    return F.adaptive_avg_pool2d(maps_NCHW, SIDE)
 
 
 def make_head(spec: NetworkSpec) -> AverageHead | HiddenHead:

@@ -129,6 +129,13 @@ def outline(spec: NetworkSpec) -> ResidualNetwork:
         return ResidualNetwork(spec).float()
 
 
+def last_maps(spec: NetworkSpec, size: tuple[int, int]) -> tuple[int, int]:
+    """(H, W) of the maps that the head reads, of images of (H, W)."""
+    with torch.no_grad():
+        maps_NCHW = outline(spec).eval().features(torch.empty(1, spec.channels, *size, device="meta"))[-1]
+    return maps_NCHW.shape[2], maps_NCHW.shape[3]
+
+
 def build(spec: NetworkSpec, seed: int = 0) -> ResidualNetwork:
     """The network with the initial weights of that seed: on the CPU, float32, in training mode.
 

@@ -69,6 +69,7 @@ class Compute:
         if device.type == "cuda":
             if self.deterministic:
                 set_workspace()
+                _refuse_workspace()
             keep_float32()
             torch.cuda.set_device(device)  # autocast and others ask the current one what it can do
         if torch.get_num_threads() != self.threads:
@@ -81,6 +82,12 @@ class Compute:
 def set_workspace() -> None:
     """Read by CUDA when it starts, so it must stand before the first call that does."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+def _refuse_workspace() -> None:
+    if os.environ["CUBLAS_WORKSPACE_CONFIG"] not in (":4096:8", ":16:8"):
+        what = "CUBLAS_WORKSPACE_CONFIG allows results that vary"
+        raise EnvironmentFault(what, "compute.deterministic", "set it to :4096:8")
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -182,10 +189,8 @@ def choose(settings: ComputeSettings) -> tuple[Compute, dict[str, str]]:
     device = choose_device(settings.device)
     on_gpu = device.startswith("cuda")
     reasons = {"device": "asked for" if settings.device != "auto" else f"this machine has {', '.join(devices())}"}
-    if settings.deterministic and on_gpu and os.environ["CUBLAS_WORKSPACE_CONFIG"] not in (":4096:8", ":16:8"):
-        raise EnvironmentFault(
-            "CUBLAS_WORKSPACE_CONFIG allows results that vary", "compute.deterministic", "set it to :4096:8"
-        )
+    if settings.deterministic and on_gpu:
+        _refuse_workspace()
     threads = settings.threads or (1 if forked() else torch.get_num_threads())
     reasons["threads"] = "asked for" if settings.threads else "the default of torch"
     _refuse_threads_in_fork(threads)

@@ -36,6 +36,7 @@ from residual.training.scaling import Scaling
 from residual.training.schedules import STOPPED
 from residual.training.selection import Best, Patience
 from residual.training.session import Session
+from residual.training.settling import check_device
 from residual.training.signals import Signals
 from residual.training.start import read_start
 from residual.training.state import STATE, Part, TrainState
@@ -105,12 +106,14 @@ def open_session(
     compute.prepare()
     dataset, division = data or run_data(recipe, facts, signals, ranks)
     check_data(folder, facts, dataset, division, ranks)
+    spec = NetworkSpec.model_validate(facts["network"])
+    check_device(recipe, spec, dataset, compute)
     newest = _newest(folder, ranks)
     start = read_start(folder, facts, ranks)
     if start is not None:
         network, preprocessing = start.network, start.preprocessing
     else:
-        network = build(NetworkSpec.model_validate(facts["network"]), recipe.seed)
+        network = build(spec, recipe.seed)
         preprocessing = (
             measure(dataset.train, division.training, recipe.data.normalisation)
             if newest is None

@@ -14,6 +14,9 @@ from residual.data.source import Dataset, FileSource
 from residual.errors import ModelError, UsageError, argument, log
 from residual.files import Facts
 from residual.models import NetworkSpec
+from residual.models.heads import SIDE
+from residual.models.networks import last_maps
+from residual.training.compute import Compute
 from residual.training.recipe import Recipe, override
 
 FEW_IMAGES, FEW_OF_A_CLASS = 1000, 100  # below which images to train on are few for a network that was drawn
@@ -60,6 +63,26 @@ def check_sizes(spec: NetworkSpec, dataset: Dataset) -> None:
     if dataset.test_size is not None and spec.head != "average":
         what = f"the hidden layers of {spec.name} read maps of one size"
         raise UsageError(what, "data.test_size", "leave it out, or name a network that averages its maps")
+
+
+def check_device(recipe: Recipe, spec: NetworkSpec, dataset: Dataset, compute: Compute) -> None:
+    """Refuse what the device of a run would compute otherwise than it was asked for.
+
+    Raises:
+        UsageError: with the setting.
+    """
+    kind = compute.torch_device.type
+    if kind == "mps" and recipe.compute.recompute and spec.shortcut_dropout:  # torch puts no generator of mps back
+        what = "on mps dropout would draw anew what is computed once more"
+        raise UsageError(what, "compute.recompute", "set it to false, or network.shortcut_dropout to 0")
+    if kind == "cuda" and compute.deterministic and spec.head == "vgg":
+        sizes = [dataset.image_size, *((side, side) for _, side in recipe.data.augment.sizes)]
+        unlike = next((size for size in sizes if last_maps(spec, size) != (SIDE, SIDE)), None)
+        if unlike is not None:
+            found = " x ".join(map(str, last_maps(spec, unlike)))
+            what = f"on a GPU torch cannot bring maps of {found} to those of {SIDE} x {SIDE} that {spec.name} reads"
+            what += " in a fixed order"
+            raise UsageError(what, "compute.deterministic", "leave --deterministic out, or give --device cpu")
 
 
 def settled(recipe: Recipe, facts: Facts, where: object) -> Recipe:

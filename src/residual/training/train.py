@@ -42,7 +42,7 @@ from residual.training.recipes import network_is_given, recipe_of
 from residual.training.result import make_result
 from residual.training.schedules import check_length
 from residual.training.selection import refuse_without_validation
-from residual.training.settling import check_sizes, settle, settled
+from residual.training.settling import check_device, check_sizes, settle, settled
 from residual.training.sharing import (
     check_alike,
     check_shares,
@@ -154,6 +154,7 @@ def _begin(
             raise UsageError(what, "schedule.first", "extend that run with --extend-to, or set it to 0")
         check_shares(recipe, spec, ranks.world)
         compute, reasons = choose_together(chosen_recipe.compute, ranks)
+        check_device(recipe, spec, dataset, compute)
         fitted = fit(
             wishes,
             recipe,
