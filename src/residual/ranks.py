@@ -23,6 +23,8 @@ class Ranks:
     rank: int = 0
     world: int = 1
     local: int = 0
+    direct: bool = True
+    """Whether tensors of GPUs travel from one to another, and not by way of the host."""
 
     def add(self, *tensors: Tensor) -> None:
         """Replace each tensor by its sum over all processes; the sums are the same everywhere to the last bit."""
@@ -54,3 +56,8 @@ class Ranks:
 
 
 ALONE = Ranks()
+
+
+def own_gpu(local: int, count: int) -> int:
+    """Which of the GPUs that a process sees it takes: the only one, or that of its number on the machine."""
+    return local % count

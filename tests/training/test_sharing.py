@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import pytest
+import torch
 
 from residual.errors import DataError, EnvironmentFault, UsageError
+from residual.launch import Launch
 from residual.models import NetworkSettings, build, resolve
 from residual.models.synchronised import SynchronisedBatchNorm, apart, own_statistics, synchronise
 from residual.ranks import ALONE, Ranks
 from residual.runs.folder import RunFolder
 from residual.training.compute import Compute
+from residual.training.processes import _each_has_a_gpu
 from residual.training.recipe import ComputeSettings, override
 from residual.training.recipes import RECIPES
 from residual.training.sharing import (
@@ -192,3 +198,40 @@ def test_a_run_goes_on_on_the_gpu_that_can_be_used(a_gpu: set[str], tmp_path: Pa
     for ranks in (ALONE, Second()):
         with pytest.raises(EnvironmentFault, match="cannot be used, torch says: no kernel image"):
             found_here(compute, RECIPES["digits"], folder, False, ranks)
+
+
+@pytest.mark.parametrize(
+    ("seen", "direct"),
+    [
+        ([["a", "b"], ["a", "b"]], True),  # torchrun: each sees all
+        ([["a"], ["b"]], True),  # srun: each sees its own
+        ([["a"], ["a"]], False),
+        ([["a", "b"], []], False),
+        ([[], []], False),
+    ],
+)
+def test_all_know_whether_each_has_a_gpu_of_its_own(
+    seen: list[list[str]], direct: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = threading.local()
+    monkeypatch.setattr("torch.cuda.is_available", lambda: bool(here.gpus))
+    monkeypatch.setattr("torch.cuda.device_count", lambda: len(here.gpus))
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda n: SimpleNamespace(uuid=here.gpus[n]))
+    monkeypatch.setattr("torch.distributed.is_nccl_available", lambda: True)
+    store = torch.distributed.HashStore()
+
+    def asked(rank: int) -> bool:
+        here.gpus = seen[rank]
+        return _each_has_a_gpu(Launch(rank, 2, rank, 2, "", 0), store)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert [*pool.map(asked, range(2))] == [direct] * 2
+
+
+def test_rank_0_says_that_gradients_go_by_way_of_the_host(a_gpu: set[str], caplog: pytest.LogCaptureFixture) -> None:
+    ranks, compute = Second(), Compute("cuda:0", "float32", "channels-last", 1, False)
+    for rank, direct, said in ((0, True, 0), (1, False, 0), (0, False, 1)):
+        caplog.clear()
+        ranks.rank, ranks.local, ranks.direct = rank, rank, direct
+        assert on_rank(compute, ranks).device == f"cuda:{rank}"
+        assert len(caplog.records) == said

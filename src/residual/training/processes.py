@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import platform
 import sys
 import threading
 import time
@@ -26,7 +27,7 @@ from torch import Tensor
 from residual.errors import EnvironmentFault, ResidualError, UsageError, log
 from residual.files import canonical
 from residual.launch import Launch, launched
-from residual.ranks import ALONE, Ranks
+from residual.ranks import ALONE, Ranks, own_gpu
 from residual.training.watch import Watch
 
 if dist.is_available():  # torch can be built without, and trains in one process
@@ -58,8 +59,8 @@ class ProcessSettings(BaseModel, frozen=True, extra="forbid"):
 class Group(Ranks):
     """Processes that meet by torch.distributed."""
 
-    def __init__(self, launch: Launch, watch: Watch) -> None:
-        self.rank, self.world, self.local = launch.rank, launch.world, launch.local
+    def __init__(self, launch: Launch, watch: Watch, direct: bool = True) -> None:
+        self.rank, self.world, self.local, self.direct = launch.rank, launch.world, launch.local, direct
         self.watch = watch
 
     def add(self, *tensors: Tensor) -> None:
@@ -140,8 +141,7 @@ def joined(timeout: float = TIMEOUT) -> Iterator[Ranks]:
     level = log.level
     try:
         watch.start()
-        _begin(launch, store, timeout)
-        group = Group(launch, watch)
+        group = Group(launch, watch, _begin(launch, store, timeout))
         group.meet()
         if launch.rank:
             log.setLevel(logging.ERROR)  # rank 0 says it for all
@@ -232,16 +232,15 @@ def _answer(store: Any, launch: Launch, name: str) -> None:
             store.set(f"residual/answer/{token}", name)
 
 
-def _begin(launch: Launch, store: Any, timeout: float) -> None:
-    """Set torch.distributed up; once connected, its own timeouts are none: it sees no signs of life, the watch does."""
-    backend = "gloo"
-    if torch.cuda.is_available() and launch.local < torch.cuda.device_count():
-        torch.cuda.set_device(launch.local)
-    if torch.cuda.is_available() and dist.is_nccl_available() and launch.local_world <= torch.cuda.device_count():
-        backend = "cpu:gloo,cuda:nccl"
+def _begin(launch: Launch, store: Any, timeout: float) -> bool:
+    """Set torch.distributed up; once connected, its own timeouts are none: it sees no signs of life, the watch does.
+
+    Returns whether tensors of GPUs travel by nccl.
+    """
     try:
+        direct = _each_has_a_gpu(launch, store)
         dist.init_process_group(
-            backend,
+            "cpu:gloo,cuda:nccl" if direct else "gloo",
             store=PrefixStore("torch", store),
             rank=launch.rank,
             world_size=launch.world,
@@ -252,6 +251,21 @@ def _begin(launch: Launch, store: Any, timeout: float) -> None:
         text = " ".join(str(error).split())[:200]
         what = f"the processes cannot be connected: {text}"
         raise EnvironmentFault(what, "network", "name the network with GLOO_SOCKET_IFNAME, as in eth0") from None
+    return direct
+
+
+def _each_has_a_gpu(launch: Launch, store: Any) -> bool:
+    """Whether every process has a GPU of its own, and nccl; all come to the same answer, from what all have told.
+
+    A launcher may show each process every GPU of the machine, or its own alone.
+    """
+    own = ""
+    if torch.cuda.is_available() and dist.is_nccl_available():
+        gpu = torch.cuda.get_device_properties(own_gpu(launch.local, torch.cuda.device_count()))
+        own = f"{platform.node()} {gpu.uuid}"
+    store.set(f"gpu/{launch.rank}", own)
+    told = {store.get(f"gpu/{rank}") for rank in range(launch.world)}
+    return len(told) == launch.world and b"" not in told
 
 
 def _end(launch: Launch, store: Any, watch: Watch) -> None:

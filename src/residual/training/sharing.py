@@ -11,7 +11,7 @@ from residual.device import alike_here, devices, fault_of, refuse_faulty
 from residual.errors import DataError, EnvironmentFault, UsageError, argument, log
 from residual.files import Facts, canonical, digest
 from residual.models import NetworkSpec, ResidualNetwork, pack_weights
-from residual.ranks import Ranks
+from residual.ranks import Ranks, own_gpu
 from residual.runs.folder import RunFolder
 from residual.training.compute import Compute, choose, refuse_without_bfloat16, set_workspace
 from residual.training.fitting import Wishes
@@ -171,9 +171,9 @@ def on_rank(compute: Compute, ranks: Ranks) -> Compute:
         raise EnvironmentFault(what, "--device", "use --device cpu")
     if compute.deterministic:
         set_workspace()
-    if ranks.local == count:  # the first that finds none left says it
-        log.warning("this machine has %d GPUs for more processes, which share them", count)
-    return _able(replace(compute, device=f"cuda:{ranks.local % count}"))
+    if ranks.rank == 0 and not ranks.direct:
+        log.warning("not every process has a GPU and nccl of its own: gradients go by way of the host, which is slower")
+    return _able(replace(compute, device=f"cuda:{own_gpu(ranks.local, count)}"))
 
 
 def _able(compute: Compute) -> Compute:
