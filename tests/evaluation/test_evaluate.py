@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from residual.data.preprocessing import measure
+from residual.data.preprocessing import Preprocessing, measure
 from residual.data.source import MemorySource
 from residual.errors import OutOfMemory
 from residual.evaluation import evaluate as evaluating
@@ -156,3 +156,12 @@ def test_images_lie_as_the_device_wants_them(monkeypatch):
     monkeypatch.setattr(evaluating, "layout_of", lambda device: torch.contiguous_format)
     score(network, coloured)
     assert seen == [False, True]
+
+
+def test_images_are_sent_and_constants_move_once(network, source, monkeypatch):
+    sent, moved = [], []
+    monkeypatch.setattr(evaluating, "sent", lambda values, device: sent.append(len(values)) or values)
+    monkeypatch.setattr(Preprocessing, "on", lambda constants, device: moved.append(device) or constants)
+    score(network, source, batch_size=10)
+    assert sent == [10, 10, 10, 10, 3, 3], "labels and images"
+    assert moved == [CPU]

@@ -18,6 +18,7 @@ from residual.models import NetworkSettings, build, resolve
 from residual.models.synchronised import SynchronisedBatchNorm, apart, own_statistics, synchronise
 from residual.ranks import ALONE, Ranks
 from residual.runs.folder import RunFolder
+from residual.training import processes
 from residual.training.compute import Compute
 from residual.training.processes import _each_has_a_gpu
 from residual.training.recipe import ComputeSettings, override
@@ -235,3 +236,16 @@ def test_rank_0_says_that_gradients_go_by_way_of_the_host(a_gpu: set[str], caplo
         ranks.rank, ranks.local, ranks.direct = rank, rank, direct
         assert on_rank(compute, ranks).device == f"cuda:{rank}"
         assert len(caplog.records) == said
+
+
+def test_processes_meet_without_a_context_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[Any] = []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda n: SimpleNamespace(uuid=n))
+    monkeypatch.setattr("torch.cuda.set_device", lambda n: begun.append(f"context on {n}"))
+    monkeypatch.setattr("torch.distributed.is_nccl_available", lambda: True)
+    monkeypatch.setattr("torch.distributed.init_process_group", lambda backend, **_: begun.append(backend))
+    monkeypatch.setattr("residual.training.processes._set_pg_timeout", lambda timeout: None)
+    assert processes._begin(Launch(0, 1, 0, 1, "", 0), torch.distributed.HashStore(), 1.0)
+    assert begun == ["cpu:gloo,cuda:nccl"]
