@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from campaigns import readme
 from campaigns.running import ROOT, environment
+from residual.cli.asked import CUSTOMARY
 from residual.cli.main import app
+from residual.training.recipe import override
+from residual.training.recipes import find_recipe
 from residual.training.settings import settings
+from residual.training.values import parse_override
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
@@ -141,3 +147,35 @@ def test_every_setting_that_is_shown_is_one() -> None:
     named = {word.partition("=")[0] for word in re.findall(r"`([a-z_]+\.[a-z_.]+(?:=\S+)?)`", table)}
     assert len(named) > 20
     assert {word for word in named if word.partition(".")[0] in groups} <= known
+
+
+def _rows_of_other_tools() -> list[str]:
+    """What stands on our side of each row, with `DATA/` as a folder of photographs."""
+    text = (ROOT / "docs" / "other-tools.md").read_text(encoding="utf-8")
+    return [row.split(" | ", 1)[1] for row in text.splitlines() if row.startswith("| ") and "| here |" not in row]
+
+
+def _alternatives(cell: str) -> list[tuple[str, list[tuple[str, Any]]]]:
+    """Recipe and settings of each command, and of the settings that a cell gives with a value, apart by `, or `."""
+    found = []
+    for part in cell.split("`, or `"):
+        words = [word for text in re.findall(r"`([^`]+)`", f"`{part}`".replace("``", "`")) for word in shlex.split(text)]
+        started = "--from" in words
+        given = [word for word in words if re.fullmatch(r"[a-z_]+\.[a-z_.]+=\S+", word)]
+        lengths = [("epochs", float(words[at + 1])) for at, word in enumerate(words) if word == "--epochs"]
+        changes = [*lengths[:1], *(parse_override(word) for word in given)]
+        if given or lengths:
+            found.append(("photos-finetune" if started else "photos", changes))
+    return found
+
+
+def test_what_other_tools_are_answered_with_can_be_trained() -> None:
+    """The settings of a row are accepted together, by the recipe that photographs get."""
+    rows = [one for cell in _rows_of_other_tools() for one in _alternatives(cell)]
+    assert len(rows) >= 8
+    for recipe, changes in rows:
+        override(find_recipe(recipe), changes)
+    (adam,) = (dict(changes) for _, changes in rows if ("optimiser.kind", "adamw") in changes)
+    assert override(find_recipe("photos"), adam.items()).optimiser.kind == "adamw"
+    for answer in CUSTOMARY.values():
+        override(find_recipe("photos"), map(parse_override, re.findall(r"--set (\w[\w.]+=[^\s,]+)", answer)))
