@@ -1,6 +1,6 @@
 """What a run tells while it works: a bar on a terminal, plain lines elsewhere, JSON lines on request.
 
-The loop only calls the four methods of `Listener`; nothing comes back from them.
+The loop only calls the five methods of `Listener`; nothing comes back from them.
 """
 
 from __future__ import annotations
