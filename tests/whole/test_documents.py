@@ -20,6 +20,8 @@ from campaigns import readme
 from campaigns.running import ROOT, environment
 from residual.cli.asked import CUSTOMARY
 from residual.cli.main import app, run
+from residual.models import NetworkSettings, count, resolve
+from residual.studies.papers import printed
 from residual.training.recipe import override
 from residual.training.recipes import RECIPES, find_recipe
 from residual.training.settings import settings
@@ -268,3 +270,42 @@ def test_every_block_about_photographs_runs_in_its_order(
     last = capfd.readouterr().out.splitlines()[-1].split()
     assert last[0] == seen[0]
     assert float(last[1]) == pytest.approx(seen[1], abs=0.02)
+
+
+def test_the_figures_of_the_page_on_the_papers_are_those_of_the_tables() -> None:
+    """The papers' beside each name of a row, and ours as the claims have them and the result files."""
+    text = (ROOT / "docs" / "paper.md").read_text(encoding="utf-8")
+    rows = {name: row for row in text.splitlines() for name in re.findall(r"^\| `([\w-]+)`", row)}
+    shown = 0
+    for table in printed():
+        for arm, error in table.errors.items():
+            row = next((row for name, row in rows.items() if name == arm and isinstance(error, float)), None)
+            if row is not None and table.study != "tiny-imagenet":
+                assert f"{error:.2f}" in "".join(one for one in text.splitlines() if one.startswith(f"| `{arm}`")), arm
+                shown += 1
+    assert shown > 20
+    claims = (ROOT / "docs" / "claims.md").read_text(encoding="utf-8")
+    for ours in ("7.68", "14.88", "15.08", "53.46", "31.43 ± 0.94", "31.62 ± 0.63", "32.72 ± 0.42"):
+        assert ours in text
+        assert ours in claims
+    run = json.loads((ROOT / "results" / "cifar10-paper-resnet-20-seed0.json").read_bytes())
+    assert f"{run['seconds'] / 60:.0f} minutes" in text
+    assert f"{100 * (1 - run['final']['test']['top1']):.2f}" == "7.68"
+    networks = json.loads((ROOT / "results" / "train-throughput.json").read_bytes())["networks"]
+    rate = networks["resnet-56"]["ours"]["median"]
+    assert f"{64_000 * 128 / rate / 3600:.1f} hours without evaluations" in text
+    assert f"{rate:.0f} images/s" in text
+    for name, row in rows.items():
+        if (cost := re.search(r"\| (\d+(?:,\d{3})+) \|", row)) is not None:
+            spec = resolve(NetworkSettings(name=name), classes=10)
+            assert f"{count(spec, image_size=32).multiply_adds:,}" == cost[1]
+
+
+def test_the_index_of_decisions_has_all_of_them() -> None:
+    folder = ROOT / "docs" / "decisions"
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    listed = dict(re.findall(r"\[(.+?)\]\((\d{4}-.+?\.md)\)", text))
+    titles = {path.name: path.read_text(encoding="utf-8").splitlines()[0] for path in folder.glob("0*.md")}
+    assert {f"# {int(name[:4])}. {title}": name for title, name in listed.items()} == {
+        title: name for name, title in titles.items()
+    }
