@@ -20,6 +20,10 @@ from campaigns import readme
 from campaigns.running import ROOT, environment
 from residual.cli.asked import CUSTOMARY
 from residual.cli.main import app, run
+from residual.cli.runs import runs
+from residual.cli.study_asked import Training
+from residual.cli.study_seeds import seeds
+from residual.cli.train import train
 from residual.models import NetworkSettings, count, resolve
 from residual.studies.papers import printed
 from residual.training.recipe import override
@@ -135,6 +139,17 @@ def test_every_option_that_is_shown_is_one() -> None:
         for word in own:
             if word.startswith("--") and len(word) > 2:
                 assert word.partition("=")[0] in {*options, "--help", "--version", "--debug"}, said
+
+
+def test_nothing_teaches_to_choose_by_the_test_images() -> None:
+    shown = [document.read_text(encoding="utf-8") for document in DOCUMENTS] + [str(runs.__doc__)]
+    assert not any("--sort test_" in text or "'test_top1>" in text for text in shown)
+
+
+def test_every_protocol_says_what_becomes_of_photographs_that_are_divided() -> None:
+    for command in (train, seeds, Training):
+        said = str(command.__doc__).partition("    protocol\n")[2]
+        assert "a val/ of their own" in " ".join(said.split()[:45]), command
 
 
 def test_every_setting_that_is_shown_is_one() -> None:
