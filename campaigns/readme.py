@@ -71,7 +71,8 @@ def _throughput(result: Facts) -> tuple[str, str, str]:
         )
     what = (
         f"training beside the usual loop (PIL image by image, DataLoader with its best number of workers, float32), "
-        f"{result['data']}, batch {result['batch_size']}, medians of {result['rounds']} turns"
+        f"{result['data']}, batch {result['batch_size']}, medians of {result['rounds']} turns; training "
+        "alone"
     )
     return what, "; ".join(figures), "-"
 
@@ -113,7 +114,8 @@ def _speed(result: Facts) -> tuple[str, str, str]:
         figures.append(f"{name}, batch {found['batch_size']}: {'; '.join(parts)}{memory}")
     what = (
         "training and inference beside the usual loop (PIL image by image, DataLoader with its best number of workers, "
-        "float32 NCHW) and the machine's limit (large products of matrices), medians over turns"
+        "float32 NCHW) and the machine's limit (large products of matrices), medians over turns; on another day than "
+        "the row on training alone, every network in a process of its own and the products in every turn"
     )
     return what, "<br>".join(figures), "-"
 
@@ -219,9 +221,11 @@ def _mutated(result: Facts) -> tuple[str, str, str]:
 def _loading(result: Facts) -> tuple[str, str, str]:
     ways = {"ours": "as files", "ours, Pillow alone": "as files without the extra", "packed": "packed"}
     figures = [
-        f"{size}: theirs {found['theirs']['median']:,.0f}, "
+        f"{size}: theirs {found['theirs']['median']:,.0f} ({found['theirs, cropped first']['median']:,.0f} where the "
+        "crop comes before the resizing), "
         + ", ".join(
-            f"{word} {found[way]['median']:,.0f} ({found[f'ratio {way}']['resized first']:.1f} times)"
+            f"{word} {found[way]['median']:,.0f} ({found[f'ratio {way}']['resized first']:.1f} and "
+            f"{found[f'ratio {way}']['cropped first']:.1f} times)"
             for way, word in ways.items()
             if way in found
         )

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
+from campaigns.running import ROOT
 from residual.files import Facts
 from residual.studies.papers import printed
 
@@ -17,12 +21,18 @@ def digits(result: Facts) -> tuple[str, str, str]:
     return "`residual train`: ResNet-20 on the embedded digits, last step", figure, f"seeds {seeds}"
 
 
+def _plain(command: str, run: Facts) -> str:
+    """The command with which anyone trains the same; and that the test set was looked at on the way, where it was."""
+    return f"`{command}`" + ("; test set watched, not used" if run["protocol"]["watched_test"] else "")
+
+
 def cifar(result: Facts) -> tuple[str, str, str]:
     top1, minutes = result["test_top1"], [seconds / 60 for seconds in result["run_seconds"]["values"]]
+    run = json.loads((Path(ROOT) / result["runs"][0]).read_bytes())
     what = (
         f"`cifar10-fast`: {result['network']}, option A, {result['epochs']:.0f} epochs of "
         f"{result['training_images']:,}, single view, last step (the paper after 164 epochs: "
-        f"{percent(result['paper_top1'])})"
+        f"{percent(result['paper_top1'])}); {_plain('residual train cifar10-fast --protocol final --seed 0', run)}"
     )
     figure = (
         f"{percent(top1['mean'])} ± {100 * top1['std']:.2f} test top-1; {', '.join(f'{m:.1f}' for m in minutes)} min"
@@ -33,9 +43,10 @@ def cifar(result: Facts) -> tuple[str, str, str]:
 def paper(result: Facts) -> tuple[str, str, str]:
     final, network = result["final"]["test"], result["network"]["name"]
     error = next(one for one in printed() if one.study == "degradation").errors[network]
+    command = f"residual train cifar10-paper --network {network} --protocol final --seed {result['seed']}"
     what = (
         f"`cifar10-paper`: {network}, option A, {result['steps']:,} iterations on {result['data']['training']:,} "
-        f"images, single view, last step (the paper: {100 - float(error):.2f} %)"
+        f"images, single view, last step (the paper: {100 - float(error):.2f} %); {_plain(command, result)}"
     )
     figure = f"{percent(final['top1'])} test top-1, {percent(final['top5'])} top-5; {result['seconds'] / 60:.0f} min"
     return what, figure, f"seed {result['seed']}, one run"

@@ -241,7 +241,7 @@ def test_another_schedule_keeps_what_both_have():
     steps = override(cosine, [("schedule.kind", "steps")])
     assert steps.schedule == Steps(rate=0.3)
     cycle = override(steps, [("schedule.kind", "one-cycle")])
-    assert cycle.schedule == OneCycle()
+    assert cycle.schedule == OneCycle(peak=0.3)
     assert override(DIGITS, [("schedule.kind", "one-cycle")]) == DIGITS
 
 

@@ -29,7 +29,7 @@ def runs(
 ) -> int:
     """List the runs here and the studies; or compare the runs named: settings that differ, and final figures.
 
-    A FIELD is a column as --json names it (run, recipe, test_top1, ...) or a setting by its path, such as
+    A FIELD is a column as --json names it (run, recipe, validation_top1, ...) or a setting by its path, such as
     optimiser.weight_decay.
 
     Parameters
@@ -38,13 +38,13 @@ def runs(
         Runs to compare, or one folder that holds runs; without any, all under runs/.
     where
         Only runs with FIELD=VALUE, as in `--where 'recipe=cifar10-*'`; also !=, <, <=, >, >=, which a shell wants in
-        quotes: `--where 'test_top1>=0.9'`. May be given several times.
+        quotes: `--where 'validation_top1>=0.9'`. May be given several times.
     sort
         In the order of this FIELD: numbers from the largest, words by letter. Else the oldest run comes first.
     last
         Only the newest, this many; --sort orders these.
     top
-        Only the first in the order of --sort, this many: `--sort test_top1 --top 3` are the three best.
+        Only the first in the order of --sort, this many: `--sort validation_top1 --top 3` are the three best.
     json
         One JSON value instead of tables: a list of the runs with their columns, with --studies one of the studies.
     studies

@@ -39,7 +39,8 @@ class Training:
     device
         auto, cpu, mps, cuda or cuda:N.
     protocol
-        tune holds a tenth of the training images out for validation; final trains on all of them.
+        tune holds a tenth of the training images out for validation, final trains on all of them; photographs with
+        a val/ of their own are validated on that under both.
     set
         Any setting of all runs by path; may be given several times.
     out

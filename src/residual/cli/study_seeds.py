@@ -54,7 +54,8 @@ def seeds(
     device
         auto, cpu, mps, cuda or cuda:N.
     protocol
-        tune holds a tenth of the training images out for validation; final trains on all of them.
+        tune holds a tenth of the training images out for validation, final trains on all of them; photographs with
+        a val/ of their own are validated on that under both.
     set
         Any setting by path; may be given several times.
     out

@@ -66,7 +66,8 @@ def train(
     device
         auto, cpu, mps, cuda or cuda:N.
     protocol
-        tune holds a tenth of the training images out for validation; final trains on all of them.
+        tune holds a tenth of the training images out for validation, final trains on all of them; photographs with
+        a val/ of their own are validated on that under both.
     watch_test
         Also evaluate the test images by epoch, for figures; nothing reads it, and the result is marked so.
     deterministic

@@ -170,13 +170,18 @@ def say_result(folder: RunFolder, log: str) -> None:
         rows += [(f"{split}, step {best['step']:,}: kept", best[split]) for split in result["final"] if split in best]
     early = "" if result["steps"] == length else f" of {length:,} (patience ended)"
     title = f"finished: step {result['steps']:,}{early}, single view, {result['seconds']:.0f} s"
-    console().print(scores_table(title, rows, len(facts["data"]["class_names"])))
+    if rows:
+        console().print(scores_table(title, rows, len(facts["data"]["class_names"])))
+    else:
+        print(title.replace(", single view", ""))
     if "test" not in result["final"]:
         why = "the test images were not read" if result["data"]["test"] else "there are no test images"
-        print(f"{why}: the figure is that of the held-out validation images")
+        held = "the figure is that of the held-out validation images" if rows else "and none are held out: no figure"
+        print(f"{why}{':' if rows else ''} {held}")
     if folder.curves_path.exists():
         print(printable(f"curves   {folder.curves_path}"))
     print(printable(f"model    {folder.model_path}"))
-    print(printable(f"next     residual evaluate {argument(folder.path)}"))
+    judged = "" if rows or result["data"]["test"] else " --data OTHER_IMAGES"
+    print(printable(f"next     residual evaluate {argument(folder.path)}{judged}"))
     print(printable(f"         residual report {argument(folder.path)}"))
     print(printable(f"         residual predict {argument(folder.path)} IMAGE_OR_FOLDER"))

@@ -66,7 +66,7 @@ def parse_condition(text: str) -> Condition:
     """
     found = _FORM.fullmatch(text)
     if found is None:
-        raise UsageError(f"no condition: {text[:80]!r}", "--where", "write it as recipe=digits or 'test_top1>=0.9'")
+        raise UsageError(f"no condition: {text[:80]!r}", "--where", "write it as recipe=digits or 'seed>=1'")
     return Condition(*found.groups())
 
 

@@ -18,6 +18,9 @@ MEANING: Final = (
     "Wrong in the seed: the papers, or our figures, say otherwise, and what is right stands there.",
     "Not confirmed: the condition does not hold, which on runs shorter than the papers' does not refute the claim.",
     "Not measured: nothing here judges it; `as printed in` says that the seed quotes its source rightly.",
+    "Seeds 000 to 004 are the five documents; seeds of result files, as `--seed` has them, are numbers from which the "
+    "chance of a training follows. `--protocol final` trained on all images, `tune` held a tenth out; 1-crop and "
+    "10-crop are views of an evaluation.",
 )
 """What the verdicts are."""
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 from torch import nn
 
 from residual.errors import UsageError
@@ -39,6 +39,11 @@ class StartSettings(BaseModel, frozen=True, extra="forbid"):
     statistics: Literal["moving", "kept"] = Field(
         "moving", description="of batch normalisation in parts that learn: followed, or those of the weights"
     )
+
+    @field_validator("freeze", mode="before")
+    @classmethod
+    def _none_is_a_word(cls, value: Any) -> Any:
+        return "none" if value is None else value
 
     @model_validator(mode="after")
     def _in_order(self) -> StartSettings:

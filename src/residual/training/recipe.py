@@ -33,13 +33,14 @@ from residual.training.optimiser import OptimiserSettings
 from residual.training.processes import ProcessSettings
 from residual.training.schedules import SCHEDULES, Schedule, Steps
 from residual.training.selection import Metric
-from residual.training.values import plain
+from residual.training.values import NONE_IS_A_WORD, plain
 
 Override = tuple[str, Any]
 Changes = Mapping[str, Any] | Iterable[Override]
 """What may be changed of a recipe, by path: {"seed": 1, "optimiser.weight_decay": 5e-4}."""
 KINDS = {"network": "network.name", "optimiser": "optimiser.kind", "schedule": "schedule.kind"}
 """Groups that a single word chooses: {"network": "resnet-56"}."""
+_HIGHEST = {"rate": "peak", "peak": "rate"}  # of a schedule, by its kind
 
 
 def _weighing(value: Any) -> Any:
@@ -69,7 +70,7 @@ class EvaluationSettings(BaseModel, frozen=True, extra="forbid"):
     precise_statistics: int = Field(
         0, ge=0, description="training images over which batch normalisation is measured anew at the end; 0 for none"
     )
-    best: Literal["none"] | Metric = Field(
+    best: Annotated[Literal["none"] | Metric, NONE_IS_A_WORD] = Field(
         "none", description="keep the weights of the validation that was best by this, and not those of the last step"
     )
     patience: int = Field(
@@ -79,11 +80,6 @@ class EvaluationSettings(BaseModel, frozen=True, extra="forbid"):
         description="validations in a row without a better one that end a run; 0 for any number",
     )
     patience_on: Literal["auto"] | Metric = Field("auto", description="better by what; auto is as best, else top1")
-
-    @field_validator("best", mode="before")
-    @classmethod
-    def _none_is_a_choice(cls, value: Any) -> Any:
-        return "none" if value is None else value
 
     @property
     def metrics(self) -> tuple[Metric | None, Metric | None]:
@@ -122,7 +118,7 @@ class ComputeSettings(BaseModel, frozen=True, extra="forbid"):
     )
     layout: Literal["auto", "channels-last", "contiguous"] = Field("auto", description="of maps in memory")
     threads: int = Field(0, ge=0, le=4096, description="threads of the CPU; 0 lets torch choose")
-    compile: Literal["none", "auto", "default"] = Field(
+    compile: Annotated[Literal["none", "auto", "default"], NONE_IS_A_WORD] = Field(
         "none", description="torch.compile: default compiles, auto where a measurement says that the run gets shorter"
     )
     recompute: bool = Field(
@@ -326,8 +322,8 @@ def _names_a_group(path: str) -> bool:
 def override(recipe: Recipe, overrides: Iterable[Override], where: object = "settings") -> Recipe:
     """The recipe with some values changed, validated again as a whole.
 
-    Setting `epochs` takes `steps` away and the reverse; another `schedule.kind` keeps the values that
-    both kinds have.
+    Setting `epochs` takes `steps` away and the reverse, `start.freeze=none` the shares of `start.unfreeze`; another
+    `schedule.kind` keeps the values that both kinds have, and the highest rate, as `rate` or `peak`.
 
     Raises:
         UsageError: with every unknown path and every bad value at once, or a path given two values.
@@ -345,6 +341,9 @@ def override(recipe: Recipe, overrides: Iterable[Override], where: object = "set
     for one, other in (("epochs", "steps"), ("steps", "epochs")):
         if seen.get(one) is not None and other not in seen:
             table[other] = None
+    start = table["start"]
+    if isinstance(start, dict) and seen.get("start.freeze", "") in (None, "none") and "start.unfreeze" not in seen:
+        start["unfreeze"] = ()
     return _to_recipe(table, where, faults)
 
 
@@ -363,9 +362,9 @@ def _put(table: dict[str, Any], path: str, value: Any) -> Fault | None:
         place = place[name]
     if path == "schedule.kind" and value in SCHEDULES:
         fresh = SCHEDULES[value]().model_dump()
-        kept = {name: held for name, held in place.items() if name in fresh}
+        held = {other: place[name] for name, other in _HIGHEST.items() if name in place} | place
         place.clear()
-        place.update(fresh | kept)
+        place.update({name: held.get(name, own) for name, own in fresh.items()})
     elif place and last not in place and parents[:1] != ["schedule"]:
         return Fault(path, _short(value), "no such setting", nearest(last, sorted(place)))
     if isinstance(value, bool) and type(place.get(last)) in (int, float):  # pydantic would take true for 1

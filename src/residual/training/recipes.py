@@ -270,7 +270,8 @@ RECIPES: dict[str, Recipe] = {
         source=(
             "Ours, for photographs and weights named with --from: `photos` with half its rate and a third of its "
             "length; the head learns alone at first, then the stages from the last one down, each 2.6 times slower "
-            "than the next, after Howard and Ruder 2018 (ULMFiT), section 3, who had it for text. The stem stays."
+            "than the next, after Howard and Ruder 2018 (ULMFiT), section 3, who had it for text. Of a network of four "
+            "stages the stem stays as it is."
         ),
         batch_size=32,
         epochs=10,

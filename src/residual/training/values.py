@@ -8,10 +8,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from pydantic import BeforeValidator
 from torch import Tensor
 
 from residual.errors import UsageError
 from residual.models.spec import NONE_IS_A_CHOICE
+
+NONE_IS_A_WORD = BeforeValidator(lambda value: "none" if value is None else value)
+"""For settings with `none` among their words: `--set compute.compile=none` arrives as None, and means the word."""
 
 
 def parse_override(text: str) -> tuple[str, Any]:
