@@ -4,6 +4,7 @@ import platform
 import sys
 import tomllib
 from importlib import metadata
+from typing import Any, cast
 
 import pytest
 import torch
@@ -186,7 +187,8 @@ def test_why_there_is_no_gpu_is_said(build, hidden, words, monkeypatch):
 
 def test_float32_is_float32_in_convolutions_and_recurrent_layers():
     device.keep_float32()
-    found = [kind.fp32_precision for kind in (torch.backends.cudnn.conv, torch.backends.cudnn.rnn)]
+    cudnn = cast(Any, torch.backends.cudnn)
+    found = [kind.fp32_precision for kind in (cudnn.conv, cudnn.rnn)]
     assert found == ["ieee", "ieee"]
     assert not torch.backends.cudnn.allow_tf32
 
@@ -195,8 +197,13 @@ def test_a_gpu_is_a_part_of_the_machine(monkeypatch):
     from types import SimpleNamespace
 
     gpu = SimpleNamespace(name="NVIDIA Z1", major=9, minor=0)
-    asked = []
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: asked.append(device) or gpu)
+    asked: list[object] = []
+
+    def properties(device: object) -> object:
+        asked.append(device)
+        return gpu
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", properties)
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91002)
     found = machine("cuda:1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Any, cast
 
 import pytest
 import torch
@@ -92,13 +93,14 @@ class Host:
 
 
 def test_few_large_copies_wait_at_a_time(monkeypatch):
-    told, gpu = [], torch.device("cuda:0")
+    told: list[str] = []
+    gpu, send = torch.device("cuda:0"), cast(Any, sending.sent)
     monkeypatch.setattr(sending, "_copies", deque())
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Host(0, told))
     for _ in range(50):
-        sending.sent(Host(1000, told), gpu)
+        send(Host(1000, told), gpu)
     assert told == ["pinned"] * 50
     told.clear()
     for _ in range(sending.WAITING + 2):
-        sending.sent(Host(sending.LARGE, told), gpu)
+        send(Host(sending.LARGE, told), gpu)
     assert told == ["pinned"] * sending.WAITING + ["waited", "pinned"] * 2

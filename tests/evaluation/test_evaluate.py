@@ -131,7 +131,7 @@ def test_one_of_several_processes_takes_fewer_images_where_its_memory_asks_for_i
 
     network.stages[1].register_forward_pre_hook(refuse)
     limit = 3
-    seen = []
+    seen: list[int] = []
     found = score(network, source, batch_size=10, ranks=Second(), progress=seen.append)
     assert seen == [10]
     assert torch.equal(found.confusion, whole.confusion)
@@ -159,9 +159,19 @@ def test_images_lie_as_the_device_wants_them(monkeypatch):
 
 
 def test_images_are_sent_and_constants_move_once(network, source, monkeypatch):
-    sent, moved = [], []
-    monkeypatch.setattr(evaluating, "sent", lambda values, device: sent.append(len(values)) or values)
-    monkeypatch.setattr(Preprocessing, "on", lambda constants, device: moved.append(device) or constants)
+    sent: list[int] = []
+    moved: list[torch.device] = []
+
+    def send(values, device):
+        sent.append(len(values))
+        return values
+
+    def on(constants, device):
+        moved.append(device)
+        return constants
+
+    monkeypatch.setattr(evaluating, "sent", send)
+    monkeypatch.setattr(Preprocessing, "on", on)
     score(network, source, batch_size=10)
     assert sent == [10, 10, 10, 10, 3, 3], "labels and images"
     assert moved == [CPU]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -83,7 +84,7 @@ def test_hidden_layers_that_cannot_be_determined_are_refused(device, determinist
         resolve(NetworkSettings(name=network), 10, 3),
         Compute(device, "float32", "contiguous", 1, deterministic),
     )
-    dataset = SimpleNamespace(image_size=(side, side))
+    dataset = cast(Any, SimpleNamespace(image_size=(side, side)))
     if varies:
         with pytest.raises(UsageError, match=r"in a fixed order \(compute.deterministic\): leave --deterministic out"):
             check_device(recipe, spec, dataset, compute)
@@ -93,7 +94,7 @@ def test_hidden_layers_that_cannot_be_determined_are_refused(device, determinist
 
 def test_dropout_that_would_be_drawn_anew_on_mps_is_refused():
     recipe = override(RECIPES["digits"], [("compute.recompute", True)])
-    dataset, mps = SimpleNamespace(image_size=(8, 8)), Compute("mps", "float32", "contiguous", 1, False)
+    dataset, mps = cast(Any, SimpleNamespace(image_size=(8, 8))), Compute("mps", "float32", "contiguous", 1, False)
     for dropout in (0.0, 0.5):
         spec = resolve(NetworkSettings(name="resnet-8", shortcut_dropout=dropout), 10, 1)
         check_device(recipe, spec, dataset, Compute("cpu", "float32", "contiguous", 1, False))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import pytest
 import torch
@@ -219,7 +219,7 @@ def test_all_know_whether_each_has_a_gpu_of_its_own(
     monkeypatch.setattr("torch.cuda.device_count", lambda: len(here.gpus))
     monkeypatch.setattr("torch.cuda.get_device_properties", lambda n: SimpleNamespace(uuid=here.gpus[n]))
     monkeypatch.setattr("torch.distributed.is_nccl_available", lambda: True)
-    store = torch.distributed.HashStore()
+    store = cast(Any, torch.distributed).HashStore()
 
     def asked(rank: int) -> bool:
         here.gpus = seen[rank]
@@ -247,5 +247,5 @@ def test_processes_meet_without_a_context_on_a_gpu(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("torch.distributed.is_nccl_available", lambda: True)
     monkeypatch.setattr("torch.distributed.init_process_group", lambda backend, **_: begun.append(backend))
     monkeypatch.setattr("residual.training.processes._set_pg_timeout", lambda timeout: None)
-    assert processes._begin(Launch(0, 1, 0, 1, "", 0), torch.distributed.HashStore(), 1.0)
+    assert processes._begin(Launch(0, 1, 0, 1, "", 0), cast(Any, torch.distributed).HashStore(), 1.0)
     assert begun == ["cpu:gloo,cuda:nccl"]
