@@ -90,3 +90,28 @@ def test_of_a_notebook_the_call_is_kept(tmp_path: Path, monkeypatch: pytest.Monk
     command = run.facts()["command"]
     assert command.startswith("residual.train('digits', set={'network.name': 'resnet-8', 'steps': 1, ")
     assert command.endswith(f"out={str(tmp_path / 'run')!r})")
+
+
+def test_the_same_call_begins_a_run_and_goes_on_with_it(tmp_path: Path) -> None:
+    class Stops(residual.Silent):
+        def stepped(self, step: int, images: int) -> None:
+            residual.stop()
+
+    def call(**changes: Any) -> residual.RunFolder:
+        listener = changes.pop("listener", None)
+        asked = {**TINY, **changes}
+        return residual.train(
+            "digits", set=asked, batch_size=8, out=tmp_path / "run", or_resume=True, listener=listener
+        )
+
+    with pytest.raises(Interrupted, match="step 1 of 4"):
+        call(listener=Stops())
+    run = call()
+    assert [entry["event"] for entry in run.sessions()] == ["began", "interrupted", "began", "finished"]
+    before = (run.path / "result.json").read_bytes()
+    assert call().path == run.path
+    assert (run.path / "result.json").read_bytes() == before, "a finished run comes back as it is"
+    with pytest.raises(UsageError, match=r"the run differs: seed"):
+        call(seed=3)
+    with pytest.raises(UsageError, match="this call may go on with a run, which must then be found"):
+        residual.train("digits", set=TINY, or_resume=True)

@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 import time
+from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
@@ -35,6 +36,7 @@ def train(
     follow_links: bool = False,
     set: Many | None = None,
     out: str | None = None,
+    or_resume: bool = False,
     resume: str | None = None,
     extend_to: str | None = None,
     override: bool = False,
@@ -79,6 +81,9 @@ def train(
         `residual recipes --settings` lists them.
     out
         The run folder; must not exist. Without it, a new one under runs/.
+    or_resume
+        Where a run of these very settings stands at --out, go on with it: the same command for a job that may be
+        begun again. Under torchrun it is so without this.
     resume
         Go on with this run; without a value, the last one.
     extend_to
@@ -102,7 +107,7 @@ def train(
     from residual.cli.text import printable
     from residual.cli.words import say_choices, say_result
     from residual.errors import UsageError, argument
-    from residual.runs.folder import find_run
+    from residual.runs.folder import RUN, find_run
     from residual.training.extending import extend
     from residual.training.progress import Listener, Silent, Unbroken, make_listener
     from residual.training.tensorboard import Board
@@ -130,6 +135,8 @@ def train(
     start = launch.command if launch is not None and launch.world > 1 else "residual"
     command = f"{start} " + " ".join(shlex.quote(a) for a in sys.argv[1:])
     name, done = None if resume == "last" else resume, False
+    if or_resume and (resume is not None or extend_to is not None):
+        raise UsageError("--or-resume is for a run at --out", "train", "leave it out: --resume goes on with a run")
     if extend_to is not None:
         if resume is None:
             raise UsageError("no run to extend was named", "--extend-to", "as in --resume RUN --extend-to 60")
@@ -154,6 +161,8 @@ def train(
     else:
         if override:
             raise UsageError("--override is for --resume", "train", "leave it out")
+        at = Path(out).expanduser() if or_resume and out is not None else None
+        done = first and at is not None and (at / RUN).is_file() and find_run(at).result() is not None
         folder = begin(
             recipe,
             set=changes,
@@ -162,6 +171,7 @@ def train(
             command=command,
             budget=budget,
             batch_size="auto" if batch_size == "auto" else None,
+            or_resume=or_resume,
             since=since,
         )
     if first:

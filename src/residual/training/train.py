@@ -68,6 +68,7 @@ def train(
     command: str | None = None,
     budget: str | None = None,
     batch_size: int | Literal["auto"] | None = None,
+    or_resume: bool = False,
     since: float | None = None,
 ) -> RunFolder:
     """Train a recipe in a new run folder, to its end.
@@ -81,6 +82,7 @@ def train(
         command: what is stored as the command to repeat the run.
         budget: the time the run may take, as 15m or 1h30m; its length is then chosen from a measured rate.
         batch_size: images per step; auto chooses it from real steps.
+        or_resume: where a run of these very settings stands at `out`, go on with it; a finished one comes back.
         since: when the budget began, by time.monotonic(); now unless given.
 
     Raises:
@@ -98,11 +100,12 @@ def train(
     wishes = Wishes.of(budget, batch_size == "auto", changes, since)
     place = Path(out).expanduser() if out is not None else None
     with borrowed_alone("residual.train"), joined(_patience(changes)) as ranks:
-        if launched() is not None:
+        if or_resume or launched() is not None:
             if place is None:
-                what = "a launcher may start a run again, which must then be found"
+                again = "this call may go on with a run" if or_resume else "a launcher may start a run again"
+                what = f"{again}, which must then be found"
                 raise UsageError(what, "--out", "name the run, as in --out runs/NAME")
-            if ranks.first((place / RUN).is_file):  # begun by an earlier start of the same command
+            if ranks.first((place / RUN).is_file):  # begun by an earlier start of the same
                 return _go_on(RunFolder(place), recipe, changes, False, heard, ranks, wishes)
         base = recipe_of(recipe, started="start.weights" in dict(changes))
         return _begin(base, changes, place, heard, command, ranks, wishes)
