@@ -16,9 +16,13 @@ from residual.evaluation.classifier import Classifier
 from residual.models import NetworkSettings, build, pack_weights, resolve
 from tests.analysis.test_figures import picture_size
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # whatever captum's imports have to say
-    from captum.attr import LayerGradCam
+
+def captum_maps(network, layer, target):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # whatever captum's imports have to say
+        from captum.attr import LayerGradCam  # here, since it takes its time and one process in two needs it
+    return LayerGradCam(network, layer).attribute(images(), target=target, relu_attributions=True)
+
 
 FORMS = {
     "resnet-8": {"name": "resnet-8"},
@@ -47,7 +51,7 @@ def test_the_maps_are_those_of_captum(form):
     network.eval()
     last = network.final if "preact" in form else network.stages[-1]
     for column in range(2):
-        theirs = LayerGradCam(network, last).attribute(images(), target=classes[:, column], relu_attributions=True)
+        theirs = captum_maps(network, last, classes[:, column])
         torch.testing.assert_close(found[:, column], theirs[:, 0], rtol=1e-4, atol=1e-7)
     assert found.any()
     assert (found >= 0).all()
@@ -58,7 +62,7 @@ def test_a_head_that_tells_places_apart_is_followed_back_too():
     network = network_of("resnet-8").eval()
     network.head = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(8 * 4 * 4, 8), torch.nn.Tanh())
     classes = torch.tensor([[1], [0], [3]])
-    theirs = LayerGradCam(network, network.stages[-1]).attribute(images(), target=classes[:, 0], relu_attributions=True)
+    theirs = captum_maps(network, network.stages[-1], classes[:, 0])
     torch.testing.assert_close(grad_cam(network, images(), classes), theirs, rtol=1e-4, atol=1e-7)
     assert theirs.any()
 

@@ -8,7 +8,6 @@ from collections import Counter
 
 import numpy
 import pytest
-import sklearn.metrics
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -41,15 +40,23 @@ def same(ours, theirs):
     return math.isnan(theirs) if ours is None else ours == pytest.approx(theirs, abs=1e-12)
 
 
-@given(pairs)
+@pytest.fixture(scope="session")
+def metrics():
+    """Loaded where it is needed: it takes seconds, and one process in two needs it."""
+    import sklearn.metrics
+
+    return sklearn.metrics
+
+
+@given(drawn=pairs)
 @settings(max_examples=60)
-def test_figures_of_classes_are_those_of_scikit_learn(drawn):
+def test_figures_of_classes_are_those_of_scikit_learn(metrics, drawn):
     classes, answers = drawn
     true, predicted = zip(*answers, strict=True)
     figures = class_figures(matrix(classes, answers), [str(k) for k in range(classes)])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # scikit-learn warns of classes without images
-        theirs = sklearn.metrics.precision_recall_fscore_support(
+        theirs = metrics.precision_recall_fscore_support(
             true, predicted, labels=range(classes), zero_division=numpy.nan
         )
     for one, precision, recall, f1, support in zip(figures, *theirs, strict=True):
