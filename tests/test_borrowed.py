@@ -47,6 +47,8 @@ def test_what_torch_was_told_is_put_back(tmp_path: Path) -> None:
     residual.evaluate(run)
     residual.predict(run, torch.zeros(1, 32, 32, dtype=torch.uint8))
     residual.find_lr("digits", set=changes, steps=10)
+    residual.report(run, out=tmp_path / "page.html", data=None)
+    residual.predict(run, torch.zeros(1, 32, 32, dtype=torch.uint8), temperature="calibrated")
     assert told() == before
     with borrowed():
         keep_float32()
@@ -64,6 +66,24 @@ def test_where_calls_overlap_the_last_gives_back() -> None:
     assert told() != before, "the second is still at work"
     second.__exit__(None, None, None)
     assert told() == before
+
+
+def test_a_program_that_says_it_by_the_newer_names_is_answered() -> None:
+    cudnn: Any = torch.backends.cudnn
+    if not hasattr(cudnn, "conv"):
+        pytest.skip("this torch has the older name alone")
+    older, before = cudnn.allow_tf32, [cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision]
+    cudnn.conv.fp32_precision = "ieee"
+    try:
+        with pytest.raises(RuntimeError):
+            _ = cudnn.allow_tf32
+        with borrowed():
+            keep_float32()
+        assert cudnn.conv.fp32_precision == "ieee"
+    finally:
+        cudnn.allow_tf32 = older
+        cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision = before
+        assert cudnn.allow_tf32 == older
 
 
 def in_a_thread(call: Callable[[], object]) -> list[Exception]:

@@ -133,16 +133,15 @@ def two_gpus(monkeypatch):
     monkeypatch.setattr(device, "devices", lambda: ["cpu", "cuda:0", "cuda:1"])
     monkeypatch.setattr(torch, "zeros", zeros)
     monkeypatch.setattr(device, "_told", set())
-    device.fault_of.cache_clear()
-    yield usable, tried
-    device.fault_of.cache_clear()
+    monkeypatch.setattr(device, "_usable", set())
+    return usable, tried
 
 
 def test_a_gpu_that_torch_cannot_use_is_passed_over(two_gpus, caplog):
     usable, tried = two_gpus
     usable.remove("cuda:0")
     assert [device.choose_device("auto") for _ in range(3)] == ["cuda:1"] * 3
-    assert tried == ["cuda:0", "cuda:1"], "each once"
+    assert tried == ["cuda:0", "cuda:1", "cuda:0", "cuda:0"], "what can be used is tried once"
     (said,) = caplog.messages
     assert said.endswith(
         "cuda:0 is passed over, since torch cannot use it: CUDA error: no kernel image is available "
@@ -150,6 +149,14 @@ def test_a_gpu_that_torch_cannot_use_is_passed_over(two_gpus, caplog):
     )
     with pytest.raises(EnvironmentFault, match=r"cuda:0 cannot be used, torch says: CUDA error: no .*--device cpu"):
         device.choose_device("cuda")
+
+
+def test_a_gpu_whose_memory_was_full_for_a_moment_is_used_after_it(two_gpus):
+    usable, _ = two_gpus
+    usable.clear()
+    assert device.choose_device("auto") == "cpu"
+    usable.add("cuda:0")
+    assert device.choose_device("auto") == device.choose_device("cuda") == "cuda:0"
 
 
 def test_auto_is_the_cpu_where_no_gpu_can_be_used(two_gpus):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -77,24 +77,30 @@ def _settings() -> list[Callable[[], None]]:
     # The older name first: it is the wider one.
     owners: list[tuple[Any, str]] = [(cudnn, "allow_tf32"), (cudnn, "benchmark")]
     owners += [(getattr(cudnn, part, None), "fp32_precision") for part in ("conv", "rnn")]
-    for owner, name in owners:
-        if owner is not None and hasattr(owner, name):
-            found.append(_put_back(owner, name))
+    found += [put for owner, name in owners if (put := _put_back(owner, name)) is not None]
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         current = torch.cuda.current_device()
         found.append(lambda: torch.cuda.set_device(current))
     return found
 
 
-def _put_back(owner: Any, name: str) -> Callable[[], None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a newer name for it
-        before = getattr(owner, name)
+def _put_back(owner: Any, name: str) -> Callable[[], None] | None:
+    """What sets a setting as it is now; None where there is none, or torch says only what is newer of it."""
+    before = _now(owner, name)
+    if before is None:
+        return None
 
     def restore() -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            if getattr(owner, name) != before:
+        if _now(owner, name) != before:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of a newer name for it
                 setattr(owner, name, before)
 
     return restore
+
+
+def _now(owner: Any, name: str) -> Any:
+    with warnings.catch_warnings(), suppress(RuntimeError):  # the older name has no answer where the newer ones differ
+        warnings.simplefilter("ignore")
+        return getattr(owner, name, None)
+    return None

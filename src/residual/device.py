@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import warnings
-from functools import cache
 from typing import Any
 
 import torch
 
 from residual.errors import EnvironmentFault, log
 
+_usable: set[str] = set()
+_told: set[tuple[str, str]] = set()
 _home = os.getpid()
 """The process that imported this file; in a forked child of it the number is another."""
 
@@ -56,15 +57,15 @@ def choose_device(wanted: str | torch.device) -> str:
     return name
 
 
-@cache
 def fault_of(name: str) -> str | None:
-    """What torch says of a device that it lists and cannot use; None where it can. A process tries each once."""
-    if name == "cpu":
+    """What torch says of a device that it lists and cannot use; None where it can, which is tried until it does."""
+    if name == "cpu" or name in _usable:
         return None
     try:
         float(torch.zeros(1, device=name) + 1)  # no kernels for it, held by another process, its memory full
     except RuntimeError as error:
         return first_line(error)
+    _usable.add(name)
     return None
 
 
@@ -79,14 +80,11 @@ def refuse_faulty(name: str) -> None:
         raise EnvironmentFault(what, "--device", "name another device, or give --device cpu")
 
 
-_told: set[str] = set()
-
-
 def _passed_over(name: str) -> bool:
-    """Whether `auto` leaves a device out; said once."""
+    """Whether `auto` leaves a device out; each reason is said once."""
     fault = fault_of(name)
-    if fault is not None and name not in _told:
-        _told.add(name)
+    if fault is not None and (name, fault) not in _told:
+        _told.add((name, fault))
         log.warning("%s is passed over, since torch cannot use it: %s", name, fault)
     return fault is not None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ def opened(path: Path, **settings: Any) -> Dataset:
 class Pairs:
     """A data set as torch has them: by number, and with no iterator that ends."""
 
-    classes = ("ant", "bee", "cat")
+    classes: tuple[str, ...] = ("ant", "bee", "cat")
 
     def __len__(self) -> int:
         return 12
@@ -94,6 +95,41 @@ def test_the_same_images_are_packed_once_and_others_replace_nothing(tmp_path: Pa
     assert sorted(one.name for one in tmp_path.iterdir()) == ["letter.txt", "own.pack"]
 
 
+def test_each_part_of_a_data_set_numbers_its_own_classes(tmp_path: Path) -> None:
+    class Fewer(Pairs):
+        classes = ("ant", "cat")  # of these 1 is the cat
+
+        def __getitem__(self, number: int) -> tuple[Image.Image, int]:
+            return Image.fromarray(COLOUR[number]), int(number % 2)
+
+    class Letters(Pairs):
+        classes = ("none", "ant", "bee", "cat")  # the first has no images
+
+        def __getitem__(self, number: int) -> tuple[Image.Image, int]:
+            return super().__getitem__(number)[0], int(LABELS[number]) + 1
+
+    dataset = opened(residual.pack_images(tmp_path / "own.pack", Letters(), test=Fewer()))
+    assert dataset.class_names == ("ant", "bee", "cat")
+    assert dataset.test.labels.tolist() == [0] * 6 + [2] * 6
+
+
+def test_a_pack_of_another_release_is_left_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("residual.data.packing_images.VERSION", "9.9")
+    path = residual.pack_images(tmp_path / "own.pack", (COLOUR, LABELS))
+    before = path.read_bytes()
+    monkeypatch.undo()
+    residual.pack_images(path, (COLOUR, LABELS))
+    assert path.read_bytes() == before
+
+
+def test_a_source_of_a_pack_goes_to_other_processes_without_the_pack(tmp_path: Path) -> None:
+    source = opened(residual.pack_images(tmp_path / "own.pack", (COLOUR, LABELS)), image_size=32).train
+    found = source.read(everything(source))
+    sent = pickle.dumps(source)
+    assert len(sent) < COLOUR.nbytes
+    assert torch.equal(pickle.loads(sent).read(everything(source)), found)
+
+
 @pytest.mark.parametrize(
     ("given", "more", "words"),
     [
@@ -110,6 +146,10 @@ def test_the_same_images_are_packed_once_and_others_replace_nothing(tmp_path: Pa
         ((COLOUR, LABELS, LABELS), {}, "3 things were given"),
         ([], {}, "there are no training images"),
         (7, {}, "int is no data set"),
+        ({"image": COLOUR, "label": LABELS}, {}, "dict is no data set"),
+        ((COLOUR, None), {}, "NoneType is no list of labels"),
+        ((COLOUR, LABELS), {"class_names": []}, "0 classes (class_names)"),
+        ([(COLOUR[0], 0), (COLOUR[1] / 2.0, 1)], {}, "train[1]"),
         ([COLOUR[0]], {}, "ndarray is no pair"),
     ],
 )

@@ -67,6 +67,22 @@ def test_it_is_explained_and_exported(classifier: Classifier, tmp_path: Path, mo
     assert all(torch.equal(tensor, state[name]) for name, tensor in back.network.state_dict().items())
 
 
+def test_whoever_looks_at_it_leaves_it_as_it_was(classifier: Classifier, tmp_path: Path) -> None:
+    network = classifier.network.train()
+    network.head.eval()
+    pack = residual.pack_images(tmp_path / "test.pack", (COLOUR, [NAMES[label] for label in LABELS]))
+    residual.evaluate(classifier, data=pack)
+    other = Classifier.of(residual.build("resnet-8", classes=3, seed=2), NAMES, **CONSTANTS)
+    both = residual.evaluate_together([classifier, other], data=pack)
+    residual.explain(classifier, COLOUR[:1])
+    residual.predict(classifier, COLOUR[:1])
+    residual.export_model(classifier, tmp_path / "out.onnx", to="onnx", check=2)
+    assert network.training
+    assert network.stem.training
+    assert not network.head.training
+    assert [pair.first for pair in both.pairs] == ["resnet-8 (in memory, 1)"], "each has a name of its own"
+
+
 def test_arrays_come_out(classifier: Classifier) -> None:
     pixels = classifier.prepare(COLOUR)
     assert (pixels.dtype, tuple(pixels.shape)) == (torch.uint8, (9, 3, 16, 16))
@@ -85,6 +101,8 @@ def test_a_loop_of_ones_own_is_not_disturbed(classifier: Classifier) -> None:
     pixels = classifier.prepare(COLOUR)
     teacher = classifier.logits(pixels)
     assert network.training
+    assert not network.head.training
+    assert network.stem.training
     assert not teacher.is_inference()
     student = network(classifier.preprocessing.normalise(pixels))
     nn.functional.mse_loss(student, teacher).backward()
@@ -113,10 +131,28 @@ def test_parts_that_do_not_fit_each_other_are_refused(classifier: Classifier, tm
     network, sight = classifier.network, classifier.preprocessing
     with pytest.raises(ModelError, match="2 class names for 3 classes"):
         Classifier(network, sight, NAMES[:2], {})
+    for change, words in (
+        ({"std": [0.2, 0.0, 0.2]}, "std is not above 0"),
+        ({"mean": [0.4, float("nan"), 0.5]}, "mean is not 3 x 1 x 1 finite"),
+        ({"crop": 0}, "crop is 0.0, not a share"),
+        ({"interpolation": "foo"}, "cannot be resized by 'foo'"),
+        ({"image_size": 0}, "is not possible"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            Classifier.of(network, NAMES, **{**CONSTANTS, **change})
+    with pytest.raises(UsageError, match="Linear is no network of this program"):
+        Classifier.of(nn.Linear(2, 3), NAMES, **CONSTANTS)  # type: ignore[arg-type]
+    assert Classifier.of(network, NAMES, **{**CONSTANTS, "image_size": np.int64(16)}).preprocessing.image_size == (
+        16,
+        16,
+    )
     with pytest.raises(ModelError, match="1 channels, not 3"):
         Classifier.of(network, NAMES, image_size=16, mean=[0.5], std=[0.5])
-    with pytest.raises(ModelError, match="2 means and 1 deviations"):
+    with pytest.raises(UsageError, match="std is not 2 x 1 x 1 finite"):
         Classifier.of(network, NAMES, image_size=16, mean=[0.5, 0.5], std=[0.5])
+    half = Classifier.of(residual.build("resnet-8", classes=3).half(), NAMES, **CONSTANTS)
+    with pytest.raises(ModelError, match=r"is torch\.float16"):
+        half.save(tmp_path / "model")
     with torch.no_grad():
         network.classifier.weight[0, 0] = torch.nan
     with pytest.raises(ModelError, match="weight is not finite"):

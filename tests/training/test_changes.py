@@ -24,6 +24,10 @@ def test_a_table_changes_what_it_names_of_a_group():
     schedule = override(DIGITS, [("schedule", {"drops": [10], "kind": "steps"})]).schedule
     assert isinstance(schedule, Steps)
     assert schedule.drops == (10,)
+    paper = RECIPES["cifar100-paper"]
+    warmup = override(paper, [("schedule", {"warmup": {"steps": 10}})]).schedule
+    assert isinstance(warmup, Steps)
+    assert (warmup.warmup.steps, warmup.warmup.shape) == (10, "constant"), "as the recipe has it"
     weights = override(DIGITS, [("loss.class_weights", {"7": 2.0})])
     assert override(weights, [("loss.class_weights", {"8": 3.0})]).loss.class_weights == {"8": 3.0}, "a true table"
 
@@ -37,6 +41,7 @@ def test_a_table_changes_what_it_names_of_a_group():
         ("network.widths", np.array([4, 8, 16]), [4, 8, 16]),
         ("network.widths", (np.int32(4), 8, 16), (4, 8, 16)),
         ("data.path", Path("pictures"), "pictures"),
+        ("compute.device", torch.device("cpu"), "cpu"),
     ],
 )
 def test_numbers_of_numpy_and_torch_and_paths_are_stored_as_what_they_say(path, given, stored):
@@ -46,7 +51,7 @@ def test_numbers_of_numpy_and_torch_and_paths_are_stored_as_what_they_say(path, 
     json.dumps(value)
 
 
-@pytest.mark.parametrize("given", ["epochs=4", ["epochs=4"], {3: 4}, [("epochs", 4, 5)]])
+@pytest.mark.parametrize("given", ["epochs=4", ["epochs=4"], {3: 4}, [("epochs", 4, 5)], 5, [5], None, DIGITS])
 def test_what_is_no_setting_by_its_path_is_refused_in_words(given):
     with pytest.raises(UsageError, match=r'write set=\{"epochs": 4\}'):
         as_overrides(given)

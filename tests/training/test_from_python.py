@@ -89,7 +89,7 @@ def test_of_a_notebook_the_call_is_kept(tmp_path: Path, monkeypatch: pytest.Monk
     run = residual.train("digits", set={**TINY, "steps": 1}, batch_size=8, out=tmp_path / "run")
     command = run.facts()["command"]
     assert command.startswith("residual.train('digits', set={'network.name': 'resnet-8', 'steps': 1, ")
-    assert command.endswith(f"out={str(tmp_path / 'run')!r})")
+    assert command.endswith(f"out={str(tmp_path / 'run')!r}, batch_size=8)")
 
 
 def test_the_same_call_begins_a_run_and_goes_on_with_it(tmp_path: Path) -> None:
@@ -113,5 +113,7 @@ def test_the_same_call_begins_a_run_and_goes_on_with_it(tmp_path: Path) -> None:
     assert (run.path / "result.json").read_bytes() == before, "a finished run comes back as it is"
     with pytest.raises(UsageError, match=r"the run differs: seed"):
         call(seed=3)
+    with pytest.raises(UsageError, match=r"the run differs: .*steps"):
+        residual.train(out=tmp_path / "run", or_resume=True)
     with pytest.raises(UsageError, match="this call may go on with a run, which must then be found"):
         residual.train("digits", set=TINY, or_resume=True)

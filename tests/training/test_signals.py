@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from residual.runs.folder import RunFolder
-from residual.training.signals import Signals
+from residual.training.signals import Signals, stop
 from residual.tuning.heard import Heard
 from tests.cli.conftest import LONG
 from tests.conftest import subprocess_environment
@@ -55,6 +55,15 @@ def test_in_a_program_of_others_a_later_one_does_what_it_did_before(name: str, c
     said = subprocess.run(words, env=subprocess_environment(), capture_output=True, text=True, check=False)
     assert said.returncode == code, said.stderr
     assert ("interrupted" in said.stdout) == (name == "SIGINT"), "a notebook keeps its variables"
+
+
+def test_after_a_stop_from_within_a_first_signal_at_once_is_the_same_one() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with Signals() as heard:
+        stop()
+        signal.raise_signal(signal.SIGINT)  # no KeyboardInterrupt
+        assert heard.number == signal.SIGINT
+    assert signal.getsignal(signal.SIGINT) == before
 
 
 def test_a_hangup_is_heeded_unless_nohup_has_it_ignored() -> None:

@@ -66,17 +66,40 @@ def test_no_part_is_larger_than_what_a_step_takes_at_a_time(
     assert parts_of(count, batch_size, shares) == parts
 
 
-def test_a_run_in_parts_measures_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_memory_is_lacking_fewer_images_are_measured_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     sizes: list[int] = []
+    most = 48
 
     def measured(network: Any, batches: Any, *rest: Any) -> bool:
         kept = [*batches]
+        if max(map(len, kept)) > most:
+            raise RuntimeError("CUDA out of memory")
         sizes.extend(len(images) for images in kept)
         return measure_statistics(network, kept, *rest)
 
     monkeypatch.setattr("residual.training.session.measure_statistics", measured)
     settings = {"network.name": "resnet-8", "network.widths": [4, 4, 4], "batch_size": 24, "steps": 1}
     settings |= {"data.limit": 100, "evaluation.precise_statistics": 48, "compute.threads": 1}
-    for accumulate in (1, 3):
-        train("digits", set=settings | {"optimiser.accumulate": accumulate}, out=tmp_path / str(accumulate))
-    assert sizes == [24] * 2 + [8] * 6
+    train("digits", set=settings | {"optimiser.accumulate": 3}, out=tmp_path / "enough")
+    assert sizes == [24] * 2, "parts of a step are no parts of this"
+    sizes.clear()
+    most = 8
+    train("digits", set=settings, out=tmp_path / "little")
+    assert sizes == [6] * 8
+    assert "out of memory: 6 images are measured at a time" in caplog.text
+
+
+def test_an_error_leaves_them_as_they_were() -> None:
+    measured = network()
+    before = {name: tensor.clone() for name, tensor in measured.state_dict().items()}
+
+    def failing() -> Any:
+        yield from [*batches()][:1]
+        raise RuntimeError("gone")
+
+    with pytest.raises(RuntimeError, match="gone"):
+        measure_statistics(measured, failing())
+    assert all(torch.equal(t, before[name]) for name, t in measured.state_dict().items())
+    assert measured.stem.norm.momentum == 0.1

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from residual.evaluation.classifier import Classifier, finite
+from residual.evaluation.evaluate import resting
 from residual.models import ResidualNetwork, layout_of, put
 
 _BATCH_PIXELS = 8 * 224 * 224
@@ -124,8 +125,7 @@ def _seen(classifier: Classifier, pixels: Sequence[Tensor]) -> Tensor:
 
 
 def _logits(classifier: Classifier, pixels: Sequence[Tensor]) -> Tensor:
-    classifier.network.eval()
-    with torch.no_grad():
+    with torch.no_grad(), resting(classifier.network):
         logits: Tensor = classifier.network(_seen(classifier, pixels))
     return finite(logits.float().cpu(), classifier.spec.name)
 
@@ -133,5 +133,6 @@ def _logits(classifier: Classifier, pixels: Sequence[Tensor]) -> Tensor:
 def _maps(classifier: Classifier, pixels: Sequence[Tensor], classes_NT: Tensor) -> Tensor:
     """0..1 NTHW in the size of the images, on the CPU."""
     images = _seen(classifier, pixels)
-    maps = grad_cam(classifier.network, images, classes_NT.to(images.device))
+    with resting(classifier.network):
+        maps = grad_cam(classifier.network, images, classes_NT.to(images.device))
     return relative(maps.float().cpu(), (images.shape[2], images.shape[3]))

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
+    import torch
+
     from residual.analysis.reporting import Report
 
 Split = Literal["test", "validation", "training"]
@@ -74,8 +76,8 @@ def make_report(
     out: str | os.PathLike[str] | None = None,
     figures: str | os.PathLike[str] | None = None,
     split: Split | None = None,
-    data: str | None = None,
-    device: str = "auto",
+    data: str | os.PathLike[str] | None = None,
+    device: str | torch.device = "auto",
     progress: Progress = lambda _run, _done, _all: None,
 ) -> Report:
     """Write the report of a run, or of several beside each other: `residual.report`.
@@ -93,19 +95,21 @@ def make_report(
         StorageError: the disk refused.
     """
     from residual.analysis.reporting import write_report
+    from residual.borrowed import borrowed
     from residual.training.rates import rates_of
 
-    return write_report(
-        runs,
-        out=out,
-        figures=figures,
-        split=split,
-        data=data,
-        device=device,
-        stated=_stated,
-        retraced=rates_of,
-        progress=progress,
-    )
+    with borrowed():
+        return write_report(
+            runs,
+            out=out,
+            figures=figures,
+            split=split,
+            data=None if data is None else os.fspath(data),
+            device=str(device),
+            stated=_stated,
+            retraced=rates_of,
+            progress=progress,
+        )
 
 
 def _stated(facts: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,17 @@ from residual.version import VERSION
 
 Images = Given | Iterable[Given]
 Labels = Sequence[Any] | NDArray[Any] | Tensor
-Labelled = tuple[Images, Labels] | Iterable[Any]
+
+
+class Numbered(Protocol):
+    """A data set as torch has them: pairs by number."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int, /) -> Any: ...
+
+
+Labelled = tuple[Images, Labels] | Iterable[Any] | Numbered
 _IMAGE: Final = ("image", "img")
 _CLASS: Final = ("label", "labels", "fine_label")
 _PAIRS: Final = "give (images, labels), or a data set of pairs of an image and its label"
@@ -62,9 +72,10 @@ def pack_images(
     if os.path.lexists(path) and not (path.is_file() and is_pack(path)):
         raise UsageError("something stands there already", path, "name another file")
     mind_sealed(path)
-    names = _names_of(train) if class_names is None else [str(name) for name in class_names]
-    if names is not None and len({*names}) < len(names):
-        raise UsageError("two classes have the same name", "class_names", "give each its own")
+    names = None if class_names is None else [str(name) for name in class_names]
+    if names is not None and not 2 <= len({*names}) == len(names):
+        what = "two classes have the same name" if len({*names}) < len(names) else f"{len(names)} classes"
+        raise UsageError(what, "class_names", "name at least two, each by a name of its own")
     given: list[tuple[Part, Labelled]] = [("all" if validation is None is test else "train", train)]
     if validation is not None:
         given.append(("validation", validation))
@@ -90,17 +101,17 @@ def _write(
     known = sorted({*(groups or ())})
     group_of = {group: number for number, group in enumerate(known)}
     for part, labelled in given:
-        first = part in ("all", "train")
-        count = 0
-        for image, label in _pairs(labelled, part):
-            name = _class_of(label, names, f"{part}[{count}]")
+        first, word = part in ("all", "train"), "train" if part == "all" else part
+        own, count = _names_of(labelled), 0  # a part may know fewer classes than another, and number them by itself
+        for image, label in _pairs(labelled, word):
+            name = _class_of(label, names or own, f"{word}[{count}]")
             if first:
                 trained.add(name)
                 if groups is not None and count >= len(groups):
                     raise UsageError(f"{len(groups)} groups for more images", "groups", "give one for each image")
             elif name not in trained:
                 what = f"the {part} images have the class {name[:40]!r}, and the training images have not"
-                raise UsageError(what, f"{part}[{count}]", nearest(name, sorted(trained)))
+                raise UsageError(what, f"{word}[{count}]", nearest(name, sorted(trained)))
             pixels = image.pixels()
             group = group_of[groups[count]] if first and groups is not None else -1
             number = numbers.setdefault(name, len(numbers))
@@ -108,7 +119,7 @@ def _write(
             paths.append(f"{part}/{count:07}")
             count += 1
         if not count:
-            raise UsageError(f"there are no {'training' if first else part} images", part, _PAIRS)
+            raise UsageError(f"there are no {'training' if first else part} images", word, _PAIRS)
         if first and groups is not None and count != len(groups):
             raise UsageError(f"{len(groups)} groups for {count} images", "groups", "give one for each image")
     if empty := [name for name in names or () if name not in trained]:
@@ -123,18 +134,35 @@ def _pairs(labelled: Labelled, part: str) -> Iterator[tuple[Image, Any]]:
     if isinstance(labelled, tuple):
         if len(labelled) != 2:
             raise UsageError(f"{len(labelled)} things were given as {part}", part, _PAIRS)
-        images, labels = gather(_with_channel(labelled[0])), _values(labelled[1], part)
-        if len(images) != len(labels):
-            raise UsageError(f"{len(images)} images and {len(labels)} labels", part, "give one label for each image")
+        count, images = _images(_with_channel(labelled[0]), part)
+        labels = _values(labelled[1], part)
+        if count != len(labels):
+            raise UsageError(f"{count} images and {len(labels)} labels", part, "give one label for each image")
         yield from zip(images, labels, strict=True)
         return
     for number, pair in enumerate(_each(labelled, part)):
         where = f"{part}[{number}]"
         image, label = _taken(pair, where)
-        found = gather(image)
-        if len(found) != 1:
-            raise UsageError(f"{len(found)} images with one label", where, _PAIRS)
-        yield found[0], label
+        yield _one(image, where), label
+
+
+def _images(images: Images, part: str) -> tuple[int, Iterator[Image]]:
+    """How many there are, and each; those of one array are taken out of it one by one, for it may be a large one."""
+    if isinstance(images, np.ndarray | Tensor) and images.ndim == 4:
+        return len(images), (_one(row, f"{part}[{number}]") for number, row in enumerate(images))
+    found = gather(images)
+    return len(found), iter(found)
+
+
+def _one(given: Any, where: str) -> Image:
+    """The image that was given at a place, and is called so, unless it is a file."""
+    try:
+        found = gather(given)
+    except UsageError as error:
+        raise UsageError(error.what, where, error.remedy) from None
+    if len(found) != 1:
+        raise UsageError(f"{len(found)} images with one label", where, _PAIRS)
+    return found[0] if isinstance(found[0].what, Path) else found[0]._replace(name=where)
 
 
 def _with_channel(images: Images) -> Images:
@@ -146,6 +174,8 @@ def _with_channel(images: Images) -> Images:
 
 def _each(labelled: Any, part: str) -> Iterator[Any]:
     """The pairs of a data set, by their numbers where it has them: many have no iterator that ends."""
+    if isinstance(labelled, Mapping):
+        raise UsageError(f"{type(labelled).__name__} is no data set", part, _PAIRS)
     if hasattr(labelled, "__getitem__") and hasattr(labelled, "__len__"):
         return (labelled[number] for number in range(len(labelled)))
     try:
@@ -171,7 +201,11 @@ def _values(labels: Any, part: str) -> list[Any]:
             raise UsageError(f"the labels have {labels.ndim} axes", part, remedy)
         found: list[Any] = labels.tolist()
         return found
-    return [*labels]
+    try:
+        return [*labels]
+    except TypeError:
+        what = f"{type(labels).__name__} is no list of labels"
+        raise UsageError(what, part, "give a number or a name for each image") from None
 
 
 def _class_of(label: Any, names: list[str] | None, where: str) -> str:

@@ -19,16 +19,13 @@ from residual.data.sending import sent
 from residual.data.source import FileSource, SizedSource, Source, expect, names
 from residual.errors import ResidualError, UsageError, log
 from residual.evaluation.classifier import Classifier
-from residual.evaluation.evaluate import BATCH
+from residual.evaluation.evaluate import batch_size, resting
 from residual.evaluation.judged import Judged
 from residual.evaluation.protocols import Average, Frame, Plan, Protocol, choose, combine, ready
 from residual.evaluation.sheets import Sheet
 from residual.files import canonical, digest
 from residual.models import layout_of, put
 from residual.runs.folder import find_run
-
-PIXELS = BATCH * 64 * 64
-"""In one batch: larger images are taken fewer at a time."""
 
 
 def plan_for(classifier: Classifier, source: Source, protocol: Protocol, average: Average) -> Plan:
@@ -69,12 +66,6 @@ def _mirrored(classifier: Classifier, place: str | os.PathLike[str] | None) -> b
     return told if isinstance(told, bool) else None
 
 
-def batch_size(height: int, width: int) -> int:
-    """How many images of that size are taken at a time."""
-    return max(1, min(BATCH, PIXELS // (height * width)))
-
-
-@torch.inference_mode()
 def answer(
     classifier: Classifier,
     source: Source,
@@ -88,7 +79,20 @@ def answer(
     Args:
         progress: told of every batch how many images it had.
     """
-    network = put(classifier.network, device).eval()
+    network = put(classifier.network, device)
+    with torch.inference_mode(), resting(network):
+        return _answer(classifier, source, indices, plan, device, progress)
+
+
+def _answer(
+    classifier: Classifier,
+    source: Source,
+    indices: Tensor,
+    plan: Plan,
+    device: torch.device,
+    progress: Callable[[int], None],
+) -> Tensor:
+    network = classifier.network
     sizes = [frame.size or classifier.preprocessing.image_size for frame, _ in plan.frames]
     parts = indices.split(min(batch_size(*size) for size in sizes))
     found: list[Tensor] = []

@@ -21,7 +21,7 @@ from torch import Tensor
 from residual.data.geometry import Interpolation, Resize
 from residual.data.preprocessing import Preprocessing
 from residual.errors import ModelError, UsageError
-from residual.evaluation.evaluate import BATCH, resting
+from residual.evaluation.evaluate import batch_size, resting
 from residual.files import Damaged, canonical
 from residual.models import NetworkSpec, ResidualNetwork, build, load_weights, pack_weights
 from residual.sealed import mind_sealed, read_folder, write_folder
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 DESCRIPTION, WEIGHTS, CONSTANTS = "model.json", "model.safetensors", "preprocessing.safetensors"
 _NAMES = "give one name for each class, in the order of the network's answers"
 _ELSEWHERE = {"name": "folder", "origin": "the images of another program", "checksums": {}}
-_PIXELS = BATCH * 64 * 64
-"""In one batch: larger images are taken fewer at a time."""
 
 
 def stored_preprocessing(contents: Mapping[str, bytes], where: object) -> Preprocessing:
@@ -100,13 +98,29 @@ class Classifier:
             resize, interpolation: how images come to that size, as `data.resize` and `data.interpolation` say.
 
         Raises:
+            UsageError: it is no network of this program, or images cannot be prepared so.
             ModelError: names, constants and network do not fit each other.
         """
-        if len(mean) != len(std):
-            raise ModelError(f"{len(mean)} means and {len(std)} deviations", network.spec.name, "give one per channel")
-        mean_C11, std_C11 = (torch.tensor([float(one) for one in values]).view(-1, 1, 1) for values in (mean, std))
-        size = (image_size, image_size) if isinstance(image_size, int) else image_size
-        sight = Preprocessing(size, len(mean), "mean-std", mean_C11, std_C11, crop, resize, interpolation)
+        if not isinstance(network, ResidualNetwork):
+            what = f"{type(network).__name__} is no network of this program"
+            raise UsageError(what, "network", "build one with residual.build, and load your weights into it")
+        size = tuple(image_size) if isinstance(image_size, tuple | list) else (image_size,) * 2
+        facts = {
+            "image_size": [int(side) for side in size],
+            "channels": len(mean),
+            "normalisation": "mean-std",
+            "crop": float(crop),
+            "mode": resize,
+            "interpolation": interpolation,
+        }
+        constants = {
+            name: torch.tensor([float(one) for one in values]).view(-1, 1, 1)
+            for name, values in (("mean", mean), ("std", std))
+        }
+        try:
+            sight = Preprocessing.restore(facts, constants)
+        except ValueError as error:
+            raise UsageError(f"images cannot be prepared so: {error}", network.spec.name, "give other ones") from None
         provenance = {"run": "", "step": 0, "data": dict(_ELSEWHERE), "program": True}
         return Classifier(network, sight, tuple(str(name) for name in class_names), provenance)
 
@@ -125,6 +139,10 @@ class Classifier:
             raise UsageError("something stands there already", path, "name another folder")
         mind_sealed(path)
         for name, tensor in self.network.state_dict().items():
+            if tensor.is_floating_point() and tensor.dtype != torch.float32:
+                raise ModelError(
+                    f"{name} is {tensor.dtype}", self.spec.name, "save a network of float32: network.float()"
+                )
             if not bool(tensor.isfinite().all()):
                 raise ModelError(f"{name} is not finite", self.spec.name, "take weights from before it was")
         step = self.provenance.get("step", 0)
@@ -268,9 +286,8 @@ class Classifier:
         if device is not None:
             self.network.to(device)
         here = self.network.classifier.weight.device
-        height, width = self.preprocessing.image_size
         with resting(self.network):
-            parts = batch.split(max(1, min(BATCH, _PIXELS // (height * width))))
+            parts = batch.split(batch_size(*self.preprocessing.image_size))
             return torch.cat([answer(self.preprocessing.normalise(part.to(here))).float().cpu() for part in parts])
 
     def _checked(self, images: Sequence[Tensor] | Tensor) -> Tensor:

@@ -23,6 +23,8 @@ from residual.models import ResidualNetwork, layout_of
 from residual.ranks import ALONE, Ranks
 
 BATCH = 500
+PIXELS = BATCH * 64 * 64
+"""In one batch: larger images are taken fewer at a time."""
 
 
 @dataclass(frozen=True)
@@ -34,15 +36,21 @@ class Evaluation:
     confusion: Tensor
 
 
+def batch_size(height: int, width: int) -> int:
+    """How many images of that size are taken at a time."""
+    return max(1, min(BATCH, PIXELS // (height * width)))
+
+
 @contextmanager
 def resting(network: ResidualNetwork) -> Iterator[None]:
-    """The network in evaluation mode, put back as it was afterwards."""
-    training = network.training
+    """The network in evaluation mode, every part put back as it was afterwards: some may rest in training, too."""
+    training = {module: module.training for module in network.modules()}
     network.eval()
     try:
         yield
     finally:
-        network.train(training)
+        for module, mode in training.items():
+            module.training = mode
 
 
 def halved(images: int) -> int:

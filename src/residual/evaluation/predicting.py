@@ -154,6 +154,7 @@ def _decoded(given: list[Image], sight: Preprocessing) -> Iterator[list[tuple[Im
             yield batch
 
 
+@borrowed()
 def calibrated(place: Place, device: str | torch.device = "auto") -> float:
     """The temperature of least loss on the validation images of a run, for the single view that a prediction has.
 

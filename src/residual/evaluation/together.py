@@ -60,11 +60,11 @@ class Together:
             "paired": [pair.as_dict() for pair in self.pairs],
         }
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write the answers into a file that `from_files` reads; see `sheets`."""
         facts = None if self.ensemble is None else self.ensemble.sheet.facts
         told = None if facts is None else {name: facts[name] for name in ("average", "temperature")}
-        save(path, [member.sheet for member in self.members], told)
+        save(Path(path).expanduser(), [member.sheet for member in self.members], told)
 
 
 @borrowed()
@@ -98,6 +98,13 @@ def evaluate_together(
     check_choices(protocol, average, split)
     mind_fork()
     members = [(place, named(place)) for place in places]
+    in_memory = [place for place, _ in members if isinstance(place, Classifier)]
+    if len(in_memory) > 1:  # each needs a name of its own
+        numbers = iter(range(1, len(in_memory) + 1))
+        members = [
+            (place, f"{name[:-1]}, {next(numbers)})" if isinstance(place, Classifier) else name)
+            for place, name in members
+        ]
     _refuse_twice([name for place, name in members if not isinstance(place, Classifier)])
     data = None if data is None else os.fspath(data)
     chosen = choose_device(device)

@@ -132,7 +132,9 @@ def _unmeasured(classifier: Classifier) -> Iterator[str]:
     yield ""
     known = classifier.provenance
     origin: dict[str, Any] | None = known.get("imported")
-    if origin is None:
+    if known.get("program"):
+        yield "None: another program has trained this model, and nothing of it was measured here."
+    elif origin is None:
         yield "None are kept with a model alone. `residual card RUN` writes those of its run, where that is finished."
         yield ""
         yield f"- trained by run {_plain(known.get('run', 'unknown'))}, weights of step {known.get('step', 0):,}"

@@ -9,6 +9,7 @@ of its weights (protobuf ends at 2 GB), the names of the classes and the provena
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import json
 import logging
@@ -47,7 +48,7 @@ class _Network(nn.Module):
 
     def __init__(self, classifier: Classifier, prepared: bool) -> None:
         super().__init__()
-        self.network, self.prepared = classifier.network, prepared
+        self.network, self.prepared = copy.deepcopy(classifier.network), prepared  # the caller's stays where it is
         self.register_buffer("mean", classifier.preprocessing.mean)
         self.register_buffer("std", classifier.preprocessing.std)
 

@@ -20,7 +20,7 @@ from residual.files import Damaged, Facts, read_regular, readable, replace_file,
 from residual.locks import lock
 from residual.training.compute import choose
 from residual.training.places import lasting_weights
-from residual.training.recipe import Override, Recipe, differences, override, to_recipe
+from residual.training.recipe import Override, Recipe, as_overrides, differences, override, to_recipe
 from residual.training.recipes import DEFAULT as DIGITS
 from residual.training.recipes import PHOTOS, network_is_given, recipe_of
 from residual.training.start import prepare
@@ -80,6 +80,9 @@ class Asked:
     fresh: int | None = None
     proxy: int | None = None
     longer: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "set", tuple(as_overrides(self.set)))
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from residual.studies.student import paired
 from residual.studies.table import DEFINITIONS
 from residual.training.opening import stored_recipe
 from residual.training.progress import Listener, Silent
-from residual.training.recipe import Override, Recipe
+from residual.training.recipe import Override, Recipe, as_overrides
 from residual.training.recipes import find_recipe
 from residual.training.settling import settled
 
@@ -53,6 +53,9 @@ class Wish:
     out: Path | None = None
     command: str = ""
     listener: Callable[[str, int], Listener] = field(default=lambda arm, seed: Silent())
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "set", tuple(as_overrides(self.set)))
 
 
 @dataclass(frozen=True)

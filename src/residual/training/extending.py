@@ -14,6 +14,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from residual.borrowed import borrowed
 from residual.data.batches import steps_of
 from residual.device import alike_here, devices
 from residual.environment import check_versions, machine, versions
@@ -26,9 +27,9 @@ from residual.runs.summary import flat
 from residual.training import opening
 from residual.training.compute import choose
 from residual.training.freezing import at_the_end
-from residual.training.origin import command_of, now
+from residual.training.origin import called, command_of, now
 from residual.training.places import refuse_inside
-from residual.training.progress import Listener
+from residual.training.progress import Listener, sound
 from residual.training.recipe import Changes, Override, Recipe, as_overrides, override
 from residual.training.schedules import AnySchedule, Cosine, OneCycle, Steps
 from residual.training.settling import settled
@@ -137,7 +138,7 @@ def extend(
         ModelError: its last state cannot be used.
     """
     check_versions()
-    launch = launched()
+    heard, launch = sound(listener), launched()
     if launch is not None and launch.world > 1:
         what = "a run is extended by one process"
         raise UsageError(what, "--extend-to", "begin it without the launcher; several may then --resume it")
@@ -170,7 +171,8 @@ def extend(
         name: text for name, text in facts["reasons"].items() if name in (*compute.facts(), *facts.get("settled", {}))
     }
     if any(path.startswith("compute.") for path, _ in asked):
-        compute, own = choose(recipe.compute)
+        with borrowed():
+            compute, own = choose(recipe.compute)
         compute = replace(compute, compile=recipe.compute.compile == "default")
         reasons |= own
     elif not alike_here(compute.device):
@@ -185,9 +187,7 @@ def extend(
         **{name: value for name, value in facts.items() if name != "format"},
         "residual": versions()["residual"],
         "created": now(),
-        "command": command_of(
-            command, f"extend({parent.name!r}, {str(to)!r}", asked, None if out is None else Path(out)
-        ),
+        "command": command_of(command, called("extend", parent, asked, to=str(to), out=out)),
         "recipe": recipe.model_dump(mode="json"),
         "changed": before | dict(changes),
         "chosen": {**compute.facts(), "steps": steps, "batch_size": whole.batch_size, "processes": processes},
@@ -198,7 +198,7 @@ def extend(
     }
     start = start_files(parent) if facts.get("start") else None
     RunFolder.create(place, child, recipe.to_toml(), parent.split(), start)
-    return resume(place, listener=listener)
+    return resume(place, listener=heard)
 
 
 def _origin(parent: RunFolder, facts: Facts, result: Facts, step: int) -> tuple[Facts, dict[str, int]]:

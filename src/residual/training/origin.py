@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import os
 import shlex
 import sys
 from collections.abc import Iterable
-from pathlib import Path
 
-from residual.training.recipe import Override
+from residual.training.recipe import Override, Recipe
 
 
 def now() -> str:
@@ -20,13 +20,22 @@ def utf8(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
-def command_of(command: str | None, call: str, changes: Iterable[Override], out: Path | None) -> str:
-    """What repeats a run: the command that is known, else the program; of a notebook, which is none, the call.
+def called(what: str, of: object, changes: Iterable[Override], **options: object) -> str:
+    """A call as it may be made again: without what has its default; a recipe that is a value by its name alone."""
+    words = [] if of is None else [repr(_plain(of))]
+    if table := dict(changes):
+        words.append(f"set={table!r}")
+    words += [f"{name}={_plain(value)!r}" for name, value in options.items() if value is not None]
+    return f"residual.{what}({', '.join(words)})"
 
-    Args:
-        call: how the call begins, as `train('digits'`.
-    """
-    if command is None and (hasattr(sys, "ps1") or "ipykernel" in " ".join(sys.orig_argv)):
-        where = "" if out is None else f", out={str(out)!r}"
-        command = f"residual.{call}, set={dict(changes)!r}{where})"
-    return utf8(command or shlex.join(sys.orig_argv))
+
+def _plain(value: object) -> object:
+    if isinstance(value, Recipe):
+        return value.name
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+def command_of(command: str | None, call: str) -> str:
+    """What repeats a run: the command that is known, else the program; of a notebook, which is none, the call."""
+    in_notebook = hasattr(sys, "ps1") or "ipykernel" in " ".join(sys.orig_argv)
+    return utf8(command or (call if in_notebook else shlex.join(sys.orig_argv)))

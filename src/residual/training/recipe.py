@@ -293,8 +293,9 @@ def as_overrides(changes: Changes) -> list[Override]:
     """
     pairs = changes.items() if isinstance(changes, Mapping) else changes
     found: list[Override] = []
-    for pair in [pairs] if isinstance(pairs, str) else pairs:
-        if isinstance(pair, str) or len(pair) != 2 or not isinstance(pair[0], str):
+    several = isinstance(pairs, Iterable) and not isinstance(pairs, str | BaseModel)
+    for pair in pairs if several else [pairs]:
+        if not isinstance(pair, tuple | list) or len(pair) != 2 or not isinstance(pair[0], str):
             raise UsageError(f"{_short(pair)!r} is no setting by its path", "set", 'write set={"epochs": 4}')
         found += _spread(pair[0], plain(pair[1]))
     return found
@@ -311,7 +312,7 @@ def _names_a_group(path: str) -> bool:
     owner: Any = Recipe
     for name in path.split("."):
         if owner is Recipe and name == "schedule":
-            return path == name
+            return path in (name, "schedule.warmup", "schedule.hold")
         field = owner.model_fields.get(name)
         if field is None or not _is_group(field.annotation):
             return False

@@ -20,7 +20,7 @@ from residual.chance import derive, seed_device
 from residual.data.batches import Batches
 from residual.data.datasets import Division
 from residual.data.source import Dataset, everything
-from residual.errors import NonFiniteError
+from residual.errors import NonFiniteError, lacks_memory, log
 from residual.evaluation.scores import Tally, balanced
 from residual.files import Appender, Facts
 from residual.models.synchronised import apart
@@ -283,22 +283,34 @@ class Session:
             return True
         classifier = self.state.classifier
         chosen = self.batches.sequence(0)[:count]
-        parts = parts_of(count, self.recipe.batch_size, self.ranks.world * self.room.parts)
+        batch_size, shares = self.recipe.batch_size, self.room.parts // self.recipe.optimiser.accumulate
 
         def images() -> Iterator[Tensor]:
-            for part in chosen.tensor_split(parts):
+            for part in chosen.tensor_split(parts_of(count, batch_size, shares)):
                 pixels = self.dataset.train.read(part).to(self.compute.torch_device)
                 self.ranks.moved()
                 yield self.batches.preprocessing.normalise(pixels).contiguous(memory_format=self.compute.memory_format)
 
         fixed = self.freezing.fixed(self.state.step) if self.freezing is not None else ()
-        # Every process measures the same, and none stops without the others.
+        # Every process measures the same.
+        alone = self.ranks.world == 1
         with apart(classifier.network):
-            alone = self.ranks.world == 1
-            whole = measure_statistics(classifier.network, images(), lambda: alone and bool(self.signals), fixed)
+            while True:
+                try:
+                    whole = measure_statistics(classifier.network, images(), self._alone_and_stopped, fixed)
+                    break
+                except (RuntimeError, MemoryError) as error:
+                    if not alone or not lacks_memory(error) or batch_size // shares <= 2:
+                        raise
+                shares *= 2
+                log.warning("out of memory: %d images are measured at a time", max(2, batch_size // shares))
         if whole and self.averaging is not None:
             self.averaging.adopt_statistics()
         return whole
+
+    def _alone_and_stopped(self) -> bool:
+        """Whether a signal came; none of several processes stops without the others."""
+        return self.ranks.world == 1 and bool(self.signals)
 
     # -- checkpoints -----------------------------------------------------------------------------------
 

@@ -55,7 +55,8 @@ def stop() -> None:
     Where nothing trains, nothing happens.
     """
     for one in [*_active]:
-        one.number = one.number or signal.SIGINT
+        if one.number is None:
+            one.number, one._since = signal.SIGINT, time.monotonic()
 
 
 class Signals:

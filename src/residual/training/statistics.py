@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 
 def parts_of(count: int, batch_size: int, shares: int = 1) -> int:
-    """In how many parts so many images are taken: none larger than the share of a batch that a step takes at a time.
+    """In how many parts so many images are taken: none larger than that share of a batch.
 
     Parts are of nearly equal size, since each counts alike, and one image alone has no variance.
     """
@@ -32,7 +32,7 @@ def measure_statistics(
 ) -> bool:
     """Replace the statistics by the means over the batches of each batch's mean and variance; not those of `fixed`.
 
-    Returns False, and leaves them as they were, where `halt` said yes in between.
+    Returns False, and leaves them as they were, where `halt` said yes in between; an error leaves them so, too.
     """
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d) and module not in fixed]
     before = [(n.momentum, {k: t.clone() for k, t in n.named_buffers()}) for n in norms]
@@ -42,18 +42,21 @@ def measure_statistics(
         norm.reset_running_stats()
         norm.momentum = None  # torch then keeps the plain mean of all batches
         norm.train()
-    whole = True
-    for images in batches:
-        if halt():
-            whole = False
-            break
-        network(images)
-    for norm, (momentum, buffers) in zip(norms, before, strict=True):
-        norm.momentum = momentum
-        norm.get_buffer("num_batches_tracked").copy_(buffers["num_batches_tracked"])
-        if not whole:
-            for name, tensor in buffers.items():
-                norm.get_buffer(name).copy_(tensor)
-    for module, mode in training.items():
-        module.training = mode
+    whole = False
+    try:
+        for images in batches:
+            if halt():
+                break
+            network(images)
+        else:
+            whole = True
+    finally:
+        for norm, (momentum, buffers) in zip(norms, before, strict=True):
+            norm.momentum = momentum
+            norm.get_buffer("num_batches_tracked").copy_(buffers["num_batches_tracked"])
+            if not whole:
+                for name, tensor in buffers.items():
+                    norm.get_buffer(name).copy_(tensor)
+        for module, mode in training.items():
+            module.training = mode
     return whole

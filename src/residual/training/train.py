@@ -33,7 +33,7 @@ from residual.training.compute import Compute
 from residual.training.fitting import Wishes, fit
 from residual.training.holding import LEASE, held
 from residual.training.loop import run_loop
-from residual.training.origin import command_of, now, utf8
+from residual.training.origin import called, command_of, now, utf8
 from residual.training.places import lasting, refuse_inside, refuse_unmakeable
 from residual.training.processes import TIMEOUT, joined
 from residual.training.progress import Listener, sound
@@ -98,6 +98,7 @@ def train(
     if batch_size not in (None, "auto"):
         changes += as_overrides({"batch_size": batch_size})
     wishes = Wishes.of(budget, batch_size == "auto", changes, since)
+    told = command_of(command, called("train", recipe, changes, out=out, budget=budget, batch_size=batch_size))
     place = Path(out).expanduser() if out is not None else None
     with borrowed_alone("residual.train"), joined(_patience(changes)) as ranks:
         if or_resume or launched() is not None:
@@ -106,9 +107,10 @@ def train(
                 what = f"{again}, which must then be found"
                 raise UsageError(what, "--out", "name the run, as in --out runs/NAME")
             if ranks.first((place / RUN).is_file):  # begun by an earlier start of the same
-                return _go_on(RunFolder(place), recipe, changes, False, heard, ranks, wishes)
+                meant = recipe_of(recipe, started="start.weights" in dict(changes)) if recipe is None else recipe
+                return _go_on(RunFolder(place), meant, changes, False, heard, ranks, wishes)
         base = recipe_of(recipe, started="start.weights" in dict(changes))
-        return _begin(base, changes, place, heard, command, ranks, wishes)
+        return _begin(base, changes, place, heard, told, ranks, wishes)
 
 
 def _begin(
@@ -116,7 +118,7 @@ def _begin(
     changes: list[Override],
     place: Path | None,
     listener: Listener,
-    command: str | None,
+    command: str,
     ranks: Ranks,
     wishes: Wishes,
 ) -> RunFolder:
@@ -181,7 +183,7 @@ def _begin(
         facts = {
             "residual": versions()["residual"],
             "created": now(),
-            "command": command_of(command, f"train({base.name!r}", changes, place),
+            "command": command,
             "recipe": chosen_recipe.model_dump(mode="json"),
             "changed": {path: value for path, value in changes},
             "chosen": {

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from pydantic import BeforeValidator
 from torch import Tensor
 
@@ -43,6 +44,8 @@ def plain(value: Any) -> Any:
     match value:
         case np.generic() | np.ndarray() | Tensor():
             return value.tolist()
+        case torch.device():
+            return str(value)
         case os.PathLike():
             return os.fspath(value)
         case list() | tuple():

@@ -34,7 +34,7 @@ from residual.runs.folder import runs_root
 from residual.training.launching import Launched, train_here
 from residual.training.places import lasting_weights
 from residual.training.progress import Listener, Silent
-from residual.training.recipe import Override, Recipe, differences, override, to_recipe
+from residual.training.recipe import Override, Recipe, as_overrides, differences, override, to_recipe
 from residual.training.recipes import DEFAULT, PHOTOS, network_is_given, recipe_of
 from residual.training.start import prepare
 from residual.tuning.address import FACTS, WORKERS, Address, after_command, check_name, folder_of, key_of, parse_address
@@ -70,6 +70,9 @@ class Wish:
     pruning: Pruning | None = None
     prolonged: bool = False
     """A study that was given more generations meanwhile is taken as well."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "set", tuple(as_overrides(self.set)))
 
     @property
     def quick(self) -> bool:
