@@ -73,7 +73,8 @@ def test_a_program_that_says_it_by_the_newer_names_is_answered() -> None:
     if not hasattr(cudnn, "conv"):
         pytest.skip("this torch has the older name alone")
     older, before = cudnn.allow_tf32, [cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision]
-    cudnn.conv.fp32_precision = "ieee"
+    cudnn.allow_tf32 = True
+    cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision = "ieee", "tf32"
     try:
         with pytest.raises(RuntimeError):
             _ = cudnn.allow_tf32
