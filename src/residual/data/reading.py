@@ -135,9 +135,10 @@ class FolderSource:
     @cached_property
     def _ready(self) -> bool:
         """Whether a pack holds all images as they are asked for, so that nothing is left but to copy them."""
+        if not self._knowing or self.geometry.around(self.image_size) != self.image_size:
+            return False  # before millions of files are looked at
         shape = (*self.image_size, self.channels)
-        as_asked = all((one.height, one.width, 1 if one.grey else 3) == shape for one in self.verdicts)
-        return self._knowing and as_asked and self.geometry.around(self.image_size) == self.image_size
+        return all((one.height, one.width, 1 if one.grey else 3) == shape for one in self.verdicts)
 
     def _numbers(self, indices: Tensor) -> list[int]:
         numbers: list[int] = indices.tolist()

@@ -286,9 +286,9 @@ class Classifier:
         if device is not None:
             self.network.to(device)
         here = self.network.classifier.weight.device
+        sight, parts = self.preprocessing.on(here), batch.split(batch_size(*self.preprocessing.image_size))
         with resting(self.network):
-            parts = batch.split(batch_size(*self.preprocessing.image_size))
-            return torch.cat([answer(self.preprocessing.normalise(part.to(here))).float().cpu() for part in parts])
+            return torch.cat([answer(sight.normalise(part.to(here))).float().cpu() for part in parts])
 
     def _checked(self, images: Sequence[Tensor] | Tensor) -> Tensor:
         """uint8 NCHW of the model's size.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import datetime
-import os
 import shlex
 import sys
 from collections.abc import Iterable
 
 from residual.training.recipe import Override, Recipe
+from residual.training.values import plain
 
 
 def now() -> str:
@@ -22,17 +22,11 @@ def utf8(text: str) -> str:
 
 def called(what: str, of: object, changes: Iterable[Override], **options: object) -> str:
     """A call as it may be made again: without what has its default; a recipe that is a value by its name alone."""
-    words = [] if of is None else [repr(_plain(of))]
+    words = [] if of is None else [repr(of.name if isinstance(of, Recipe) else plain(of))]
     if table := dict(changes):
         words.append(f"set={table!r}")
-    words += [f"{name}={_plain(value)!r}" for name, value in options.items() if value is not None]
+    words += [f"{name}={plain(value)!r}" for name, value in options.items() if value is not None]
     return f"residual.{what}({', '.join(words)})"
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Recipe):
-        return value.name
-    return os.fspath(value) if isinstance(value, os.PathLike) else value
 
 
 def command_of(command: str | None, call: str) -> str:
