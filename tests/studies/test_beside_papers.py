@@ -44,9 +44,10 @@ def arms_in(evidence: Iterable[Evidence]) -> dict[str, list[str]]:
     return {table.source: [row.arm for row in rows if row.evidence] for table, rows in beside(evidence)}
 
 
-SHORTCUTS = trained("shortcuts", arm_table.shortcuts(32))
-ORDERS = trained("units", arm_table.units(32))
-NAMED = trained("units", arm_table.units(0, ["resnet-110", "preact-110", "preact-20"]))
+SHORTCUTS = trained("shortcuts", arm_table.shortcuts(32), settings={"steps": 4000, "depth": 32})
+ORDERS = trained("units", arm_table.units(32), settings={"steps": 4000, "depth": 32})
+NETWORKS = ["resnet-110", "preact-110", "preact-20"]
+NAMED = trained("units", arm_table.units(0, NETWORKS), settings={"steps": 4000, "networks": NETWORKS})
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +100,7 @@ def test_a_row_says_what_was_trained_here():
     arms = arm_table.degradation((18, 34), ("plain",))
     measured = {arm: {"validation_error": SPREAD, "steps": 4000} for arm in arms}  # its test images have no labels
     ((table, rows),) = beside([replace(trained("tiny-imagenet", arms, data=data), measured=measured)])
-    assert cells(rows[0])[3] == "18 layers, Tiny ImageNet subset (100,000 images), single view, 4,000 steps, 2 seeds"
+    assert cells(rows[0])[3] == "18 layers, 100,000 images of classes of ImageNet, single view, 4,000 steps, 2 seeds"
     assert "600,000 iterations of 256 images" in printed_as(table, rows)
 
 
@@ -111,7 +112,8 @@ def test_a_mean_stands_beside_the_papers_mean():
 
 
 def test_an_arm_stands_in_the_table_it_belongs_to():
-    deep = trained("units", {arm: {**parts, **BOTTLENECKS} for arm, parts in arm_table.units(110).items()})
+    arms = {arm: {**parts, **BOTTLENECKS} for arm, parts in arm_table.units(110).items()}
+    deep = trained("units", arms, settings={"steps": 4000, "depth": 110})
     first, second, third = "[2] table 2, ResNet-110", "[2] table 2, ResNet-164", "[2] table 3"
     orders, named = [*arm_table.UNITS], ["resnet-110", "preact-110", "preact-20"]
     for evidence, expected in (

@@ -11,10 +11,13 @@ from typing import Any, Final
 
 from residual.errors import UsageError, nearest
 from residual.models import NETWORKS
+from residual.training.recipe import Recipe
 
 Changes = Mapping[str, Any]
 Arms = Mapping[str, Changes]
 
+GENTLE, MIDDLE = 0.01, 0.02
+"""Rates that networks without normalisation stand, and a momentum of .99."""
 WARMUP: Final[Changes] = {"schedule.warmup": {"steps": 400, "rate": 0.01, "shape": "constant"}}
 """[2], appendix (implementation details): every run begins with .01 for 400 steps."""
 _VERY_DEEP: Final = 100
@@ -128,6 +131,17 @@ def chosen(arms: Arms, names: Sequence[str]) -> Arms:
     if unknown is not None:
         raise UsageError(f"no arm is named {unknown[:40]!r}", "--arms", nearest(unknown, [*arms]))
     return {arm: changes for arm, changes in arms.items() if arm in names or not names}
+
+
+def drops(recipe: Recipe, steps: int) -> list[int]:
+    """The drops of a recipe's rate at the same shares of a run of so many steps; none where it has none in steps."""
+    found: Sequence[int] = getattr(recipe.schedule, "drops", None) or ()
+    return [max(1, round(drop * steps / recipe.steps)) for drop in found] if recipe.steps else []
+
+
+def fitted(warmup: Mapping[str, Any], steps: int) -> Mapping[str, Any]:
+    """A warm-up that would take all of a short run is a tenth of it."""
+    return {**warmup, "steps": steps // 10} if warmup["steps"] >= steps else warmup
 
 
 def at_depth(arms: Arms, kind: str, depth: int) -> Arms:

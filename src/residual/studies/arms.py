@@ -20,8 +20,9 @@ from residual.analysis.bands import Band, band
 from residual.analysis.curves import curves
 from residual.errors import NonFiniteError, UsageError
 from residual.files import Facts
+from residual.models import resolve
 from residual.runs.folder import RunFolder
-from residual.studies.arm_table import Arms
+from residual.studies.arm_table import Arms, drops
 from residual.studies.evidence import Budget, Definition, Evidence, RecipeFacts, made, recipe_identity
 from residual.studies.seeds import check_seeds, finished, seed_jobs, usual_place
 from residual.studies.side_by_side import end_all
@@ -31,6 +32,8 @@ from residual.training.recipes import find_recipe
 
 FULL = 64_000
 """The paper's iterations."""
+WHOLE = 50_000
+"""Training images of CIFAR."""
 PRIVATE = ("data.path", "data.threads", "compute.", "checkpoint.", "seed")
 _SPLITS: tuple[Literal["validation", "test"], ...] = ("validation", "test")
 
@@ -44,8 +47,13 @@ class Compared:
     seeds: tuple[int, ...]
     runs: Mapping[str, tuple[RunFolder, ...]]
     recipes: Mapping[str, RecipeFacts]
-    failed: Mapping[str, NonFiniteError] = field(default_factory=dict)
-    """Arms of which a run came to no end, since its loss became no number; they have no runs here."""
+    lost: Mapping[str, Mapping[int, NonFiniteError]] = field(default_factory=dict)
+    """By arm and seed the runs that came to no end, since their loss became no number. An arm that lost all of its
+    seeds has no runs here."""
+
+    def left(self, arm: str) -> tuple[int, ...]:
+        """The seeds of an arm's runs, in their order."""
+        return tuple(seed for seed in self.seeds if seed not in self.lost.get(arm, {}))
 
     def figures(self) -> dict[str, Facts]:
         """By arm: training, validation and test error and last training loss, each over the seeds; seconds."""
@@ -166,21 +174,23 @@ def compare(
     for arm, changes in arms.items():  # found out before the first hour of training
         asked = {**dict(common), **changes}
         changed = public(asked)
-        recipes[arm] = RecipeFacts(plain.name, changed, recipe_identity(override(plain, asked.items())))
+        whole = override(plain, asked.items())
+        resolve(whole.network, classes=10)  # refuses parts that do not fit, whatever the classes are
+        recipes[arm] = RecipeFacts(plain.name, changed, recipe_identity(whole))
     jobs = []
     for arm, changes in arms.items():
         asked = {**dict(common), **changes}
         jobs += seed_jobs(folder / arm, plain, seeds, [*asked.items()], partial(listener, arm), f"{arm}, ")
     ended = iter(end_all(jobs))
-    failed: dict[str, NonFiniteError] = {}
+    lost: dict[str, dict[int, NonFiniteError]] = {}
     for arm in arms:
-        of_arm = [next(ended) for _ in seeds]
-        error = next((one for one in of_arm if isinstance(one, NonFiniteError)), None)
-        if error is not None:
-            failed[arm] = error
-            continue
-        runs[arm] = finished(folder / arm, plain, seeds, [one for one in of_arm if isinstance(one, RunFolder)]).runs
-    return Compared(folder, plain.name, tuple(seeds), runs, {arm: recipes[arm] for arm in runs}, failed)
+        of_arm = {seed: next(ended) for seed in seeds}
+        trained = {seed: one for seed, one in of_arm.items() if isinstance(one, RunFolder)}
+        if errors := {seed: one for seed, one in of_arm.items() if isinstance(one, NonFiniteError)}:
+            lost[arm] = errors
+        if trained:
+            runs[arm] = finished(folder / arm, plain, [*trained], [*trained.values()]).runs
+    return Compared(folder, plain.name, tuple(seeds), runs, {arm: recipes[arm] for arm in runs}, lost)
 
 
 def public(changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,12 +203,11 @@ def shortened(recipe: Recipe, steps: int | None) -> list[Override]:
     if steps is None:
         return []
     asked: list[Override] = [("steps", steps)]
-    drops = getattr(recipe.schedule, "drops", None)
-    if drops and not recipe.steps:
+    if getattr(recipe.schedule, "drops", None) and not recipe.steps:
         what = f"the recipe {recipe.name} is measured in epochs and its drops of the rate in steps"
         raise UsageError(what, "--steps", "give it steps, or drops as schedule.shares")
-    if drops and recipe.steps:
-        asked.append(("schedule.drops", [max(1, round(drop * steps / recipe.steps)) for drop in drops]))
+    if found := drops(recipe, steps):
+        asked.append(("schedule.drops", found))
     return asked
 
 
@@ -213,19 +222,25 @@ def evidence_of(
     settings: Mapping[str, Any] | None = None,
     least_steps: int = 1000,
 ) -> Evidence:
-    """The evidence of finished runs. A run of fewer than `least_steps` is smoke; else the device decides the budget."""
+    """The evidence of finished runs. With a run of fewer than `least_steps` it is smoke; else the device decides.
+
+    Seeds that an arm lost are told in `settings`, so that nobody takes its runs for one of each seed.
+    """
     first = next(iter(compared.runs.values()))[0]
     result = first.result() or {}
     facts = first.facts()
     steps = int(facts["chosen"]["steps"])
-    budget: Budget = "smoke" if steps < least_steps else "gpu" if facts["chosen"]["device"] != "cpu" else "cpu"
+    least = min(int(run.facts()["chosen"]["steps"]) for runs in compared.runs.values() for run in runs)
+    lost = {arm: sorted(errors) for arm, errors in compared.lost.items() if arm in compared.runs}
+    told = dict(settings or {}) | ({"lost": lost} if lost else {})
+    budget: Budget = "smoke" if least < least_steps else "gpu" if facts["chosen"]["device"] != "cpu" else "cpu"
     seconds = [run.result() or {} for runs in compared.runs.values() for run in runs]
     return made(
         definition,
         budget,
         command,
         measured,
-        settings=dict(settings or {}) | {"steps": steps, "batch_size": facts["chosen"]["batch_size"]},
+        settings=told | {"steps": steps, "batch_size": facts["chosen"]["batch_size"]},
         series=series if series is not None else {"curves": compared.series()},
         recipes=compared.recipes,
         seeds=compared.seeds,
@@ -246,9 +261,12 @@ def paper_caveats(compared: Compared) -> list[str]:
 
 
 def own_caveats(compared: Compared) -> list[str]:
-    """What figures of fewer images, or without an arm that did not train, must be quoted with."""
+    """What figures of fewer images, or without runs that did not train, must be quoted with."""
     facts = next(iter(compared.runs.values()))[0].facts()
-    found = [f"{arm} did not train: {error.what}" for arm, error in compared.failed.items()]
-    if facts["data"]["name"].startswith("cifar") and facts["data"]["training"] < 50_000:
+    found = []
+    for arm, errors in compared.lost.items():
+        some = f", {len(errors)} of {len(compared.seeds)} seeds ({', '.join(map(str, errors))})"
+        found.append(f"{arm} did not train{some if arm in compared.runs else ''}: {next(iter(errors.values())).what}")
+    if facts["data"]["name"].startswith("cifar") and facts["data"]["training"] < WHOLE:
         found.append(f"trained on {facts['data']['training']:,} images")
     return found

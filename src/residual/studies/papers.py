@@ -13,16 +13,14 @@ from importlib.resources import files
 from typing import Final
 
 from residual.analysis.elements import plural
-from residual.models import NetworkSpec, resolve
-from residual.studies.departures import strongest
+from residual.studies.departures import departures, spec_of, strongest
 from residual.studies.evidence import Evidence
-from residual.training.recipe import override
-from residual.training.recipes import RECIPES
 
 _CIFAR: Final[Mapping[str, str]] = {"cifar-10": "CIFAR-10", "cifar-100": "CIFAR-100"}
 _TRAINING_IMAGES: Final = 50_000
 """Of CIFAR."""
 _WIDTHS: Final = "network.widths"
+_MOST_CHANGES: Final = 3
 _REPORTED: Final[Mapping[str, str]] = {"tiny-imagenet": "validation_error"}
 """What papers report, where it is not the test error: the test images of ImageNet have no labels."""
 
@@ -107,7 +105,7 @@ def _home(tables: Sequence[Printed], row: Row) -> int | None:
 
 def network(one: Evidence, arms: Iterable[str]) -> str:
     """What arms trained, `20 and 56 layers`; nothing where their recipes do not say it."""
-    specs = [spec for arm in arms if (spec := _spec(one, arm)) is not None]
+    specs = [spec for arm in arms if (spec := spec_of(one, arm)) is not None]
     layers = sorted({spec.weighted_layers for spec in specs})
     if not layers:
         return f"{one.settings['depth']} layers" if "depth" in one.settings else ""
@@ -123,18 +121,20 @@ def filters(one: Evidence, arms: Iterable[str]) -> str:
     return f" with {widths[0]} to {widths[-1]} filters" if widths else ""
 
 
-def _spec(one: Evidence, arm: str) -> NetworkSpec | None:
-    facts = one.recipes.get(arm)
-    if facts is None or facts.name not in RECIPES:
-        return None
-    return resolve(override(RECIPES[facts.name], facts.changed.items()).network, classes=10)
+def changes(one: Evidence, arm: str) -> str:
+    """What is said of a recipe that was changed beyond its study, widths apart, which `filters` tells."""
+    departed = departures(one, arm) if arm in one.recipes else {}
+    found = {path: value for path, value in departed.items() if path != _WIDTHS}
+    if len(found) > _MOST_CHANGES:
+        return f", its recipe changed in {len(found)} settings"
+    return "".join(f", {path}={value}" for path, value in found.items())
 
 
 def data_set(one: Evidence) -> str:
     """What was trained on; fewer images than the paper's are told."""
     images = one.data.get("training")
     if one.study == "tiny-imagenet":
-        return f"Tiny ImageNet subset{f' ({images:,} images)' if images else ''}, single view"
+        return f"{f'{images:,} ' if images else ''}images of classes of ImageNet, single view"
     name = str(one.data.get("name", ""))
     fewer = f" ({images:,} images)" if images and name in _CIFAR and images < _TRAINING_IMAGES else ""
     return _CIFAR.get(name, name) + fewer
@@ -145,12 +145,13 @@ def place(one: Evidence) -> str:
     return f"{one.study}, {one.source}" if one.source == "computed now" else one.source
 
 
-def trained(one: Evidence, networks: str, steps: int, seeds: int) -> str:
+def trained(one: Evidence, networks: str, steps: Sequence[int], seeds: int) -> str:
     """What was trained: `32 layers, CIFAR-10, 4,000 steps, 2 seeds`."""
+    *shorter, longest = sorted({count for count in steps if count}) or [0]
     parts = (
         networks,
         data_set(one),
-        plural(steps, "step", "steps") if steps else "",
+        " and ".join([*(f"{count:,}" for count in shorter), plural(longest, "step", "steps")]) if longest else "",
         plural(seeds, "seed", "seeds") if seeds else "",
     )
     return ", ".join(part for part in parts if part)

@@ -47,7 +47,7 @@ def _errors(title: str, paper: str = "", of: Callable[[str], bool] = _every, tra
 _ERRORS: Final = (_errors("Training and test error"),)
 _LOSS: Final = "its dashed lines are the training loss"
 _IMAGENET: Final = (
-    "The subset stands in place of ImageNet, on which [1] has 18 and 34 layers over up to 600,000 steps of 256 images"
+    "[1] has 18 and 34 layers, on the 1.28 million images of ImageNet, over up to 600,000 steps of 256 images"
 )
 _RESPONSES: Final = "[1] has also ResNet-110, and all after 64,000 steps; drawn is the first run of each network"
 FIGURES: Final[Mapping[str, tuple[Drawn, ...]]] = {
@@ -98,8 +98,8 @@ FIGURES: Final[Mapping[str, tuple[Drawn, ...]]] = {
     "seed001": _ERRORS,
     "find-rate": (Drawn("rates", drawers.draw_rates, "Range tests of the network of seed 001"),),
     "tiny-imagenet": (
-        _errors("Plain networks, a subset of ImageNet ([1], figure 4, left)", _IMAGENET, _plain, "thin"),
-        _errors("Residual networks, a subset of ImageNet ([1], figure 4, right)", _IMAGENET, _residual, "thin"),
+        _errors("Plain networks on photographs of ImageNet ([1], figure 4, left)", _IMAGENET, _plain, "thin"),
+        _errors("Residual networks on photographs of ImageNet ([1], figure 4, right)", _IMAGENET, _residual, "thin"),
     ),
     "cost": (Drawn("costs", drawers.draw_costs, "Time against multiply-adds"),),
 }
@@ -122,8 +122,12 @@ def _here(evidence: Evidence, arms: Iterable[str]) -> str:
     some = [arm for arm in arms if arm in evidence.recipes]
     if not some:
         return ""
-    steps = int(evidence.settings.get("steps", 0))
+    found = (evidence.measured.get(arm) for arm in some)
+    steps = [int(figures["steps"]) for figures in found if isinstance(figures, Mapping) and "steps" in figures]
     networks = network(evidence, some) + filters(evidence, some)
+    if not steps:  # of a study of trained networks
+        lengths = evidence.settings.get("lengths", {})
+        steps = [lengths.get(arm, evidence.settings.get("steps", 0)) for arm in some]
     return f"Here {trained(evidence, networks, steps, len(evidence.seeds))}"
 
 

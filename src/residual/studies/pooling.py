@@ -22,20 +22,26 @@ POOLED: Final = (
     *("responses", "lesion", "probes", "tiny-imagenet", "cifar-100"),
 )
 """Studies whose figures are values by seed. Those of a search and of measured times are not."""
+_UNEVEN: Final = ("lost", "seeds", "lengths")
+"""Of `settings`: its networks have not the same seeds, or not the same length; such a file stands for itself."""
 
 
 def pooled(found: Iterable[Evidence]) -> list[Evidence]:
     """All evidence, files of the same study, settings, recipes, data and budget but other seeds as one."""
     groups: dict[object, list[Evidence]] = {}
     for one in found:
-        alone = one.study not in POOLED or not one.seeds
+        alone = one.study not in POOLED or not one.seeds or any(name in one.settings for name in _UNEVEN)
         groups.setdefault(id(one) if alone else _sameness(one), []).append(one)
     return [whole for group in groups.values() for whole in _together(group)]
 
 
 def _sameness(one: Evidence) -> bytes:
-    """What files must have in common; the seeds and where they were trained are left out."""
-    recipes = {arm: [facts.name, facts.sha256] for arm, facts in one.recipes.items()}
+    """What files must have in common; the seeds and where they were trained are left out.
+
+    How often runs were evaluated is none of a recipe's hash, but means and rises of a curve depend on it.
+    """
+    often = "evaluation.every_epochs"
+    recipes = {arm: [facts.name, facts.sha256, facts.changed.get(often)] for arm, facts in one.recipes.items()}
     return canonical([one.study, one.definition, one.budget, dict(one.settings), recipes, dict(one.data)])
 
 

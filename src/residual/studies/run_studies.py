@@ -34,7 +34,7 @@ from residual.models import put
 from residual.models.units import Unit
 from residual.runs.folder import RunFolder, find_run, runs_root
 from residual.runs.summary import flat
-from residual.studies.arms import FULL, PRIVATE, public, spread
+from residual.studies.arms import FULL, PRIVATE, WHOLE, public, spread
 from residual.studies.evidence import Budget, Evidence, RecipeFacts, made, recipe_facts
 from residual.studies.table import DEFINITIONS
 from residual.training.recipes import RECIPES
@@ -198,17 +198,16 @@ def study_lesion(asked: Asked) -> Evidence:
 
         found = lesions(network, one.test.source, indices, constants, one.device, tell)
         shares = responses(network, _batches(one, one.test.source, indices[_evenly(len(indices), SHARED)])).shares
-        rises = [error - found.whole for error in found.deleted] or [0.0]
-        swaps = [error - found.whole for error in found.swapped] or [0.0]
-        figures = {
-            "error": found.whole,
-            "mean_rise": statistics.fmean(rises),
-            "largest_rise": max(rises),
-            "harmful_units": sum(rise < 0 for rise in rises),
-            "mean_rise_of_swaps": statistics.fmean(swaps),
-            "silent_blocks": sum(share < SILENT for share in shares.values()),
-            "least_share": min(shares.values(), default=0.0),
-        }
+        rises, swaps = ([error - found.whole for error in errors] for errors in (found.deleted, found.swapped))
+        figures: Facts = {"error": found.whole}
+        if rises:
+            of_units = {"mean_rise": statistics.fmean(rises), "largest_rise": max(rises)}
+            figures |= of_units | {"harmful_units": sum(rise < 0 for rise in rises)}
+        if swaps:
+            figures["mean_rise_of_swaps"] = statistics.fmean(swaps)
+        if shares:
+            silent = sum(share < SILENT for share in shares.values())
+            figures |= {"silent_blocks": silent, "least_share": min(shares.values())}
         rows.append((one.name, figures))
         units = [
             (stage, place) for stage, some in enumerate(network.stages) for place in range(len([*some.children()]))
@@ -224,7 +223,8 @@ def study_lesion(asked: Asked) -> Evidence:
         series.setdefault(one.name, points)
     measured = _by_network(rows)
     for figures in measured.values():  # counted, not averaged: a unit is silent in some run, or in none
-        figures["silent_blocks"] = figures["silent_blocks"]["most"]
+        if "silent_blocks" in figures:
+            figures["silent_blocks"] = figures["silent_blocks"]["most"]
     sizes = {"images_for_shares": SHARED}
     return _evidence("lesion", asked, trained, measured, {"lesions": series}, began, sizes)
 
@@ -252,7 +252,7 @@ def study_probes(asked: Asked) -> Evidence:
                     "probe_first": found.accuracy[0],
                     "probe_last": found.accuracy[-1],
                     "probe_rises": statistics.fmean(rises),
-                    "similarity_within": statistics.fmean(within) if within else 0.0,
+                    **({"similarity_within": statistics.fmean(within)} if within else {}),
                 },
             )
         )
@@ -278,15 +278,22 @@ def _evidence(
     budget: Budget = "smoke" if min(steps) < 1000 else "cpu" if devices == {"cpu"} else "gpu"
     least = min(steps)
     data = facts[0]["data"]
-    seeds, caveats = _seeds(trained, facts)
-    if least < FULL:
+    seeds, uneven = _seeds(trained, facts)
+    caveats = ["the networks have other seeds (" + _told(uneven["seeds"]) + ")"] if uneven else []
+    if len(steps) > 1:
+        lengths = {one.name: int(found["chosen"]["steps"]) for one, found in zip(trained, facts, strict=True)}
+        uneven["lengths"] = lengths
+        caveats.append(f"the networks were trained for other lengths ({_told(lengths)} iterations)")
+    elif least < FULL:
         caveats.append(f"networks of {least:,} iterations, where [1] trains for {FULL:,}")
+    if data["name"].startswith("cifar") and data["training"] < WHOLE:
+        caveats.append(f"networks trained on {data['training']:,} images")
     return made(
         DEFINITIONS[study],
         budget,
         asked.command,
         measured,
-        settings={"images": asked.images, "steps": least, **(sizes or {})},
+        settings={"images": asked.images, "steps": least, **(sizes or {}), **uneven},
         series=series,
         recipes={one.name: _recipe(found) for one, found in zip(trained, facts, strict=True)},
         seeds=seeds,
@@ -297,16 +304,22 @@ def _evidence(
     )
 
 
-def _seeds(trained: Sequence[Trained], facts: Sequence[Facts]) -> tuple[tuple[int, ...], list[str]]:
-    """The seeds of every network; where these differ the fewest, so that nobody takes two networks for two seeds."""
+def _told(table: Mapping[str, Any]) -> str:
+    """`plain-56: 0, 1; resnet-56: 0`."""
+    lists = {name: value if isinstance(value, list) else [value] for name, value in table.items()}
+    return "; ".join(f"{name}: {', '.join(f'{one:,}' for one in some)}" for name, some in lists.items())
+
+
+def _seeds(trained: Sequence[Trained], facts: Sequence[Facts]) -> tuple[tuple[int, ...], Facts]:
+    """The seeds of every network; where these differ the fewest, so that nobody takes two networks for two seeds, and
+    all of them as a setting."""
     table: dict[str, list[int]] = {}
     for one, found in zip(trained, facts, strict=True):
         table.setdefault(one.name, []).append(int(found["recipe"]["seed"]))
     fewest = min(table.values(), key=len)
     if all(sorted(seeds) == sorted(fewest) for seeds in table.values()):
-        return tuple(sorted(fewest)), []
-    told = "; ".join(f"{name}: {', '.join(map(str, sorted(seeds)))}" for name, seeds in table.items())
-    return tuple(sorted(fewest)), [f"the networks have other seeds ({told})"]
+        return tuple(sorted(fewest)), {}
+    return tuple(sorted(fewest)), {"seeds": {name: sorted(seeds) for name, seeds in table.items()}}
 
 
 def _recipe(facts: Facts) -> RecipeFacts:

@@ -27,7 +27,7 @@ from residual.files import Facts
 from residual.models import NetworkSettings, build, resolve
 from residual.models.initialisation import deviation
 from residual.studies import arm_table
-from residual.studies.arm_table import ORIGINAL, Arms, Changes, chosen
+from residual.studies.arm_table import GENTLE, MIDDLE, ORIGINAL, Arms, Changes, chosen, fitted
 from residual.studies.arms import FULL, Compared, compare, evidence_of, own_caveats, paper_caveats, shortened, spread
 from residual.studies.departures import FULL_LENGTH
 from residual.studies.evidence import Evidence
@@ -82,25 +82,26 @@ def _run(
     asked = [*common, *shortened(recipe, wish.steps), *wish.set]
     fitting = {arm: _fitting(recipe, changes, wish.steps) for arm, changes in arms.items()}
     compared = compare(study, recipe, fitting, wish.seeds, set=asked, out=wish.out, listener=wish.listener)
-    for arm, error in compared.failed.items():
-        if not compared.runs or not may_fail(arm):
-            raise error
+    for arm, errors in compared.lost.items():
+        if not compared.runs or (arm not in compared.runs and not may_fail(arm)):
+            raise next(iter(errors.values()))
     return compared
 
 
 def _fitting(recipe: Recipe, changes: Changes, steps: int | None) -> Changes:
     """The changes of an arm, without parts that the recipe's kind of schedule has not: one cycle rises by itself.
 
-    A warm-up that would take all of a short study is a tenth of it.
+    A warm-up that would take all of a short study is shortened.
     """
     lacking = [f"schedule.{part}" for part in ("warmup", "hold") if not hasattr(recipe.schedule, part)]
     left = {path: value for path, value in changes.items() if path not in lacking}
     if len(left) < len(changes):
         log.info("the papers' warm-up is left out: the schedule %s has none", recipe.schedule.kind)
     warmup = left.get("schedule.warmup")
-    if warmup is not None and steps is not None and warmup["steps"] >= steps:
-        log.info("the papers' warm-up of %d steps is shortened to %d", warmup["steps"], steps // 10)
-        left["schedule.warmup"] = {**warmup, "steps": steps // 10}
+    if warmup is not None and steps is not None:
+        left["schedule.warmup"] = short = fitted(warmup, steps)
+        if short != warmup:
+            log.info("the papers' warm-up of %d steps is shortened to %d", warmup["steps"], short["steps"])
     return left
 
 
@@ -160,7 +161,8 @@ def constructed(compared: Compared, depths: Sequence[int]) -> Facts:
         return {}
     classifier = read_classifier(runs[0].path)
     network = classifier.network
-    if network.spec.unit != "basic" or len(network.spec.depths) != 3:
+    spec = network.spec
+    if (spec.unit, spec.order, len(spec.depths)) != ("basic", "original", 3):
         return {}
     judged = select(classifier, runs[0].path)
     images = classifier.preprocessing.normalise(judged.source.read(judged.indices[:_COMPARED_IMAGES]))
@@ -187,8 +189,8 @@ def units(wish: Wish, depth: int, networks: Sequence[str] = (), arms: Sequence[s
         return _studied(study, compared, wish, _measured(compared), settings={"networks": list(networks)})
     measured = _measured(compared)
     if ORIGINAL in compared.runs:
-        others = [arm for arm in compared.runs if arm != ORIGINAL]
-        measured["against_original"] = {arm: gap(measured[ORIGINAL], measured[arm]) for arm in others}
+        gaps = {arm: _gap(compared, measured, ORIGINAL, arm) for arm in compared.runs if arm != ORIGINAL}
+        measured["against_original"] = {arm: found for arm, found in gaps.items() if found}
     caveats = _depth_caveat(depth, 110)
     return _studied(study, compared, wish, measured, settings={"depth": depth}, caveats=caveats)
 
@@ -197,6 +199,22 @@ def gap(one: Facts, other: Facts) -> Facts:
     """The other arm's test error less the one's, paired by seed: mean, and 95 % interval, which one seed has not."""
     pairs = zip(one["test_error"]["values"], other["test_error"]["values"], strict=True)
     return paired([b - a for a, b in pairs])
+
+
+def _gap(compared: Compared, figures: Facts, one: str, other: str) -> Facts:
+    """`gap` of two arms over the seeds that both have left; of images without a test the validation error's."""
+    name = next((name for name in ("test_error", "validation_error") if name in figures[one]), "")
+    pairs = _shared(compared, figures, one, other, name)
+    return paired([b - a for a, b in pairs]) if pairs else {}
+
+
+def _shared(compared: Compared, figures: Facts, one: str, other: str, name: str) -> list[tuple[float, float]]:
+    """The values of two arms, by the seeds that both have left."""
+    a, b = (
+        dict(zip(compared.left(arm), figures[arm].get(name, {}).get("values", ()), strict=False))
+        for arm in (one, other)
+    )
+    return [(a[seed], b[seed]) for seed in a if seed in b]
 
 
 def shortcuts(wish: Wish, depth: int, arms: Sequence[str] = ()) -> Studied:
@@ -213,7 +231,7 @@ def _depth_caveat(depth: int, papers: int) -> list[str]:
 def momentum(wish: Wish, depth: int) -> Studied:
     """Momenta at a fixed rate of .02: how rough the loss of the held-out images is."""
     arms = arm_table.at_depth(arm_table.MOMENTUM, "resnet", depth)
-    compared = _run("momentum", arms, wish, [("schedule.rate", _MIDDLE)])
+    compared = _run("momentum", arms, wish, [("schedule.rate", MIDDLE)])
     series = {"curves": compared.series()}
     curves = next(iter(series["curves"].values()))
     times = next((len(curves[name]["step"]) for name in ("validation error", "test error") if name in curves), 0)
@@ -225,13 +243,12 @@ def momentum(wish: Wish, depth: int) -> Studied:
 def batchnorm(wish: Wish, depth: int) -> Studied:
     """Plain networks with and without normalisation, from two initialisations, at a rate that both stand."""
     arms = arm_table.at_depth(arm_table.BATCHNORM, "plain", depth)
-    compared = _run("batchnorm", arms, wish, [("schedule.rate", _GENTLE)], may_fail=lambda arm: False)
+    compared = _run("batchnorm", arms, wish, [("schedule.rate", GENTLE)], may_fail=lambda arm: False)
     measured = _measured(compared)
-    values = {arm: measured[arm]["training_error"]["values"] for arm in arm_table.BATCHNORM}
-    sensitivity = {
-        side: spread([abs(a - b) for a, b in zip(values[f"{side}-he"], values[f"{side}-half"], strict=True)])
-        for side in ("with", "without")
-    }
+    sensitivity: Facts = {}
+    for side in ("with", "without"):
+        pairs = _shared(compared, measured, f"{side}-he", f"{side}-half", "training_error")
+        sensitivity |= {side: spread([abs(a - b) for a, b in pairs])} if pairs else {}
     return _studied("batchnorm", compared, wish, measured | {"sensitivity": sensitivity}, settings={"depth": depth})
 
 
@@ -256,8 +273,6 @@ def dropout(wish: Wish, depth: int) -> Studied:
     return _studied("dropout", compared, wish, _measured(compared), settings={"depth": depth})
 
 
-_GENTLE, _MIDDLE = 0.01, 0.02
-"""Rates that networks without normalisation stand, and a momentum of .99."""
 RECORDS: Final = 20
 """Records of the training loss in a run of `initialisation`."""
 
@@ -268,7 +283,7 @@ def initialisation(wish: Wish) -> Studied:
     steps = wish.steps or recipe.steps or 500
     images = dict(wish.set).get("data.limit")
     every = steps * _batch(wish, recipe.batch_size) / (images or 50_000) / RECORDS
-    common: list[Override] = [("schedule.rate", _GENTLE), ("evaluation.every_epochs", every)]
+    common: list[Override] = [("schedule.rate", GENTLE), ("evaluation.every_epochs", every)]
     compared = _run("initialisation", arm_table.INITIALISATION, wish, common)
     facts = next(iter(compared.runs.values()))[0].facts()
     chance = float(torch.tensor(float(len(facts["data"]["class_names"]))).log())

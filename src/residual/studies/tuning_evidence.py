@@ -19,7 +19,7 @@ from residual.studies.training_studies import gap
 from residual.training.recipe import Recipe, differences
 from residual.training.recipes import RECIPES
 
-STUDY, TUNED = "tuning", "ga-001"
+STUDY, TUNED, SEEDS_SPACE = "tuning", "ga-001", "seed001"
 _FIGURES = {"test_error": "top1", "validation_error": "validation_top1", "fitness_error": "fitness"}
 _LEAST_STEPS = 500
 """A comparison whose trainings are shorter is smoke."""
@@ -45,7 +45,7 @@ def tuning_evidence(labour: Labour, found: Facts, command: str) -> Evidence:
         measured["tuned"] = measured[TUNED]
         if DEFAULT in measured:
             measured["difference"] = gap(measured[DEFAULT], measured[TUNED])
-    recipe, runs = labour.contest.recipe, _runs(labour, found)
+    recipe, runs, space = labour.contest.recipe, _runs(labour, found), labour.contest.facts["space"]
     facts = runs[0].facts() if runs else {}
     device = (runs[0].result() or {}).get("device", {}) if runs else {}
     on = facts.get("chosen", {}).get("device", "cpu")
@@ -57,12 +57,12 @@ def tuning_evidence(labour: Labour, found: Facts, command: str) -> Evidence:
         budget,
         command,
         measured,
-        settings={"steps": steps, "trainings": found["trainings"], "fresh": found["fresh"], "arms": found["arms"]},
+        settings={name: found[name] for name in ("trainings", "fresh", "arms")} | {"steps": steps, "space": space},
         recipes=_recipes(recipe),
         seeds=tuple(sorted({row["search"] for row in told})),
         data={name: facts["data"][name] for name in names} if facts else {},
         device=device,
-        caveats=tuple(_caveats(recipe, found)),
+        caveats=tuple(_caveats(recipe, found, space)),
         seconds=round(found["training_seconds"], 1),
     )
 
@@ -88,11 +88,14 @@ def _recipes(recipe: Recipe) -> dict[str, RecipeFacts]:
         return {}
 
 
-def _caveats(recipe: Recipe, found: Facts) -> list[str]:
+def _caveats(recipe: Recipe, found: Facts, space: Facts) -> list[str]:
     data = found["data"] or {}
     length = f"{recipe.epochs:g} epochs" if recipe.epochs is not None else f"{recipe.steps:,} steps"
     proxy = f"{recipe.network.name}, {data.get('training', 0):,} training images, {length} a training"
     what = [f"{proxy}, where the seed trains a ResNet-50 on all"]
+    if space["name"] != SEEDS_SPACE:
+        genes = ", ".join(f"{path} {bounds}" for path, bounds in space["genes"].items())
+        what.append(f"the space {space['name']} ({genes}), where the seed prints ranges of its own ({SEEDS_SPACE})")
     lost = [f"{row['arm']} {row['search']}" for row in found["rows"] if row["genes"] is None]
     what += [f"searches that failed whole, counted as chance: {', '.join(lost)}"] if lost else []
     what += [] if found["fresh"] > 1 else ["one fresh training of each winner"]

@@ -16,7 +16,7 @@ from typing import Literal
 from residual.files import Facts
 from residual.studies.claims import DOCUMENT, Claim
 from residual.studies.conditions import Absent, Comparison, Condition, Value
-from residual.studies.departures import departed, figures_of, strongest
+from residual.studies.departures import FULL_LENGTH, departed, figures_of, strongest
 from residual.studies.evidence import Evidence
 
 Verdict = Literal["confirmed", "confirmed with a caveat", "not confirmed", "wrong in the seed", "not measured"]
@@ -103,13 +103,15 @@ def judge(claim: Claim, evidence: Iterable[Evidence], ways: Mapping[str, Way]) -
         verdict = _DOCUMENTED[claim.documented or "unmeasured"]
         why = f"a statement about a source: {claim.source}" if verdict != "not measured" else _unmeasured(claim)
         return Judgement(claim, verdict, {}, caveats, why=why, way=_own_way(claim))
-    missing = ""
+    missing: list[str] = []
+    untrained: dict[str, None] = {}
     for one in strongest(evidence, claim.study):
         try:
-            return _measured(claim, one, ways.get(claim.study))
+            return _measured(claim, one, ways.get(claim.study), tuple(untrained))
         except Absent as error:
-            missing = f"{one.source} has no {error.path}"
-    why = missing or f"there is no result file of the study {claim.study}"
+            missing.append(f"{one.source} has no {error.path}")
+            untrained |= dict.fromkeys(_did_not_train(one, error.path))
+    why = missing[0] if missing else f"there is no result file of the study {claim.study}"
     return Judgement(claim, "not measured", {}, why=why, way=_own_way(claim) or ways.get(claim.study))
 
 
@@ -125,17 +127,26 @@ def _unmeasured(claim: Claim) -> str:
     }.get(claim.needs, "nothing here measures it")
 
 
-def _measured(claim: Claim, evidence: Evidence, way: Way | None) -> Judgement:
-    """The verdict on figures; raises `Absent` where the evidence lacks one of them."""
+def _did_not_train(evidence: Evidence, path: str) -> Iterable[str]:
+    """What a stronger file says of an arm that it has no figures of: weaker ones must not be quoted without it."""
+    found = (text for text in evidence.caveats if text.startswith(f"{_arm(path)} did not train"))
+    yield from (f"{evidence.source}: {text}" for text in found)
+
+
+def _measured(claim: Claim, evidence: Evidence, way: Way | None, untrained: Sequence[str]) -> Judgement:
+    """The verdict on figures; raises `Absent` where the evidence lacks one of them, or has them of other lengths."""
     if claim.confirmed is None:
         raise ValueError(f"{claim.id} has no condition")
+    lengths = evidence.settings.get("lengths", {})
+    if len({lengths[name] for path in claim.confirmed.paths() if (name := path.partition(".")[0]) in lengths}) > 1:
+        raise Absent("networks of one length")
     measured = figures_of(evidence)
     figures = claim.confirmed.figures(measured)
     if claim.right_if is not None:
         figures |= claim.right_if.figures(measured)
     confirmed = claim.confirmed.holds(measured)
     chance = _chance(evidence, claim.confirmed) if confirmed else ()
-    caveats = tuple(text for text in (claim.caveat, *added(evidence), *chance) if text)
+    caveats = tuple(text for text in (claim.caveat, *added(evidence), *chance, *untrained) if text)
     if confirmed:
         verdict: Verdict = "confirmed with a caveat" if caveats else "confirmed"
     elif claim.right_if is not None and claim.right_if.holds(measured):
@@ -156,15 +167,23 @@ def added(evidence: Evidence) -> Iterable[str]:
 
 
 def _chance(evidence: Evidence, condition: Condition) -> Iterable[str]:
-    """What two seeds leave to chance where all of one arm's lie below all of another's, among 4 in any order."""
-    if len(evidence.seeds) == 2 and any(_arms_apart(comparison) for comparison in condition.comparisons):
+    """What one seed, or two, leave to chance where all of one arm's lie below all of another's."""
+    if not any(_arms_apart(comparison) for comparison in condition.comparisons):
+        return
+    if len(evidence.seeds) == 1:
+        yield "of two equal arms, one lies below the other in this order once in two"
+    elif len(evidence.seeds) == 2:  # among 4 in any order
         yield "two seeds: of two equal arms, one lies wholly below the other in this order once in six"
 
 
 def _arms_apart(comparison: Comparison) -> bool:
     """Whether the worst of one arm stands against the best of another."""
-    ends = [{word.rpartition(".")[0] for word in side if _is_extreme(word)} for side in comparison.sides]
+    ends = [{_arm(word) for word in side if _is_extreme(word)} for side in comparison.sides]
     return any(one and other and one != other for one, other in pairwise(ends))
+
+
+def _arm(path: str) -> str:
+    return path.removeprefix(f"{FULL_LENGTH}.").partition(".")[0]
 
 
 def _is_extreme(path: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Final
 
 from residual.studies.conditions import Value
 from residual.studies.evidence import Evidence
-from residual.studies.papers import Printed, Row, filters, place, trained
+from residual.studies.papers import Printed, Row, changes, filters, place, trained
 from residual.studies.reproduce import Reproduction
 from residual.studies.verdicts import Judgement
 
@@ -98,8 +98,8 @@ def cells(row: Row) -> tuple[str, str, str, str, str]:
     if row.mean is None or row.evidence is None:
         return row.arm, paper, "not measured", "", ""
     ours = f"{row.mean:.2f}" + (f" ± {row.std:.2f}" if row.std is not None else "") + " %"
-    networks = row.network + filters(row.evidence, [row.arm])
-    return row.arm, paper, ours, trained(row.evidence, networks, row.steps, row.seeds), place(row.evidence)
+    networks = row.network + filters(row.evidence, [row.arm]) + changes(row.evidence, row.arm)
+    return row.arm, paper, ours, trained(row.evidence, networks, [row.steps], row.seeds), place(row.evidence)
 
 
 def printed_as(table: Printed, rows: Sequence[Row]) -> str:
