@@ -62,8 +62,8 @@ def reversed_order(original, pre):
     return {"at_64000": {"resnet-110": {"test_error": two(original)}, "preact-110": {"test_error": two(pre)}}}
 
 
-def lesion(silent, rise):
-    return {"resnet-56": {"silent_blocks": silent, "mean_rise": two(rise)}}
+def lesion(silent, rise, harmful=0.0):
+    return {"resnet-56": {"silent_blocks": silent, "mean_rise": two(rise), "harmful_units": spread([harmful])}}
 
 
 def searched(default, tuned):
@@ -136,6 +136,7 @@ def test_that_layers_are_skipped_is_no_finding_of_the_paper():
     assert claim.right_if.holds(lesion(0, 3.0))
     assert not claim.right_if.holds(lesion(0, 0.0))
     assert not claim.right_if.holds(lesion(2, 3.0))
+    assert not claim.right_if.holds(lesion(0, 3.0, harmful=1.0)), "a unit without which the error is lower"
 
 
 def test_a_gap_is_paired_by_seed():
