@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 import pytest
 
-from residual.analysis.comparison_figures import mean_line
+from residual.analysis.bands import Band, draw_bands
+from residual.analysis.comparison_figures import curve_picture, mean_line
 from residual.analysis.inline import inline_svg
+from residual.analysis.range_figure import draw_range
 from residual.analysis.study_figures import Draw, draw_costs, draw_errors, names_of_points, picture
 from tests.analysis.reading import Page
 
@@ -65,3 +68,28 @@ def test_names_of_one_place_stand_together(seconds, names):
 def test_a_search_without_a_figure_is_not_left_out_of_the_mean():
     assert mean_line([[(1, 2.0), (2, 4.0)], [(1, 3.0)]]) == [(1, 2.5)]
     assert mean_line([[(1, 2.0), (2, 4.0)], [(1, 3.0)], []]) == []
+
+
+def marks(drawn: bytes) -> int:
+    """Marks of the first colour, that of the legend with them; a band is a shape without an edge."""
+    return len(re.findall(rb'<use [^>]*style="fill: #0072b2; stroke: #0072b2"', drawn, re.IGNORECASE))
+
+
+def test_a_single_point_is_a_mark_where_no_line_can_be_drawn(tmp_path):
+    path = tmp_path / "bands.svg"
+    for at, count in (((1.0,), 2), ((1.0, 2.0), 0)):
+        some = [30.0] * len(at)
+        draw_bands({"test": Band(at, tuple(some), tuple(some))}, path, "t")
+        assert marks(path.read_bytes()) == count
+        judged = {"test error": {"step": [*at], "mean": some, "std": some}}
+        assert marks(picture(draw_errors, {"plain-8": judged}, "t", "svg")) == count
+        curve = {"epochs": [*at], "mean": some, "std": some}
+        found = {"arms": ["default"], "curves": {"default": {"top-1": curve}}}
+        assert marks(curve_picture(found, "top-1", "svg")) == count // 2, "its legend has lines alone"
+
+
+def test_rates_of_a_range_test_are_numbers(tmp_path):
+    draw_range([1e-5, 1e-3, 0.1], [2.3, 2.0, 3.0], [2.3, 2.1, 2.2], {"steepest": 1e-3}, "t", tmp_path / "lr.svg")
+    drawn = (tmp_path / "lr.svg").read_text()
+    assert "mathdefault" not in drawn
+    assert "<!-- 0.001 -->" in drawn

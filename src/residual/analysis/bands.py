@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from residual.analysis.curves import Curves
-from residual.analysis.style import look, picture_format, rendered, style
+from residual.analysis.style import draw_mean, look, picture_format, rendered, style
 from residual.files import replace_file
 
 
@@ -55,10 +55,8 @@ def draw_bands(bands: Mapping[str, Band], path: Path, title: str, axis: str = "t
         figure = Figure(figsize=(7, 4), layout="constrained")
         axes = figure.subplots()
         for number, (name, found) in enumerate(bands.items()):
-            axes.plot(found.epochs, found.mean, label=name, **look(number))
-            low = [m - s for m, s in zip(found.mean, found.std, strict=True)]
-            high = [m + s for m, s in zip(found.mean, found.std, strict=True)]
-            axes.fill_between(found.epochs, low, high, color=look(number)["color"], alpha=0.2, linewidth=0)
+            draw_mean(axes, found.epochs, found.mean, found.std, {**look(number), "label": name})
+        axes.locator_params(axis="x", integer=True)
         axes.set(xlabel="epoch", ylabel=axis, title=title)
         axes.legend()
         replace_file(path, rendered(figure, kind))

@@ -16,6 +16,7 @@ from residual.analysis.style import (
     PALETTE,
     PAPER,
     Kind,
+    draw_mean,
     literal,
     look,
     name_ticks,
@@ -160,10 +161,8 @@ def curve_picture(found: Facts, name: str, kind: Kind) -> bytes:
         for arm in drawn:
             band = found["curves"][arm][name]
             mean = [scale * value for value in band["mean"]]
-            axes.plot(band["epochs"], mean, **styles[arm])
-            low = [max(0.0, m - scale * s) for m, s in zip(mean, band["std"], strict=True)]
-            high = [m + scale * s for m, s in zip(mean, band["std"], strict=True)]
-            axes.fill_between(band["epochs"], low, high, color=styles[arm]["color"], alpha=0.13, linewidth=0)
+            std = [scale * value for value in band["std"]]
+            draw_mean(axes, band["epochs"], mean, std, styles[arm], alpha=0.13, least=0.0)
             means += mean
         if name.endswith("loss"):
             axes.set_yscale(axis_scale(means))

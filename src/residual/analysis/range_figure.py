@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from residual.analysis.style import BLUE, GREY, look, picture_format, rendered, style
+from residual.analysis.style import BLUE, GREY, look, picture_format, plain_ticks, rendered, style
 from residual.files import replace_file
 
 
@@ -34,6 +34,7 @@ def draw_range(
         axes.plot(rates, smoothed, color=BLUE, linewidth=2, label="smoothed")
         if not linear:
             axes.set_xscale("log")
+            plain_ticks(axes)
         if smoothed:
             low, high = min(smoothed), max(smoothed[: max(1, len(smoothed) // 2)])
             axes.set_ylim(low - 0.1 * (high - low) - 0.01, high + 0.6 * (high - low) + 0.01)

@@ -12,7 +12,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from residual.analysis.style import DASHES, GREY, PAPER, Kind, literal, look, picture_format, rendered, style
+from residual.analysis.style import (
+    DASHES,
+    GREY,
+    PAPER,
+    Kind,
+    dot,
+    draw_mean,
+    literal,
+    look,
+    picture_format,
+    plain_ticks,
+    rendered,
+    style,
+)
 from residual.files import replace_file
 
 if TYPE_CHECKING:
@@ -72,13 +85,10 @@ def draw_errors(
     for number, (arm, found) in enumerate(chosen.items()):
         own = look(number, "marks")
         if trained := found.get("training error"):
-            axes.plot(trained["step"], trained["mean"], **own, **_TRAINING[training])
+            axes.plot(trained["step"], trained["mean"], **{**own, **_TRAINING[training], **dot(trained["step"])})
             most = max(most, *trained["mean"])
         if judged := _judged(found):
-            (line,) = axes.plot(judged["step"], judged["mean"], linewidth=1.9, **own)
-            low = [m - s for m, s in zip(judged["mean"], judged["std"], strict=True)]
-            high = [m + s for m, s in zip(judged["mean"], judged["std"], strict=True)]
-            axes.fill_between(judged["step"], low, high, color=own["color"], alpha=0.18, linewidth=0)
+            line = draw_mean(axes, judged["step"], judged["mean"], judged["std"], {**own, "linewidth": 1.9}, alpha=0.18)
             most, last = max(most, *judged["mean"]), judged["mean"][-1]
             line.set_label(arm if height is None or last <= height else f"{arm} (above: {last:.1f} % at the end)")
     least = 0
@@ -239,13 +249,9 @@ def _each(series: Points) -> Iterator[tuple[dict[str, Any], tuple[str, Any]]]:
 
 
 def _logarithmic(axes: Axes, which: Literal["x", "y"]) -> None:
-    """A logarithmic axis whose numbers are plain text, since no figure here is set as mathematics."""
-    from matplotlib.ticker import FuncFormatter, NullFormatter
-
-    axis = axes.xaxis if which == "x" else axes.yaxis
+    """A logarithmic axis whose numbers are plain text."""
     (axes.set_xscale if which == "x" else axes.set_yscale)("log")
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_formatter(NullFormatter())
+    plain_ticks(axes)
 
 
 def _note(axes: Axes, words: str) -> None:

@@ -8,7 +8,8 @@ drawn as they are: no mathematics, no markup, a box for what no font here can sh
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
     from matplotlib.text import Text
 
 Kind = Literal["png", "svg", "inline"]
@@ -138,12 +140,39 @@ def look(number: int, by: Literal["dashes", "marks"] = "dashes") -> dict[str, An
 
 
 def plain_ticks(axes: Axes) -> None:
-    """0.001 rather than a power of ten on a logarithmic axis."""
+    """0.001 rather than a power of ten on a logarithmic axis: no figure here is set as mathematics."""
     from matplotlib.ticker import FuncFormatter, NullFormatter
 
-    if axes.get_yscale() == "log":
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.yaxis.set_minor_formatter(NullFormatter())
+    for axis, scale in ((axes.xaxis, axes.get_xscale()), (axes.yaxis, axes.get_yscale())):
+        if scale == "log":
+            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axis.set_minor_formatter(NullFormatter())
+
+
+def dot(points: Sequence[float]) -> dict[str, Any]:
+    """The mark of a single point, of which no line can be drawn."""
+    return {"marker": "o", "markersize": 4} if len(points) == 1 else {}
+
+
+def draw_mean(
+    axes: Axes,
+    at: Sequence[float],
+    mean: Sequence[float],
+    std: Sequence[float],
+    own: Mapping[str, Any],
+    *,
+    alpha: float = 0.2,
+    least: float = -math.inf,
+) -> Line2D:
+    """Means as a line, one deviation around it as a band, not below `least`; a single point as a dot with a bar."""
+    low = [max(least, m - s) for m, s in zip(mean, std, strict=True)]
+    high = [m + s for m, s in zip(mean, std, strict=True)]
+    if len(at) == 1:
+        axes.vlines(at, low, high, color=own["color"], linewidth=1)
+    else:
+        axes.fill_between(at, low, high, color=own["color"], alpha=alpha, linewidth=0)
+    (line,) = axes.plot(at, mean, **{**own, **dot(at)})
+    return line
 
 
 def is_ours(path: Path) -> bool:

@@ -90,7 +90,7 @@ def _arms(evidence: Evidence, arm: str) -> Arms:
         return arm_table.at_depth(table, kind, depth)
     if study == "shortcuts":
         return arm_table.shortcuts(depth)
-    return {"initialisation": arm_table.INITIALISATION}.get(study, arm_table.SEED001)
+    return arm_table.INITIALISATION if study == "initialisation" else arm_table.SEED001
 
 
 def _of_network(kind: str, depth: str) -> Changes:

@@ -279,7 +279,10 @@ def _evidence(
     least = min(steps)
     data = facts[0]["data"]
     seeds, uneven = _seeds(trained, facts)
-    caveats = ["the networks have other seeds (" + _told(uneven["seeds"]) + ")"] if uneven else []
+    caveats = []
+    if uneven:
+        told = {name: ", ".join(map(str, some)) for name, some in uneven["seeds"].items()}
+        caveats.append(f"the networks have other seeds ({_told(told)})")
     if len(steps) > 1:
         lengths = {one.name: int(found["chosen"]["steps"]) for one, found in zip(trained, facts, strict=True)}
         uneven["lengths"] = lengths
@@ -305,9 +308,8 @@ def _evidence(
 
 
 def _told(table: Mapping[str, Any]) -> str:
-    """`plain-56: 0, 1; resnet-56: 0`."""
-    lists = {name: value if isinstance(value, list) else [value] for name, value in table.items()}
-    return "; ".join(f"{name}: {', '.join(f'{one:,}' for one in some)}" for name, some in lists.items())
+    """`plain-56: 8,000; resnet-56: 64,000`."""
+    return "; ".join(f"{name}: {value if isinstance(value, str) else f'{value:,}'}" for name, value in table.items())
 
 
 def _seeds(trained: Sequence[Trained], facts: Sequence[Facts]) -> tuple[tuple[int, ...], Facts]:
