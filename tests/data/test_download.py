@@ -8,6 +8,7 @@ import ssl
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from dataclasses import replace
 
@@ -53,6 +54,19 @@ def test_what_is_right_is_there_whole(tmp_path, name):
         assert told[-1] == len(data)
         fetch(form, path.parent, [server.address("good")])
         assert server.asked == [f"/good/{name}"]  # what is right is not asked for again
+
+
+def test_a_download_that_is_over_before_anybody_looks_is_told(tmp_path, monkeypatch):
+    class AtOnce(threading.Thread):
+        def start(self) -> None:
+            super().start()
+            self.join()
+
+    told: list[int] = []
+    with serving(good=whole(DATA)) as server:
+        monkeypatch.setattr(threading, "Thread", AtOnce)
+        fetch(FORM, tmp_path, [server.address("good") + "/"], told.append)
+    assert told == [len(DATA)]
 
 
 @NAMES

@@ -24,6 +24,7 @@ TWICE = """
 import contextlib, signal, sys
 from residual.training import signals
 number = int(sys.argv[1])
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell puts into the background ignores it
 span = "AGAIN_TYPED" if number == signal.SIGINT else "AGAIN"
 whose = signals.own_process if "own" in sys.argv else contextlib.nullcontext
 with whose(), signals.Signals() as heard:

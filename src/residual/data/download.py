@@ -253,12 +253,13 @@ def _transfer(url: str, form: Wanted, sink: _Sink, told: Told) -> None:
     thread = threading.Thread(target=work, name="download", daemon=True)
     thread.start()
     try:
-        seen, since = 0, time.monotonic()
-        while thread.is_alive():
+        seen, since, arriving = 0, time.monotonic(), True
+        while arriving:  # told once at the least, with all that came
             thread.join(0.1)
+            arriving = thread.is_alive()
             told(sink.length)
             if time.monotonic() - since > PATIENCE:
-                if sink.length - seen < LEAST and thread.is_alive():
+                if sink.length - seen < LEAST and arriving:
                     raise _Fault(f"fewer than {LEAST:,} bytes in {PATIENCE:g} s")
                 seen, since = sink.length, time.monotonic()
     finally:
