@@ -205,8 +205,13 @@ def test_a_file_that_goes_stops_the_run_at_its_step(photos, here):
     assert str(file.relative_to(here)) in str(caught.value)
     assert "gone since the folder was scanned" in str(caught.value)
     assert 3 <= RunFolder(here / "cut").steps()[0] < 12
-    with pytest.raises(DataError, match="not the one the run began with"):
+    with pytest.raises(DataError, match=r"not the one the run began with: '.*' missing") as caught:
         residual.resume("cut")
+    assert f"'{file.relative_to(photos).as_posix()}'" in str(caught.value)
+    shutil.copy(file.with_suffix(".away"), photos / "cat" / "new.png")
+    with pytest.raises(DataError, match=r"missing, and 'cat/new\.png' new"):
+        residual.resume("cut")
+    (photos / "cat" / "new.png").unlink()
     file.with_suffix(".away").rename(file)
     residual.resume("cut")
     assert records_of(here / "cut") == records_of(here / "whole")
@@ -221,7 +226,7 @@ def test_other_images_are_refused_on_resume(say, refused, photos, here):
     whole = path.read_bytes()
     path.write_bytes(encoded(picture(500), "JPEG"))
     for more in ([], ["--data", "PHOTOS"], ["--set", "data.threads=1", "--override"]):
-        refused(3, ["train", "--resume", "run", *more], "not the one the run began with")
+        refused(3, ["train", "--resume", "run", *more], "not the one the run began with: the content of files")
     refused(2, ["train", "--resume", "run", "--set", "data.quarantine=0.5", "--override"], "data.quarantine")
     path.write_bytes(whole)
     moved = photos.rename(here / "moved")

@@ -331,7 +331,9 @@ def test_copies_across_the_division_and_the_classes_are_counted(tmp_path):
         shutil.copy(path, tmp_path / "a" / f"1{path.name}")
     assert ["validation images are trained on as well" in line for line in told(tmp_path)] == [True]
     shutil.copy(tmp_path / "a" / "000.jpg", tmp_path / "b" / "999.jpg")
-    assert any("lie in another class as well" in line for line in told(tmp_path, validation=0.0))
+    shutil.copy(tmp_path / "a" / "002.jpg", tmp_path / "b" / "998.jpg")
+    said = [line for line in told(tmp_path, validation=0.0) if "lie in another class as well" in line]
+    assert [line.split(" training")[0] for line in said] == ["6"]  # each of two is there thrice
 
 
 def test_small_and_uneven_classes_are_told_with_their_numbers(tmp_path):

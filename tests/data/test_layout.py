@@ -157,13 +157,72 @@ def test_a_part_without_class_folders(tmp_path):
     assert "test/ holds images and no class folders" in refusal(tmp_path)
 
 
-@pytest.mark.parametrize("names", [("train", "test"), ("train", "test1"), ("Training", "val", "plane"), ("train",)])
+@pytest.mark.parametrize(
+    "names", [("train", "test"), ("train", "test1"), ("train_x", "val_x"), ("Training", "val", "plane"), ("train",)]
+)
 def test_parts_without_class_folders_are_no_classes(tmp_path, names):
     photographs(tmp_path, names, 2)
     line = refusal(tmp_path)
     assert "images and no class folders" in line
     assert f"{names[0]}/" in line
     assert "give a table of paths and labels" in line
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("training_set", "test_set"),
+        ("seg_train", "seg_test"),
+        ("images_train", "images_val", "images_test"),
+        ("train2017", "val2017"),
+        ("Train images", "Test images"),
+        ("train2017",),
+    ],
+)
+def test_parts_whose_names_have_a_word_in_common(tmp_path, names, caplog):
+    divided(tmp_path, names)
+    with caplog.at_level("INFO", "residual"):
+        parts = found(tmp_path)
+    assert sorted(parts) == sorted(
+        "train" if "rain" in name else "test" if "est" in name else "validation" for name in names
+    )
+    assert all(sorted(classes) == ["cat", "dog", "owl"] for classes in parts.values())
+    assert f"{names[0]}/ is taken for the train part" in caplog.text
+
+
+@pytest.mark.parametrize("names", [("train_station", "test_tube"), ("training_set", "sets"), ("seg_test", "seg_val")])
+def test_words_of_parts_in_the_names_of_classes(tmp_path, names):
+    photographs(tmp_path, names, 2)
+    assert sorted(found(tmp_path)["all"]) == sorted(names)
+
+
+def test_parts_that_lie_in_folders_of_their_own_name(tmp_path):
+    """As the archive of Intel's scenes does."""
+    for name in ("seg_train", "seg_test"):
+        photographs(tmp_path / name / name, ["sea", "street"], 2)
+    parts = found(tmp_path)
+    assert list(parts) == ["train", "test"]
+    assert parts["train"]["sea"][0] == "seg_train/seg_train/sea/000.jpg"
+
+
+def test_parts_in_every_class_folder_are_not_mixed(tmp_path):
+    for name in ("cat", "dog"):
+        photographs(tmp_path / name, ["train", "test"], 2)
+    line = refusal(tmp_path)
+    assert "every class folder has parts of its own, as 'cat/test', 'cat/train'" in line
+    assert "a table of paths, labels and parts" in line
+    fill(tmp_path / "dog", 1, 0)
+    assert sorted(found(tmp_path)["all"]) == ["cat", "dog"]
+
+
+def test_folders_that_may_be_meant_for_classes_are_told(tmp_path):
+    photographs(tmp_path / "animals", ["cat", "dog"], 2)
+    photographs(tmp_path / "vehicles", ["car", "van"], 2)
+    layout = scan(tmp_path)
+    assert sorted(layout.parts["all"]) == ["animals", "vehicles"]
+    (remark,) = layout.remarks
+    assert "the classes are the folders at the top" in remark
+    assert "'animals' holds 'cat', 'dog'" in remark
 
 
 def test_what_is_not_used_is_said(tmp_path):

@@ -74,6 +74,23 @@ def test_images_of_one_colour_do_not_divide_by_zero():
     assert found.abs().max() < 1e-3
 
 
+def test_a_channel_that_is_the_same_everywhere_does_not_magnify_what_differs_from_it():
+    """Colour jitter, or one grey level in an image to predict, would else be millions of deviations."""
+    pixels = torch.randint(0, 256, (9, 3, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    pixels[:, 1] = 77
+    found = measure(MemorySource(pixels, torch.zeros(9, dtype=torch.int64)), torch.arange(9), "mean-std")
+    assert found.flat() == [1]
+    assert found.std[1].item() == pytest.approx(1 / 255)
+    pixels[:, 1] = 78
+    assert found.normalise(pixels)[:, 1].abs().max() < 1.01
+    pixels[0, 1] = 0
+    again = measure(MemorySource(pixels, torch.zeros(9, dtype=torch.int64)), torch.arange(9), "mean-std")
+    assert again.flat() == []
+    assert (
+        measure(MemorySource(pixels, torch.zeros(9, dtype=torch.int64)), torch.arange(9), "per-pixel-mean").flat() == []
+    )
+
+
 def test_normalising_leaves_the_images_alone(source):
     before = source.images.clone()
     measure(source, CHOSEN, "per-pixel-mean").normalise(source.images)

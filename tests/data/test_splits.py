@@ -18,7 +18,7 @@ from residual.data.choosing import drawn
 from residual.data.datasets import DataSettings, divide
 from residual.data.digits import read_digits
 from residual.data.source import Dataset, MemorySource, Subset
-from residual.data.splits import by_class, divided, grouped, stratified
+from residual.data.splits import FAIR, FIRST, by_class, divided, grouped, stratified
 from tests.conftest import subprocess_environment
 from tests.data.photographs import photographs
 
@@ -101,6 +101,18 @@ def test_places_that_remain_go_to_the_largest_remainder_then_to_the_lower_class(
     assert labels[stratified(labels, 0.1, "a")[1]].tolist() == [0, 1]
 
 
+def test_places_that_remain_are_drawn_among_equals():
+    """Of 40 classes of three images each a tenth is 12 places: not those of the first 12 classes."""
+    labels = torch.arange(40).repeat_interleave(3)
+    held = [labels[stratified(labels, 0.1, name, division=FAIR)[1]].tolist() for name in "ab"]
+    assert all(len(set(found)) == 12 for found in held)
+    assert held[0] != held[1]
+    assert all(max(found) > 25 for found in held)
+    assert labels[stratified(labels, 0.1, "a")[1]].tolist() == list(range(12))
+    uneven = torch.tensor([0] * 5 + [1] * 7 + [2] * 5)  # the largest remainder comes first all the same
+    assert 1 in uneven[stratified(uneven, 0.1, "a", division=FAIR)[1]].tolist()
+
+
 def dataset(labels):
     source = MemorySource(torch.zeros(len(labels), 1, 2, 2, dtype=torch.uint8), labels)
     return Dataset("some", source, source, ("a", "b", "c"), 1, (2, 2), {}, "memory")
@@ -139,20 +151,20 @@ def test_a_subset_has_numbers_of_its_own(chosen):
 GROUPED = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 12)), min_size=1, max_size=80)
 
 
-@given(GROUPED, st.floats(0, 0.5))
-def test_no_group_is_on_both_sides(pairs, share):
+@given(GROUPED, st.floats(0, 0.5), st.sampled_from([FIRST, FAIR]))
+def test_no_group_is_on_both_sides(pairs, share, division):
     labels, groups = torch.tensor(pairs).unbind(1)
-    kept, held = grouped(labels, groups, share, "some")
+    kept, held = grouped(labels, groups, share, "some", division)
     assert sorted([*kept.tolist(), *held.tolist()]) == list(range(len(pairs)))
     assert not set(groups[kept].tolist()) & set(groups[held].tolist())
     assert set(labels[kept].tolist()) == set(labels.tolist())
-    assert torch.equal(grouped(labels, groups, share, "some")[1], held)
+    assert torch.equal(grouped(labels, groups, share, "some", division)[1], held)
     target = share * labels.bincount().double()
     off = (labels[held].bincount(minlength=len(target)) - target).abs().sum()
     assert off <= target.sum() + 1e-9  # at least as near as holding none
 
 
-def dense(labels, groups, share, name):
+def dense(labels, groups, share, name, division):
     """As `grouped`, with a table of all groups and classes."""
     names, member = groups.unique(return_inverse=True)
     classes, label = labels.unique(return_inverse=True)
@@ -160,7 +172,8 @@ def dense(labels, groups, share, name):
     table.index_put_((member, label), torch.ones(len(labels), dtype=torch.int64), accumulate=True)
     target, room = share * table.sum(0).double(), table.sum(0) - 1
     order = torch.randperm(len(names), generator=stream(0, "split", name, "groups"))
-    order = order[table[order].sum(1).argsort(descending=True, stable=True)]
+    if division == FIRST:
+        order = order[table[order].sum(1).argsort(descending=True, stable=True)]
     taken, held = torch.zeros(len(classes), dtype=torch.int64), torch.zeros(len(names), dtype=torch.bool)
     for group in order.tolist():
         more = taken + table[group]
@@ -169,10 +182,26 @@ def dense(labels, groups, share, name):
     return torch.nonzero(held[member]).flatten()
 
 
-@given(GROUPED, st.floats(0, 0.5))
-def test_a_division_by_groups_is_the_one_of_the_whole_table(pairs, share):
+@given(GROUPED, st.floats(0, 0.5), st.sampled_from([FIRST, FAIR]))
+def test_a_division_by_groups_is_the_one_of_the_whole_table(pairs, share, division):
     labels, groups = torch.tensor(pairs).unbind(1)
-    assert torch.equal(grouped(labels, groups, share, "some")[1], dense(labels, groups, share, "some"))
+    found = grouped(labels, groups, share, "some", division)[1]
+    assert torch.equal(found, dense(labels, groups, share, "some", division))
+
+
+def test_groups_of_every_size_are_held():
+    """100 patients, the first few with most of the images: a tenth is not the three largest of them."""
+    sizes = torch.cat([torch.full((5,), 60), torch.full((95,), 6)])
+    groups = torch.arange(100).repeat_interleave(sizes)
+    labels = torch.arange(len(groups)) % 2
+    numbers = [len(groups[grouped(labels, groups, 0.1, name, FAIR)[1]].unique()) for name in "abcdef"]
+    first = [len(groups[grouped(labels, groups, 0.1, name, FIRST)[1]].unique()) for name in "abcdef"]
+    assert max(first) <= 5
+    assert min(numbers) >= 5
+    assert sum(numbers) > 1.5 * sum(first)
+    for name in "abcdef":
+        held = len(grouped(labels, groups, 0.1, name, FAIR)[1])
+        assert abs(held - 0.1 * len(groups)) <= 6
 
 
 def test_many_groups_of_many_classes_take_no_memory():

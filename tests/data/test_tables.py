@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from residual.data import tables
+from residual.data.concerns import concerns
 from residual.data.datasets import DataSettings, divide, open_dataset
 from residual.data.folder import Wishes, open_folder
 from residual.data.places import scan
@@ -306,6 +307,24 @@ def test_a_group_on_both_sides_of_a_given_division_is_refused(root):
     assert "the group 'p0' has images in the train part and in the validation part" in refusal(
         table(root, ["path,label,group,split", *lines])
     )
+
+
+def test_few_groups_that_are_held_are_told(root):
+    settings = DataSettings(dataset="folder", path=str(grouped(root)), image_size=32, group="patient", validation=0.25)
+    dataset = open_dataset(settings)
+    found = divide(dataset, settings)
+    (told,) = (line for line in concerns(dataset, found.training, found.validation) if "groups" in line)
+    assert told.startswith("the 3 validation images come from 1 of 4 groups: ")
+    assert told.endswith("raise data.validation")
+
+
+def test_labels_that_differ_in_case_are_told(root, caplog):
+    path, label = rows(root)[0]
+    open_folder(table(root, ["path,label", *rows(root)]), WISHES)
+    assert "case" not in caplog.text
+    open_folder(table(root, ["path,label", (path, label.upper()), *rows(root)[1:]]), WISHES)
+    assert "classes differ only in case: 'CAT', 'cat'" in caplog.text
+    assert "each is a class of its own" in caplog.text
 
 
 def test_groups_that_are_none(root, tmp_path):

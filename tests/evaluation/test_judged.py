@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from residual.evaluation import judged as judged_
 from residual.evaluation.judged import select
 from residual.evaluation.use import load
 from residual.runs.folder import RunFolder
@@ -50,6 +51,24 @@ def test_images_of_the_training_among_others_are_counted(trained, caplog, tmp_pa
     new.unlink()
     _, said = told(caplog, run, root / "all.csv")
     assert [s.startswith("18 of the 24 images lie where") for s in said] == [True]
+    _, said = told(caplog, run, elsewhere)
+    assert [s.startswith("18 of the 25 images are images of the training, bit for bit") for s in said] == [True]
+
+
+def test_copies_of_other_names_are_counted_by_their_content(trained, caplog, tmp_path, monkeypatch):
+    run, root = trained
+    for number, name in enumerate(RunFolder(run).split()["files"]["training"]):
+        path = root / name
+        place = tmp_path / "web" / path.parent.name / f"IMG_{number}{path.suffix}"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, place)
+    fill(tmp_path / "web" / "cat", 2, 0, 70)
+    _, said = told(caplog, run, tmp_path / "web")
+    assert [s.startswith("18 of the 20 images are images of the training, bit for bit") for s in said] == [True]
+    monkeypatch.setattr(judged_, "_MOST", 17)  # of so many files names and sizes alone are compared
+    assert told(caplog, run, tmp_path / "web")[1] == []
+    elsewhere = shutil.copytree(root, tmp_path / "elsewhere")
+    fill(elsewhere / "cat", 1, 0, 70)
     _, said = told(caplog, run, elsewhere)
     assert [s.startswith("18 of the 25 images have the names and sizes of") for s in said] == [True]
 

@@ -216,7 +216,8 @@ def verify(
     """
     from residual.data.datasets import read_anew
 
-    settings = _meant(target).model_copy(update={"follow_links": follow_links, "group": group})
+    every = {"quarantine": 1.0}  # what cannot be used is listed here, however much it is
+    settings = _meant(target).model_copy(update={"follow_links": follow_links, "group": group, **every})
     with ends_cleanly("verify"):
         dataset = read_anew(settings)
     sources = {"training": dataset.train, "validation": dataset.validation, "test": dataset.test}

@@ -55,8 +55,8 @@ def evaluate(
         Which images: test, or those a run held out or trained on. Without it, the test images, and where there
         are none, the held-out ones.
     data
-        Where the images are, if not where they were at training; or another folder of photographs, all of whose
-        images are judged, with class folders of the same names.
+        Where the images are, if not where they were at training; or another folder of photographs with class folders
+        of the same names: all its images are judged, or those of its test/ or val/ where it has parts.
     follow_links
         Also read files that links in a folder of photographs lead out to.
     calibrate

@@ -13,6 +13,7 @@ from residual.data.layout import some
 from residual.data.source import Dataset, FileSource, everything
 
 FEW = 10  # training images of a class
+GROUPS = 10  # that are held out
 UNEVEN = 5  # times as many images in the largest class as in the smallest
 
 
@@ -24,7 +25,7 @@ def concerns(dataset: Dataset, training: Tensor, validation: Tensor) -> list[str
         *dataset.facts.get("unused", ()),
         *_twins(dataset, training, validation),
         *_sizes(dataset.class_names, dataset.train.labels.index_select(0, training)),
-        *_judged(dataset, validation),
+        *_judged(dataset, training, validation),
     ]
 
 
@@ -34,22 +35,21 @@ def _digests(source: object, numbers: Tensor) -> list[str]:
 
 def _twins(dataset: Dataset, training: Tensor, validation: Tensor) -> list[str]:
     trained = _digests(dataset.train, training)
-    labels = dict(zip(trained, dataset.train.labels.index_select(0, training).tolist(), strict=True))
+    classes: dict[str, set[int]] = {}
+    for digest, label in zip(trained, dataset.train.labels.index_select(0, training).tolist(), strict=True):
+        classes.setdefault(digest, set()).add(label)
     found = []
     for part, twins in (
         ("validation", _digests(dataset.held, validation)),
         ("test", _digests(dataset.test, everything(dataset.test))),
     ):
-        count = sum(twin in labels for twin in twins)
+        count = sum(twin in classes for twin in twins)
         if count:
             found.append(
                 f"{count:,} of the {len(twins):,} {part} images are trained on as well, bit for bit: "
                 f"the {part} figure will flatter ({dataset.origin})"
             )
-    both = sum(
-        labels[twin] != label
-        for twin, label in zip(trained, dataset.train.labels.index_select(0, training).tolist(), strict=True)
-    )
+    both = sum(len(classes[digest]) > 1 for digest in trained)
     if both:
         found.append(f"{both:,} training images lie in another class as well, bit for bit ({dataset.origin})")
     return found
@@ -71,11 +71,16 @@ def _sizes(names: Sequence[str], labels: Tensor) -> list[str]:
     return found
 
 
-def _judged(dataset: Dataset, validation: Tensor) -> list[str]:
+def _judged(dataset: Dataset, training: Tensor, validation: Tensor) -> list[str]:
     found = []
     if not len(validation):
         figure = "only the test figure" if len(dataset.test) else "no figure at all"
         found.append(f"no images are held out for validation: this run will have {figure}")
+    elif dataset.groups is not None and dataset.validation is None:
+        held, kept = (len(dataset.groups[numbers].unique()) for numbers in (validation, training))
+        if held < GROUPS:
+            few = f"{held:,} of {held + kept:,} groups: their figure says little of others"
+            found.append(f"the {len(validation):,} validation images come from {few}; raise data.validation")
     judged = {"validation": dataset.held.labels.index_select(0, validation), "test": dataset.test.labels}
     for part, labels in judged.items():
         counts = labels.bincount(minlength=len(dataset.class_names)).tolist()

@@ -29,7 +29,7 @@ from residual.data.layout import ARCHIVES
 from residual.data.places import holds_photographs, is_file_of_photographs
 from residual.data.preprocessing import Normalisation
 from residual.data.source import Dataset, everything
-from residual.data.splits import divided, stratified
+from residual.data.splits import FAIR, FIRST, divided, stratified
 from residual.data.workers import Workers
 from residual.errors import DataError, argument
 
@@ -156,7 +156,11 @@ def _place_of_cifar(path: Path | None, settings: DataSettings) -> Path:
 
 
 def open_photographs(
-    path: Path | None, settings: DataSettings, heed: Callable[[], None] = nothing, anew: bool = False
+    path: Path | None,
+    settings: DataSettings,
+    heed: Callable[[], None] = nothing,
+    anew: bool = False,
+    division: int = FAIR,
 ) -> Dataset:
     """The data set in a folder of class folders; `heed` is called while the images are checked."""
     if path is None:
@@ -165,8 +169,8 @@ def open_photographs(
         if here is not None:
             remedy = f"the folder here is meant with a slash, `residual train {argument(here)}/`"
         raise DataError("no folder of photographs was named", "data.path", remedy)
-    wished = {field.name: getattr(settings, field.name) for field in fields(Wishes)}
-    return open_folder(path, Wishes(**wished), heed, anew=anew)
+    wished = {field.name: getattr(settings, field.name) for field in fields(Wishes) if field.name != "division"}
+    return open_folder(path, Wishes(**wished, division=division), heed, anew=anew)
 
 
 OPENERS: dict[Name, Callable[[Path | None, DataSettings], Dataset]] = {
@@ -196,11 +200,14 @@ def _search(title: str, *names: str) -> Path:
     )
 
 
-def open_dataset(settings: DataSettings, heed: Callable[[], None] = nothing, anew: bool = False) -> Dataset:
+def open_dataset(
+    settings: DataSettings, heed: Callable[[], None] = nothing, anew: bool = False, division: int = FAIR
+) -> Dataset:
     """The data set a recipe asks for, verified; `heed` is called now and then, and may raise to stop.
 
     Args:
         anew: read every photograph, whatever is kept of it.
+        division: by which rule photographs are held out: a run keeps the one that it began with.
 
     Raises:
         DataError: it is absent or damaged; the message says which file, and what to do.
@@ -217,7 +224,7 @@ def open_dataset(settings: DataSettings, heed: Callable[[], None] = nothing, ane
         if not exists:
             raise DataError("no such folder or file", path, _OTHER)
     if settings.dataset == "folder":
-        return some_classes(open_photographs(path, settings, heed, anew), settings.classes)
+        return some_classes(open_photographs(path, settings, heed, anew, division), settings.classes)
     try:
         return some_classes(OPENERS[settings.dataset](path, settings), settings.classes)
     except DataError:
@@ -265,17 +272,17 @@ def divide(dataset: Dataset, settings: DataSettings) -> Division:
         why = "no group is small enough" if dataset.groups is not None else "there are too few images"
         what = f"{why} to set a share of {settings.test:g} of the images aside for the test"
         raise DataError(what, dataset.origin, "raise data.test, or leave it out")
-    labels = dataset.train.labels
+    labels, division = dataset.train.labels, dataset.facts.get("division", FIRST)
     used = torch.arange(len(labels))
     if settings.per_class is not None:
         used = drawn(labels, settings.per_class, settings.draw, dataset)
     if settings.limit is not None and settings.limit < len(labels):
         share = 1 - settings.limit / len(labels)
-        used, _ = stratified(labels, share, f"{dataset.name}-limit")
+        used, _ = stratified(labels, share, f"{dataset.name}-limit", division=division)
     if dataset.validation is not None:
         return Division(used, everything(dataset.validation))
     groups = None if dataset.groups is None else dataset.groups[used]
-    kept, held = divided(labels[used], settings.validation, f"{dataset.name}-validation", groups)
+    kept, held = divided(labels[used], settings.validation, f"{dataset.name}-validation", groups, division)
     if settings.validation and groups is not None and not len(held):
         what = f"no group is small enough to hold a share of {settings.validation:g} of the images out"
         raise DataError(what, dataset.origin, "give a split column, or raise data.validation")

@@ -29,7 +29,7 @@ from residual.data.layout import EXPECTED, Bad, Class, Layout, Part, some
 from residual.data.places import scan
 from residual.data.reading import FolderSource
 from residual.data.source import Dataset
-from residual.data.splits import divided
+from residual.data.splits import FAIR, divided
 from residual.data.stores import File, shown
 from residual.data.trees import composed
 from residual.data.workers import Workers
@@ -55,6 +55,7 @@ class Wishes:
     interpolation: Interpolation = "bilinear"
     crop: float = 1.0
     workers: Workers = "threads"
+    division: int = FAIR
 
 
 @dataclass
@@ -99,9 +100,7 @@ def open_folder(
     layout = layout or scan(root, wishes.follow_links, group=wishes.group, heed=heed, anew=anew)
     names = class_names(layout)
     sound = sift(layout, names, wishes.threads, wishes.quarantine, heed, quiet=True, anew=anew)
-    words = layout.words or (
-        ", ".join(f"{part}/" for part in sound.parts) if "all" not in sound.parts else "class folders"
-    )
+    words = layout.words or ("class folders" if "all" in sound.parts else ", ".join(f"{p}/" for p in sound.parts))
     if wishes.test and "all" not in sound.parts:
         what = "data.test sets images aside in a folder without parts; this one has " + words
         raise DataError(what, root, "leave data.test out, or name a folder of class folders")
@@ -132,6 +131,7 @@ def open_folder(
             "layout": words,
             "test_share": wishes.test,
             "follow_links": wishes.follow_links,
+            "division": wishes.division,
             **({"group": wishes.group} if wishes.group is not None else {}),
             **({"unused": list(layout.remarks)} if layout.remarks else {}),
         },
@@ -147,7 +147,7 @@ def _set_aside(sound: Sound, wishes: Wishes, groups: _Groups) -> tuple[_Files, _
     trained = sound.parts.get("train") or sound.parts["all"]
     if not wishes.test:
         return trained, sound.parts.get("test", _Files())
-    kept, aside = divided(torch.tensor(trained.labels), wishes.test, "folder-test", groups.of(trained))
+    kept, aside = divided(torch.tensor(trained.labels), wishes.test, "folder-test", groups.of(trained), wishes.division)
     return trained.some(kept), trained.some(aside)
 
 
@@ -329,7 +329,7 @@ def _judge(root: Path, part: Part, bad: list[Bad], total: int, share: float | No
         what = f"{count}, more than the share of {share:g} that may be left out; the first is {first}"
         remedy = f"replace or remove them, or allow it with {allow}{needed:g}"
         raise DataError(what, root, remedy if needed <= _MOST_LEFT_OUT else "replace or remove them")
-    log.warning("%s and are left out, as split.json lists (%s): the first is %s", count, root, first)
+    log.warning("%s and are left out (%s): the first is %s", count, root, first)
 
 
 def _geometry(part: _Files, wishes: Wishes) -> tuple[int, int, dict[str, Any], dict[str, str]]:

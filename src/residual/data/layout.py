@@ -1,7 +1,8 @@
 """What lies in a folder or an archive of photographs: class folders, alone or under train/, val/ and test/.
 
 Accepted are FOLDER/CLASS/IMAGES, and FOLDER/train/CLASS/IMAGES with val/ (valid/, validation/) and test/ beside
-train/ where they exist. Folders inside a class folder count to it. A class is named as its folder, in Unicode's
+train/ where they exist; so are names that differ in the word alone, as seg_train/ and seg_test/. Folders inside a
+class folder count to it. A class is named as its folder, in Unicode's
 composed form (NFC), so that the same folder has the same classes on every system. Hidden names are passed over.
 Names, kinds, sizes and times are read, and of files without a suffix the first bytes: an image is one whose suffix or,
 where it has none, whose first bytes say so. `places` knows the other layouts.
@@ -9,6 +10,7 @@ where it has none, whose first bytes say so. `places` knows the other layouts.
 
 from __future__ import annotations
 
+import re
 import stat
 import unicodedata
 from collections import Counter
@@ -32,6 +34,7 @@ EXPECTED = "expected is FOLDER/CLASS/IMAGES, or FOLDER/train/CLASS/IMAGES with v
 _MARKS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 OTHER_IMAGES = (".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".psd", ".raw", ".dng", ".svg")
 DEEPEST = 64
+ONE_FOLDER = "unpacked or copied on Windows or macOS they would be one folder"
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".xz", ".7z", ".rar")
 
 
@@ -101,10 +104,17 @@ def some(names: list[str]) -> str:
 
 class _Scanner:
     def __init__(self, tree: Tree, fault: Fault) -> None:
-        self.tree, self.fault = tree, fault
+        self.tree, self.told = tree, fault
+        self.faults: set[tuple[str, str]] = set()
         self.root = tree.store.place
         self.unused: Counter[str] = Counter()
         self.remarks: list[str] = []
+
+    def fault(self, error: DataError) -> None:
+        """Tell of a fault once: some folders are listed several times."""
+        if (key := (error.what, str(error.where))) not in self.faults:
+            self.faults.add(key)
+            self.told(error)
 
     def entries(self, path: str, real: str, chain: tuple[str, ...]) -> list[Entry]:
         return [*self.tree.list(path, real, chain, self.fault)]
@@ -161,7 +171,7 @@ class _Scanner:
             self.fault(DataError(f"{what} {kinds}: {some(empty)}", self._say(path), "fill or remove it"))
         if loose and found:
             self.remarks.append(f"not used: {loose:,} images that lie in no class folder ({self._say(path)})")
-        _warn_of_case(list(found), self._say(path))
+        warn_of_case(list(found), self._say(path))
         return found
 
     def _check_name(self, name: str, place: str) -> None:
@@ -212,9 +222,8 @@ def _parts(scanner: _Scanner, top: list[Entry], chain: tuple[str, ...]) -> dict[
     """The parts of a folder that has any, training first; a folder of that name that is a class is none."""
     folders = [entry for entry in top if entry.is_folder]
     named: dict[Part, list[Entry]] = {}
-    for entry in folders:
-        part = PARTS.get(entry.name.lower())
-        if part is not None and not _is_class(scanner, entry, chain):
+    for entry, part in _meanings(folders).items():
+        if not _is_class(scanner, entry, chain):
             named.setdefault(part, []).append(entry)
     for entries in named.values():
         if len(entries) > 1:
@@ -223,7 +232,10 @@ def _parts(scanner: _Scanner, top: list[Entry], chain: tuple[str, ...]) -> dict[
     found: dict[Part, dict[str, Class]] = {}
     for part in sorted(named, key=list(PARTS.values()).index):
         (entry,) = named[part]
-        found[part] = scanner.classes(entry.name, entry.real, (*chain, entry.real), part)
+        path, inner = _inmost(scanner, entry, chain)
+        found[part] = scanner.classes(path, inner[-1], inner, part)
+        if entry.name.lower() not in PARTS:
+            log.info("%s/ is taken for the %s part (%s)", shown(path), part, scanner.root)
     if found:
         used = {entry.name for entries in named.values() for entry in entries}
         rest = [entry.name for entry in folders if entry.name not in used]
@@ -235,21 +247,83 @@ def _parts(scanner: _Scanner, top: list[Entry], chain: tuple[str, ...]) -> dict[
             both = f"{some(rest)} beside {', '.join(sorted(used))}"
             scanner.remarks.append(f"not used: the folders {both} ({scanner.root})")
     else:
-        _refuse_flat(scanner, [entry.name for entry in folders])
+        _refuse_flat(scanner, folders)
+        _mind_inner(scanner, folders, chain)
     return found
 
 
-def _refuse_flat(scanner: _Scanner, names: list[str]) -> None:
+def _word(name: str) -> tuple[Part | None, str]:
+    """The part that a word in a folder's name means, and the name without it: `seg_train` is (train, `seg_`)."""
+    words = re.split(r"([_\-. ]+|\d+)", name.lower())
+    places = [place for place, word in enumerate(words) if word in PARTS]
+    if len(places) != 1:
+        return None, name
+    return PARTS[words.pop(places[0])], "".join(words)
+
+
+def _meanings(folders: list[Entry]) -> dict[Entry, Part]:
+    """Which folders are named as parts: by the very words, else by names that differ in the word alone.
+
+    A class may be called test_tube; so of other names there are two at least, train among them, or only that one.
+    """
+    exact = {entry: PARTS[entry.name.lower()] for entry in folders if entry.name.lower() in PARTS}
+    alike: dict[str, dict[Entry, Part]] = {}
+    for entry in () if exact else folders:
+        part, rest = _word(entry.name)
+        if part is not None:
+            alike.setdefault(rest, {})[entry] = part
+    for meant in alike.values():
+        parts = set(meant.values())
+        if "train" in parts and (len(parts) > 1 or len(folders) == 1):
+            return meant
+    return exact
+
+
+def _inmost(scanner: _Scanner, folder: Entry, chain: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    """Path and chain of the folder that has the class folders: archives often hold train/train/CLASS."""
+    path, within = folder.name, (*chain, folder.real)
+    while len(within) < DEEPEST:
+        held = scanner.entries(path, within[-1], within)
+        inner = [entry for entry in held if entry.is_folder]
+        if len(inner) != 1 or inner[0].name != folder.name or any(entry.is_image for entry in held):
+            break
+        path, within = join(path, inner[0].name), (*within, inner[0].real)
+    return path, within
+
+
+def _refuse_flat(scanner: _Scanner, folders: list[Entry]) -> None:
     """Refuse parts that hold images themselves, as train/ and test/ or test1/: they would be taken for classes.
 
     One folder named train among others is a class.
     """
+    names = [entry.name for entry in folders]
     means = {name: part for name in names if (part := PARTS.get(name.lower().rstrip("0123456789")))}
+    means |= {entry.name: part for entry, part in _meanings(folders).items()}
     if "train" in means.values() and (len(means) > 1 or len(names) == 1):
         flat = " and ".join(f"{name}/" for name in means)
         what = f"{flat} {'hold' if len(means) > 1 else 'holds'} images and no class folders"
         remedy = f"sort the images into class folders, or give a table of paths and labels; {EXPECTED}"
         raise DataError(what, scanner.root, remedy)
+
+
+def _mind_inner(scanner: _Scanner, folders: list[Entry], chain: tuple[str, ...]) -> None:
+    """Refuse class folders of which each has parts; tell of folders that may be meant for classes."""
+    inside: dict[str, list[str]] = {}
+    for folder in folders:
+        held = scanner.entries(folder.name, folder.real, (*chain, folder.real))
+        inside[folder.name] = [entry.name for entry in held if entry.is_folder]
+        if any(entry.is_image for entry in held) or len(inside[folder.name]) < 2:
+            return
+    parts = [{PARTS.get(name.lower()) for name in names} for names in inside.values()]
+    first, names = next(iter(inside.items()), ("", []))
+    if parts and all("train" in found and len(found - {None}) > 1 for found in parts):
+        what = f"every class folder has parts of its own, as {some([f'{first}/{name}' for name in names])}"
+        remedy = f"put the parts at the top, or give a table of paths, labels and parts; {EXPECTED}"
+        raise DataError(what, scanner.root, remedy)
+    if len(inside) > 1:
+        what = "the classes are the folders at the top, and the folders in them count to these"
+        inner = f"{first!r} holds {some(names)}"
+        scanner.remarks.append(f"{what}: {shown(inner)} ({scanner.root})")
 
 
 def _is_class(scanner: _Scanner, folder: Entry, chain: tuple[str, ...]) -> bool:
@@ -280,11 +354,12 @@ def _advice(scanner: _Scanner, top: list[Entry], chain: tuple[str, ...]) -> str:
     return EXPECTED
 
 
-def _warn_of_case(names: list[str], where: str) -> None:
+def warn_of_case(names: list[str], where: str, harm: str = ONE_FOLDER) -> None:
+    """Say which names of classes differ only in case, and what may come of it."""
     folded: dict[str, list[str]] = {}
     for name in names:
         folded.setdefault(name.casefold(), []).append(name)
     for twins in folded.values():
         if len(twins) > 1:
             what = f"classes differ only in case: {some(twins)}"
-            log.warning("%s (%s): unpacked or copied on Windows or macOS they would be one folder", what, where)
+            log.warning("%s (%s): %s", what, where, harm)

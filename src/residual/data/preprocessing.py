@@ -22,6 +22,9 @@ _LARGEST = 1 << 14  # channels, or pixels on a side
 _LEAST = 0.1  # share of an image that the centre may be
 _PART = 1 << 24  # values read at a time, so that the sums need little memory
 _MOST = 10_000  # images of files that are decoded for it
+_FLAT = (
+    1.0  # least deviation in grey levels: less is a channel that says nothing, and noise of a jitter in it would rule
+)
 _EXACT = (1 << 24) // 255  # bytes whose sum float32 holds exactly, in whatever order they are added
 
 
@@ -74,6 +77,12 @@ class Preprocessing:
         """float32 NCHW from uint8 NCHW, on the images' device."""
         mean, std = self.mean.to(images.device), self.std.to(images.device)
         return images.float().div_(255).sub_(mean).div_(std)
+
+    def flat(self) -> list[int]:
+        """The channels that are the same all over the training images, from 0."""
+        if self.normalisation != "mean-std":
+            return []
+        return [number for number, std in enumerate(self.std.flatten().tolist()) if std < 1.001 * _FLAT / 255]
 
     def facts(self) -> dict[str, Any]:
         return {
@@ -154,6 +163,6 @@ def measure(source: Source, indices: Tensor, normalisation: Normalisation) -> Pr
         mean, std = mean_image / 255, torch.ones(channels, 1, 1, dtype=torch.float64)
     else:
         centre = mean_image.mean((1, 2))
-        spread = (square / (count * height * width) - centre.square()).clamp_min(1e-12).sqrt()
+        spread = (square / (count * height * width) - centre.square()).clamp_min(0).sqrt().clamp_min(_FLAT)
         mean, std = centre.view(-1, 1, 1) / 255, spread.view(-1, 1, 1) / 255
     return Preprocessing((height, width), channels, normalisation, mean.float(), std.float())

@@ -18,7 +18,7 @@ from typing import IO, NamedTuple
 
 from residual.data.checking import nothing
 from residual.data.encoded import SUFFIXES
-from residual.data.layout import PARTS, Bad, Class, Layout, Part, some
+from residual.data.layout import PARTS, Bad, Class, Layout, Part, some, warn_of_case
 from residual.data.stores import File, FolderStore, shown
 from residual.data.trees import composed, inside
 from residual.errors import DataError, log, nearest
@@ -79,6 +79,7 @@ def scan_table(
     if not rows:
         raise DataError("the table names no image", table, "a line is PATH,LABEL")
     _check_labels(table, rows)
+    warn_of_case(sorted({composed(row.label) for row in rows}), shown(str(table)), "each is a class of its own")
     store = FolderStore(table.parent, table)
     place = _Place(table, follow_links)
     seen: dict[str, int] = {}

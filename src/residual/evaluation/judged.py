@@ -1,11 +1,12 @@
 """Which images a network is judged on: those of the data set it was trained on, or any folder of photographs.
 
-Of another folder every image counts, and its class folders are matched to the network's classes by name;
-of a network for ImageNet also by their WordNet numbers. Images of the training that are among them are told.
+Of another folder every image counts, of one with parts those of one part. Class folders are matched to the network's
+classes by name, of a network for ImageNet also by their WordNet numbers. Images of the training among them are told.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,7 +21,9 @@ from residual.data.datasets import DataSettings, open_dataset
 from residual.data.folder import Wishes, open_folder, open_to_judge
 from residual.data.layout import Layout
 from residual.data.places import holds_photographs, scan
+from residual.data.reading import FolderSource
 from residual.data.source import Dataset, Source, everything, names
+from residual.data.splits import FIRST
 from residual.data.tables import is_table
 from residual.data.trees import inside
 from residual.errors import DataError, ResidualError, UsageError, log
@@ -29,6 +32,7 @@ from residual.models.interchange.class_names import imagenet_names, imagenet_num
 from residual.runs.folder import find_run
 
 Split = Literal["test", "validation", "training"]
+_MOST = 200_000  # files of a training that are looked at, to find copies of them elsewhere
 
 
 @dataclass(frozen=True)
@@ -131,6 +135,7 @@ def _wishes(classifier: Classifier, follow_links: bool) -> Wishes:
         quarantine=1.0,
         follow_links=follow_links or bool(facts.get("follow_links")),
         group=facts.get("group"),
+        division=facts.get("division", FIRST),
     )
 
 
@@ -192,11 +197,13 @@ def _tell_of_training(
             what = "images of the training may be among these, for they lie where it had its own (%s): %s"
             log.warning(what, folder, told)
         return
-    found = names(judged.source, judged.indices)
+    found, source = names(judged.source, judged.indices), judged.source
     if near:
         own = {os.path.normpath(os.path.join(origin, name)) for name in trained}
         count = sum(os.path.normpath(os.path.join(here, name)) in own for name in found)
         words = "lie where images of the training lay"
+    elif os.path.isdir(origin) and os.path.isdir(here) and isinstance(source, FolderSource) and len(trained) <= _MOST:
+        count, words = _copies(origin, trained, source, judged.indices), "are images of the training, bit for bit"
     elif os.path.isdir(origin) and os.path.isdir(here):
         count = sum(name in trained and _alike(os.path.join(origin, name), os.path.join(here, name)) for name in found)
         words = "have the names and sizes of images of the training"
@@ -221,6 +228,19 @@ def _trained(place: str | os.PathLike[str] | None) -> set[str] | None:
         return set(find_run(os.fspath(place)).split()["files"]["training"])
     except (ResidualError, LookupError, TypeError):
         return None
+
+
+def _copies(origin: str, trained: set[str], source: FolderSource, indices: Tensor) -> int:
+    """How many images are, whatever their names, files that were trained on and are still there."""
+    digests = source.digests(indices)
+    wanted, copies = {source.files[number].size for number in indices.tolist()}, set()
+    for name in trained:
+        with suppress(OSError, ValueError):
+            path = os.path.join(origin, name)
+            if os.stat(path).st_size in wanted:
+                with open(path, "rb") as stream:
+                    copies.add(hashlib.file_digest(stream, "sha256").hexdigest())
+    return sum(digest in copies for digest in digests)
 
 
 def _alike(one: str, other: str) -> bool:

@@ -15,8 +15,10 @@ import torch
 
 from residual.data.batches import Batches
 from residual.data.datasets import DataSettings, Division, divide, open_dataset
+from residual.data.layout import some
 from residual.data.preprocessing import measure
 from residual.data.source import Dataset, FileSource, everything, names
+from residual.data.splits import FAIR, FIRST
 from residual.errors import DataError, ModelError, UsageError, log
 from residual.evaluation.classifier import WEIGHTS, Classifier, stored_preprocessing
 from residual.files import Appender, Facts, canonical, digest
@@ -30,6 +32,7 @@ from residual.training.compute import Compute, warn_of_precision
 from residual.training.freezing import make_freezing
 from residual.training.journal import Events, Journal
 from residual.training.optimiser import OptimiserPart, alike, make_optimiser
+from residual.training.origin import utf8
 from residual.training.progress import Listener
 from residual.training.recipe import Recipe, to_recipe
 from residual.training.scaling import Scaling
@@ -66,11 +69,27 @@ def run_identity(facts: Facts) -> str:
 
 def check_data(folder: RunFolder, facts: Facts, dataset: Dataset, division: Division, ranks: Ranks = ALONE) -> None:
     """Refuse to go on with other images than the run began with."""
-    if facts["data"]["checksums"] != dataset.checksums:
-        raise DataError("the data set is not the one the run began with", dataset.origin, "give back the former files")
     stored = ranks.first(folder.split)
+    if facts["data"]["checksums"] != dataset.checksums:
+        what = f"the data set is not the one the run began with{_changed(facts, stored, dataset)}"
+        raise DataError(what, dataset.origin, "give back the former files")
     if any(stored.get(name) != numbers for name, numbers in _numbers(division).items()):
         raise DataError("the held-out images are not those of split.json", folder.path, "restore split.json")
+
+
+def _changed(facts: Facts, stored: Facts, dataset: Dataset) -> str:
+    """Which files are gone or new since a run began, as far as it knew them; of data that are files."""
+    listed = stored.get("files")
+    if not isinstance(dataset.train, FileSource) or not isinstance(listed, dict):
+        return ""
+    former = {name for part in listed.values() for name in part} | set(stored.get("left_out", {}))
+    sources = [dataset.train, dataset.test, *([] if dataset.validation is None else [dataset.validation])]
+    now = {name for source in sources for name in names(source, everything(source))} | set(dataset.left_out)
+    gone, new = sorted(former - now), sorted(now - former)
+    if any(facts["recipe"]["data"].get(name) is not None for name in ("limit", "per_class", "classes")):
+        new = []  # the run did not list all that was there
+    words = [f"{some(found)} {word}" for found, word in ((gone, "missing"), (new, "new")) if found]
+    return f": {', and '.join(words)}" if words else ": the content of files has changed"
 
 
 def _numbers(division: Division) -> Facts:
@@ -87,6 +106,29 @@ def split_facts(division: Division, dataset: Dataset) -> Facts:
         "test": names(dataset.test, everything(dataset.test)),
     }
     return {**_numbers(division), "files": files, "left_out": dict(dataset.left_out)}
+
+
+def data_facts(dataset: Dataset, division: Division) -> Facts:
+    """What a run remembers of its data; `test` is 0 where there is no test set."""
+    return {
+        "name": dataset.name,
+        "origin": utf8(dataset.origin),
+        "checksums": dataset.checksums,
+        "class_names": list(dataset.class_names),
+        "training": len(division.training),
+        "validation": len(division.validation),
+        "test": len(dataset.test),
+        **_group_facts(dataset, division),
+        **dataset.facts,
+    }
+
+
+def _group_facts(dataset: Dataset, division: Division) -> Facts:
+    """How many groups are on which side, where images have any."""
+    if dataset.groups is None or dataset.validation is not None:
+        return {}
+    sides = {"training": division.training, "validation": division.validation}
+    return {"groups": {side: len(dataset.groups[numbers].unique()) for side, numbers in sides.items()}}
 
 
 def open_session(
@@ -119,6 +161,9 @@ def open_session(
             if newest is None
             else stored_preprocessing(newest[1], folder.path)
         )
+        if newest is None and ranks.rank == 0 and (flat := preprocessing.flat()):
+            what = "channel %s of the training images has the same value everywhere and tells nothing (%s)"
+            log.warning(what, " and ".join(str(number + 1) for number in flat), dataset.origin)
     device = compute.torch_device
     put(network, device, compute.memory_format).train()
     overwrite_activations(network)
@@ -211,11 +256,11 @@ def run_data(recipe: Recipe, facts: Facts, signals: Signals, ranks: Ranks = ALON
     named = settings.path is not None and os.path.exists(os.path.expanduser(settings.path))
     if not named and origin.is_absolute() and origin.exists():  # what is embedded has no such place
         settings = settings.model_copy(update={"path": str(origin)})
-    dataset = opened(settings, signals, ranks)
+    dataset = opened(settings, signals, ranks, facts["data"].get("division", FIRST))
     return dataset, divide(dataset, settings)
 
 
-def opened(settings: DataSettings, signals: Signals, ranks: Ranks) -> Dataset:
+def opened(settings: DataSettings, signals: Signals, ranks: Ranks, division: int = FAIR) -> Dataset:
     """The data set, verified by every process; the first of a machine goes before, and leaves the others its copies."""
 
     def heed() -> None:
@@ -223,7 +268,7 @@ def opened(settings: DataSettings, signals: Signals, ranks: Ranks) -> Dataset:
         ranks.moved()
 
     with ranks.in_turn():
-        return open_dataset(settings, heed)
+        return open_dataset(settings, heed, division=division)
 
 
 def _newest(folder: RunFolder, ranks: Ranks) -> tuple[int, Mapping[str, bytes]] | None:

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 from residual.data.batches import check_crops
+from residual.data.datasets import DataSettings
 from residual.data.source import Dataset, FileSource
 from residual.errors import ModelError, UsageError, argument, log
 from residual.files import Facts
@@ -32,6 +33,10 @@ def settle(recipe: Recipe, dataset: Dataset, images: int, asked: Collection[str]
     """
     check_crops(dataset.train, dataset.image_size, recipe.data.augment)
     chosen, reasons = dict(dataset.chosen), dict(dataset.reasons)
+    share = recipe.data.validation
+    if "data.validation" in asked and share not in (0, DataSettings().validation) and dataset.validation is not None:
+        what = "data.validation = %g holds nothing out: these data have %s validation images of their own (%s)"
+        log.warning(what, share, f"{len(dataset.validation):,}", dataset.origin)
     if isinstance(dataset.train, FileSource) and images < recipe.batch_size and "batch_size" not in asked:
         chosen["batch_size"] = 1 << max(1, images // STEPS).bit_length() - 1
         reasons["batch_size"] = f"{images:,} training images are fewer than a batch of {recipe.batch_size:,}"

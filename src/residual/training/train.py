@@ -15,7 +15,7 @@ from typing import Any, Literal
 from residual.borrowed import borrowed_alone
 from residual.data.batches import check_batch_size
 from residual.data.concerns import concerns
-from residual.data.datasets import Division, divide
+from residual.data.datasets import divide
 from residual.data.source import Dataset
 from residual.device import choose_device, mind_fork
 from residual.environment import check_versions, machine, versions
@@ -33,7 +33,7 @@ from residual.training.compute import Compute
 from residual.training.fitting import Wishes, fit
 from residual.training.holding import LEASE, held
 from residual.training.loop import run_loop
-from residual.training.origin import called, command_of, now, utf8
+from residual.training.origin import called, command_of, now
 from residual.training.places import lasting, refuse_inside, refuse_unmakeable
 from residual.training.processes import TIMEOUT, joined
 from residual.training.progress import Listener, sound
@@ -197,7 +197,7 @@ def _begin(
             "reasons": reasons | whys | fitted.reasons | whether,
             "network": spec.model_dump(mode="json"),
             "counted": count(spec, dataset.image_size).summary(),
-            "data": _data_facts(dataset, division),
+            "data": opening.data_facts(dataset, division),
             **weight_facts(class_weights(recipe.loss, dataset, division), dataset),
             "versions": versions(),
             "machine": machine(compute.device),
@@ -291,20 +291,6 @@ def _patience(changes: list[Override]) -> float:
     """The seconds that the processes wait for one another before they know their recipe."""
     wished = dict(changes).get("processes.timeout", TIMEOUT)
     return float(wished) if isinstance(wished, int | float) and 1 <= wished <= 1e6 else TIMEOUT
-
-
-def _data_facts(dataset: Dataset, division: Division) -> Facts:
-    """What a run remembers of its data; `test` is 0 where there is no test set."""
-    return {
-        "name": dataset.name,
-        "origin": utf8(dataset.origin),
-        "checksums": dataset.checksums,
-        "class_names": list(dataset.class_names),
-        "training": len(division.training),
-        "validation": len(division.validation),
-        "test": len(dataset.test),
-        **dataset.facts,
-    }
 
 
 def _steps(recipe: Recipe, images: int) -> int:
