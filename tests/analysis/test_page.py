@@ -175,12 +175,12 @@ def test_several_runs_stand_beside_each_other(data):
     (run,) = data.runs
     gone = {"judged": None, "figures": (), "missing": ("Its model is gone.",)}
     other = dataclasses.replace(run, name="other", finished=False, step=3, **gone)
-    both = dataclasses.replace(data, runs=(run, other), differences={"recipe.seed": [0, 5]}, damaged={"third": "cut"})
+    both = dataclasses.replace(data, runs=(run, other), differences={"seed": [0, 5]}, damaged={"third": "cut"})
     found = read(both)
     check_page(found)
     overview = found.table("Final figures")
     assert [row[:3] for row in overview[1:]] == [["run", "finished", "12"], ["other", "not finished", "3"]]
-    assert found.table("Settings whose values")[1:] == [["recipe.seed", "0", "5"]]
+    assert found.table("Settings whose values")[1:] == [["seed", "0", "5"]]
     for words in ("Its model is gone.", "this run is damaged: cut", "not finished: step 3 of 12"):
         assert words in found.text()
     assert sum(attributes.get("class") == "plot" for attributes in found.every("svg")) == 6 + 1  # and the reliability

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from residual.cli import words
-from residual.cli.runs import COLUMNS, GIVEN_UP, fitting, room
+from residual.cli.runs import COLUMNS, GIVEN_UP
+from residual.cli.tables import fitting, room
 from residual.training.progress import Output
 from tests.cli.test_many_runs import make_run
 
@@ -17,19 +18,23 @@ NAME = "photographs-of-the-garden-12"
 
 def test_what_is_missed_least_goes_first():
     for width in range(20, 200):
-        shown, left = fitting(WIDE, width)
+        shown, left = fitting(WIDE, width, GIVEN_UP)
         assert sorted([*shown, *left]) == sorted(COLUMNS)
         assert {"run", "status"} <= {*shown}
         kept = room(WIDE[name] for name in shown)
         assert kept <= width or set(left) == set(GIVEN_UP)
         assert all(kept + WIDE[name] + 3 > width for name in left), "one of these had room"
-    assert fitting(WIDE, 60)[0] == ["run", "data", "status"]
-    assert fitting(WIDE, 90)[0] == ["run", "seed", "status", "validation top-1", "test top-1"]
-    assert fitting(WIDE, 160) == ([*COLUMNS], [])
+    assert fitting(WIDE, 60, GIVEN_UP)[0] == ["run", "data", "status"]
+    assert fitting(WIDE, 90, GIVEN_UP)[0] == ["run", "seed", "status", "validation top-1", "test top-1"]
+    assert fitting(WIDE, 160, GIVEN_UP) == ([*COLUMNS], [])
 
 
 def test_settings_that_were_asked_for_stay():
-    assert fitting(WIDE | {"optimiser.weight_decay": 22}, 70)[0] == ["run", "status", "optimiser.weight_decay"]
+    assert fitting(WIDE | {"optimiser.weight_decay": 22}, 70, GIVEN_UP)[0] == [
+        "run",
+        "status",
+        "optimiser.weight_decay",
+    ]
 
 
 @pytest.mark.parametrize("width", [45, 60, 80])

@@ -8,7 +8,7 @@ from residual.errors import ModelError
 from residual.files import Appender
 from residual.runs.folder import RunFolder, list_runs
 from residual.runs.records import evaluation_record, train_record
-from residual.runs.summary import compare, summarise
+from residual.runs.summary import compare, names_of, spelt, summarise
 
 SCORES = {"loss": 0.5, "top1": 0.8, "top3": 0.9, "top5": 1.0}
 
@@ -165,7 +165,7 @@ def test_a_damaged_run_is_named_and_hides_no_other(make, tmp_path, damage, reaso
 
 def test_comparing_shows_only_what_is_not_the_same(make):
     runs = [make("a"), make("b", seed=4), make("c", seed=5, rate=0.2)]
-    assert compare(runs) == {"recipe.seed": [3, 4, 5], "recipe.optimiser.rate": [0.1, 0.1, 0.2]}
+    assert compare(runs) == {"seed": [3, 4, 5], "optimiser.rate": [0.1, 0.1, 0.2]}
     assert compare(runs[:1]) == {}
     assert compare([]) == {}
 
@@ -175,3 +175,25 @@ def test_comparing_with_a_damaged_run_is_refused(make):
     (run.path / "run.json").write_bytes(b'{"format":1}')
     with pytest.raises(ModelError, match=r"run\.json lacks 'recipe'"):
         compare([run, make("b")])
+
+
+def test_two_runs_of_one_name_are_numbered(make):
+    assert names_of([make("a"), make("b")]) == ["a", "b"]
+    assert names_of([run := make("c"), run]) == ["c (1)", "c (2)"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (True, "true"),
+        (None, "none"),
+        (0.1, "0.1"),
+        (1e-4, "0.0001"),
+        (1 / 3, str(1 / 3)),
+        (64, "64"),
+        ((1, "a", None), "[1, a, none]"),
+        ("A", "A"),
+    ],
+)
+def test_values_are_spelt_as_set_takes_them(value, text):
+    assert spelt(value) == text

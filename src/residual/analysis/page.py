@@ -12,6 +12,7 @@ from residual.analysis.figures import PANELS, Panel, panel_picture
 from residual.analysis.inline import inline_svg
 from residual.analysis.report import Figures, ReportData, RunReport
 from residual.analysis.style import MAKER
+from residual.runs.summary import spelt
 from residual.version import VERSION
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
@@ -186,7 +187,7 @@ def _differences(report: ReportData) -> Html:
         return tag("p", "No setting differs between these runs.")
     columns = [Column("setting"), *(Column(named(run.name)) for run in report.runs)]
     rows = [
-        (tag("code", path), *(named("–" if value is None else str(value), 60) for value in values))
+        (tag("code", path), *(named("–" if value is None else spelt(value), 60) for value in values))
         for path, values in report.differences.items()
     ]
     return table("Settings whose values are not the same in all runs", columns, rows, kind="differences")

@@ -42,7 +42,7 @@ from residual.homes import without_home
 from residual.models.counting import count
 from residual.runs.folder import RunFolder
 from residual.runs.records import last_of
-from residual.runs.summary import compare, summarise
+from residual.runs.summary import compare, names_of, summarise
 
 MOST_MISTAKES = 24
 MOST_CONFUSIONS = 14
@@ -204,15 +204,6 @@ def read_report(
     judged = [_answered(report, run, split, data, device, progress) for report, run in zip(found, sound, strict=True)]
     unlike = {path: [_shown(value) for value in values] for path, values in compare(sound).items()}
     return ReportData(tuple(judged), damaged, unlike)
-
-
-def names_of(runs: Sequence[RunFolder]) -> list[str]:
-    """The names of the runs, numbered where two are the same."""
-    names = [run.name for run in runs]
-    return [
-        name if names.count(name) == 1 else f"{name} ({names[: place + 1].count(name)})"
-        for place, name in enumerate(names)
-    ]
 
 
 def _read(run: RunFolder, name: str, stated: Stated, retraced: Retraced) -> RunReport:

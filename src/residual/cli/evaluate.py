@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from residual.evaluation.figures import Report
     from residual.evaluation.intervals import Interval
     from residual.evaluation.together import Together
 
 _PICTURE = re.compile(r"(confusion|reliability)(-\d+)?\.(png|svg)")
 _MOST_CLASSES, _WORST_CLASSES = 40, 20
+_MORE = " (--json has all)"
 _WORST = 8  # mistakes named in the terminal; --json has more
 
 
@@ -184,10 +183,8 @@ def names_of(places: Sequence[str]) -> dict[str, str]:
 
 def _say(found: Together, split: str | None) -> None:
     from residual.cli.text import printable
-    from residual.cli.words import console
 
     facts = found.members[0].sheet.facts
-    out = console()
     dataset = facts["origin"] if facts["dataset"] == "folder" else facts["dataset"]
     names = names_of([one.place for one in found.reports])
     steps = ", ".join(f"{names[one.place]} at step {one.step:,}" for one in found.members)
@@ -196,40 +193,26 @@ def _say(found: Together, split: str | None) -> None:
     print(printable(f"protocol  {facts['words']}"))
     if found.ensemble is not None:
         print(f"ensemble  average of the {found.ensemble.sheet.facts['average']} of {len(found.members)}")
-    out.print(_tops(found, names))
-    out.print(_others(found, names))
+    _tops(found, names)
+    _others(found, names)
     if found.pairs:
-        out.print(_pairs(found, names))
+        _pairs(found, names)
     if found.ensemble is None and found.members[0].calibrated is not None and facts["protocol"] == "1-crop":
         print("next      `residual predict RUN IMAGE --temperature calibrated` divides the logits by this temperature")
     if split is None and facts["split"] != "test":
         print(f"there are no test images: these are the {facts['split']} images")
     shown = found.reports[-1]
-    out.print(_classes(shown, names[shown.place]))
+    _classes(shown, names[shown.place])
     if shown.mistakes:
-        out.print(_mistakes(shown, names[shown.place]))
-
-
-def _table(title: str, columns: dict[str, bool], rows: Sequence[tuple[str, ...]]) -> Table:
-    """Columns by name, those with True at the right edge."""
-    from rich.table import Table
-    from rich.text import Text
-
-    from residual.cli.text import printable
-
-    table = Table(title=Text(printable(title)), title_justify="left")
-    for column, right in columns.items():
-        table.add_column(column, justify="right" if right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(printable(cell)) for cell in row))
-    return table
+        _mistakes(shown, names[shown.place])
 
 
 def _between(interval: Interval) -> str:
     return f"{100 * interval[0]:.2f} to {100 * interval[1]:.2f}"
 
 
-def _tops(found: Together, names: Mapping[str, str]) -> Table:
+def _tops(found: Together, names: Mapping[str, str]) -> None:
+    from residual.cli.tables import say_table
     from residual.cli.words import percent
     from residual.evaluation.intervals import WILSON
 
@@ -243,10 +226,13 @@ def _tops(found: Together, names: Mapping[str, str]) -> Table:
             rows.append((names[one.place], one.split, f"top-{top.k}", *counts, *shares))
     columns = {"": False, "split": False, "among the first": False, "right": True, "images": True, "accuracy": True}
     columns |= {"95 % interval": True, "error": True, "its 95 % interval": True}
-    return _table(f"{found.members[0].sheet.facts['protocol']}; intervals: {WILSON}", columns, rows)
+    title = f"{found.members[0].sheet.facts['protocol']}; intervals: {WILSON}"
+    given_up = ("its 95 % interval", "error", "split", "images", "right")
+    say_table(title, columns, rows, folding=[""], given_up=given_up, more=_MORE)
 
 
-def _others(found: Together, names: Mapping[str, str]) -> Table:
+def _others(found: Together, names: Mapping[str, str]) -> None:
+    from residual.cli.tables import say_table
     from residual.cli.words import percent, points
 
     rows = []
@@ -265,10 +251,13 @@ def _others(found: Together, names: Mapping[str, str]) -> Table:
         columns |= {"temperature": True, "fitted on": True, "loss with it": True, "ECE with it": True}
     bins = len(found.members[0].calibration.bins)
     protocol = found.members[0].sheet.facts["protocol"]
-    return _table(f"{protocol}; means over classes; ECE: {bins} bins of equal width", columns, rows)
+    title = f"{protocol}; means over classes; ECE: {bins} bins of equal width"
+    given_up = ("mean F1", "mean precision", "fitted on", "balanced accuracy")
+    say_table(title, columns, rows, folding=[""], given_up=given_up, more=_MORE)
 
 
-def _pairs(found: Together, names: Mapping[str, str]) -> Table:
+def _pairs(found: Together, names: Mapping[str, str]) -> None:
+    from residual.cli.tables import say_table
     from residual.evaluation.intervals import AGRESTI_MIN
 
     rows = [
@@ -287,10 +276,13 @@ def _pairs(found: Together, names: Mapping[str, str]) -> Table:
     columns |= {"neither": True, "second less first, points": True, "95 % interval": True}
     columns |= {"exact p": True, "mid-p": True}
     title = f"{found.members[0].sheet.facts['protocol']}; McNemar, two-sided; interval: {AGRESTI_MIN}"
-    return _table(title + ("; p not corrected for many pairs" if len(rows) > 1 else ""), columns, rows)
+    title += "; p not corrected for many pairs" if len(rows) > 1 else ""
+    given_up = ("neither", "both right", "exact p", "only first", "only second", "95 % interval")
+    say_table(title, columns, rows, folding=["first", "second"], given_up=given_up, more=_MORE)
 
 
-def _classes(one: Report, name: str) -> Table:
+def _classes(one: Report, name: str) -> None:
+    from residual.cli.tables import say_table
     from residual.cli.words import percent
     from residual.evaluation.statistics import worst_first
 
@@ -307,10 +299,13 @@ def _classes(one: Report, name: str) -> Table:
     title = f"by class: {name}, {one.sheet.facts['protocol']}"
     if many:
         title += f"; the {_WORST_CLASSES} worst of {len(one.classes):,}, --json has all"
-    return _table(title, columns | {"most often taken for": False}, rows)
+    columns["most often taken for"] = False
+    given_up = ("F1", "images", "precision")
+    say_table(title, columns, rows, folding=["class", "most often taken for"], given_up=given_up, more=_MORE)
 
 
-def _mistakes(one: Report, name: str) -> Table:
+def _mistakes(one: Report, name: str) -> None:
+    from residual.cli.tables import say_table
     from residual.cli.words import percent
 
     names = one.class_names
@@ -327,4 +322,5 @@ def _mistakes(one: Report, name: str) -> Table:
     ]
     columns = {"image": False, "truth": False, "taken for": False, "probability": True, "of the truth": True}
     title = f"most wrong: {name}, {one.sheet.facts['protocol']}; of highest loss first"
-    return _table(title, columns | {"loss": True}, rows)
+    folding = ["image", "truth", "taken for"]
+    say_table(title, columns | {"loss": True}, rows, folding=folding, given_up=("of the truth", "loss"), more=_MORE)

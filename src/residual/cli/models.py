@@ -126,27 +126,23 @@ def _row(entry: Any, spec: NetworkSpec, counts: Counts) -> dict[str, Any]:
 
 
 def _list(rows: list[dict[str, Any]]) -> None:
-    from rich.table import Table
+    from residual.cli.tables import say_table
 
-    from residual.cli.words import console
-
-    table = Table(title="networks (multiply-adds of convolutions and fully connected layers, one image)")
-    for column in ("name", "data set", "shortcut", "stem"):
-        table.add_column(column)
+    columns = dict.fromkeys(("name", "data set", "shortcut", "stem"), False)
+    columns |= dict.fromkeys(("layers", "parameters", "multiply-adds", "classes", "pixels", "paper's error %"), True)
     numbers = ("weighted_layers", "parameters", "multiply_adds", "classes", "image_size")
-    for column in ("layers", "parameters", "multiply-adds", "classes", "pixels", "paper's error %"):
-        table.add_column(column, justify="right")
+    cells = []
     for row in rows:
         error = (row["error"] or "").split(" (")[0].split(",")[0].split(";")[0]
-        cells = [f"{row[number]:,}" for number in numbers]
-        table.add_row(row["name"], row["dataset"], row["shortcut"], row["stem"], *cells, error)
-    console().print(table)
+        words = (row["name"], row["dataset"], row["shortcut"], row["stem"])
+        cells.append((*words, *(f"{row[number]:,}" for number in numbers), error))
+    title = "networks (multiply-adds of convolutions and fully connected layers, one image)"
+    given_up = ("classes", "pixels", "stem", "layers", "data set", "paper's error %", "multiply-adds")
+    say_table(title, columns, cells, given_up=given_up, more=" (--json has all)")
 
 
 def _show(row: dict[str, Any], spec: NetworkSpec, counts: Counts, *, explained: bool, as_json: bool) -> None:
-    from rich.table import Table
-
-    from residual.cli.words import console
+    from residual.cli.tables import say_table
     from residual.models import explain
 
     explanation = explain(spec)
@@ -165,12 +161,12 @@ def _show(row: dict[str, Any], spec: NetworkSpec, counts: Counts, *, explained: 
         f"training in float32 keeps {counts.memory_per_image / 1e6:,.1f} MB an image, "
         f"and {counts.memory_fixed / 1e6:,.1f} MB for weights, gradients and momentum"
     )
-    table = Table(title="layers")
-    for column in ("layer", "kind", "output (C, H, W)", "parameters", "multiply-adds", "activations"):
-        left = column in ("layer", "kind", "output (C, H, W)")
-        table.add_column(column, justify="left" if left else "right")
+    columns = dict.fromkeys(("layer", "kind", "output (C, H, W)"), False)
+    columns |= dict.fromkeys(("parameters", "multiply-adds", "activations"), True)
+    cells = []
     for layer in counts.layers:
         shape = " x ".join(str(n) for n in layer.shape)
-        numbers = (layer.parameters, layer.multiply_adds, layer.activations)
-        table.add_row(layer.name, layer.kind, shape, *(f"{number:,}" for number in numbers))
-    console().print(table)
+        figures = (layer.parameters, layer.multiply_adds, layer.activations)
+        cells.append((layer.name, layer.kind, shape, *(f"{number:,}" for number in figures)))
+    given_up = ("activations", "kind", "parameters")
+    say_table("layers", columns, cells, folding=["layer"], given_up=given_up, more=" (--json has all)")

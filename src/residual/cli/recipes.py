@@ -29,9 +29,9 @@ def recipes(
     json
         JSON instead of a table or TOML.
     """
-    from rich.table import Table
+    from rich.text import Text
 
-    from residual.cli.words import console
+    from residual.cli.tables import say_table
     from residual.training.recipes import RECIPES, find_recipe
 
     if settings:
@@ -43,15 +43,18 @@ def recipes(
     if json:
         print(json_.dumps({known: recipe.model_dump(mode="json") for known, recipe in RECIPES.items()}))
         return 0
-    table = Table(title="recipes")
-    for column in ("recipe", "data", "network", "length", "batch", "source", "departs from it"):
-        table.add_column(column)
+    columns = dict.fromkeys(("recipe", "data", "network", "length", "batch", "source", "departs from it"), False)
+    rows = []
     for known, recipe in RECIPES.items():
         length = f"{recipe.steps:,} steps" if recipe.steps is not None else f"{recipe.epochs:g} epochs"
         departures = "\n".join(f"- {one}" for one in recipe.departures)
         facts = (known, recipe.data.dataset, recipe.network.name, length, str(recipe.batch_size))
-        table.add_row(*facts, recipe.source, departures)
-    console().print(table)
+        rows.append((*facts, recipe.source, Text(departures)))
+    folding = ("source", "departs from it")
+    more = ": `residual recipes NAME` has all of one, --json of all"
+    say_table(
+        "recipes", columns, rows, folding=folding, given_up=("departs from it", "batch", "source", "data"), more=more
+    )
     return 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as json_
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -54,7 +54,7 @@ def runs(
     from residual.runs.folder import find_run, list_runs, runs_root
     from residual.runs.selection import parse_condition, select
     from residual.runs.studies import list_studies
-    from residual.runs.summary import FIELDS, compare, summarise
+    from residual.runs.summary import FIELDS, compare, names_of, summarise
 
     conditions = [parse_condition(text) for text in where or []]
     for flag, number in (("--last", last), ("--top", top)):
@@ -90,20 +90,16 @@ def runs(
         print(json_.dumps({"runs": rows, "differences": unlike}))
     else:
         _list(rows, "comparison")
-        _differences([row["run"] for row in rows], unlike)
+        _differences(names_of(chosen), unlike)
     return 0
 
 
 def _list(
     rows: list[dict[str, Any]], title: str, settings: Sequence[str] = (), others: bool = False, whole: int = 0
 ) -> None:
-    from rich.cells import cell_len
-    from rich.table import Table
-    from rich.text import Text
-
     from residual.analysis.elements import plural
+    from residual.cli.tables import say_table
     from residual.cli.text import printable
-    from residual.cli.words import console
 
     if not rows and whole:
         print(printable(f"none of {plural(whole, 'run', 'runs')} in {title} is such a one"))
@@ -112,20 +108,8 @@ def _list(
         more = "" if others else ": `residual train` makes one"
         print(printable(f"no runs in {title}{more}"))
         return
-    screen, names = console(), [*COLUMNS, *settings]
-    cells = [[printable(cell) for cell in _cells(row, settings)] for row in rows]
-    wide = {name: max(map(cell_len, [name, *(row[place] for row in cells)])) for place, name in enumerate(names)}
-    if not screen.is_terminal:
-        screen.width = max(screen.width, room(wide.values()))  # so that lines can be searched
-    shown, left = fitting(wide, screen.width)
-    caption = f"left out for want of room: {', '.join(left)}" if left else None
-    table = Table(title=Text(printable(title)), caption=caption, caption_justify="left")
-    for name in shown:
-        right = name in ("seed", "step", "time") or "top-1" in name
-        table.add_column(Text(name), justify="right" if right else "left", overflow="fold")
-    for row in cells:
-        table.add_row(*(Text(row[names.index(name)]) for name in shown))
-    screen.print(table)
+    columns = {name: name in ("seed", "step", "time") or "top-1" in name for name in (*COLUMNS, *settings)}
+    say_table(title, columns, [_cells(row, settings) for row in rows], given_up=GIVEN_UP)
     for one in rows:
         if "damaged" in one:
             print(printable(f"damaged  {one['run']}: {one['damaged']}"))
@@ -141,23 +125,6 @@ def _cells(row: dict[str, Any], settings: Sequence[str]) -> list[str]:
     words = [row["run"], row["recipe"], row["network"], row["data"], str(row["seed"]), step, row["status"]]
     shares = [percent(row["validation_top1"]), percent(row["test_top1"])]
     return [*words, *shares, seconds, *(str(row.get(setting, "")) for setting in settings)]
-
-
-def room(widths: Iterable[int]) -> int:
-    """The width of a table of columns of these widths."""
-    return sum(width + 3 for width in widths) + 1
-
-
-def fitting(wide: Mapping[str, int], width: int) -> tuple[list[str], list[str]]:
-    """The columns that find room in a table of this width, the least important given up first; and those given up."""
-    left: list[str] = []
-    for name in GIVEN_UP:
-        if room(wide[one] for one in wide if one not in left) > width:
-            left.append(name)
-    for name in reversed(left):  # a narrow one may find room where a wide one went
-        if room(wide[one] for one in wide if one not in left or one == name) <= width:
-            left = [one for one in left if one != name]
-    return [name for name in wide if name not in left], [name for name in wide if name in left]
 
 
 def _only_studies(studies: Sequence[dict[str, Any]], title: str, json: bool) -> int:
@@ -185,16 +152,11 @@ def _say_studies(studies: Sequence[dict[str, Any]]) -> None:
 
 
 def _differences(names: list[str], unlike: dict[str, list[Any]]) -> None:
-    from rich.table import Table
-    from rich.text import Text
+    from residual.cli.tables import say_table
+    from residual.runs.summary import spelt
 
-    from residual.cli.text import printable
-    from residual.cli.words import console
-
-    table = Table(title="settings that differ" if unlike else "no setting differs")
-    for name in ["setting", *names]:
-        table.add_column(Text(printable(name)))
-    for path, values in unlike.items():
-        table.add_row(path, *(Text(printable(str(value))) for value in values))
-    if unlike:
-        console().print(table)
+    if not unlike:
+        print("no setting differs")
+        return
+    rows = [(path, *map(spelt, values)) for path, values in unlike.items()]
+    say_table("settings that differ", dict.fromkeys(["setting", *names], False), rows, folding=["setting", *names])

@@ -100,14 +100,32 @@ def flat(table: Facts, prefix: str = "") -> Facts:
 def _settings(run: RunFolder) -> Facts:
     facts = run.facts()
     try:
-        return flat({part: facts[part] for part in ("recipe", "chosen", "versions")})
+        return flat(facts["recipe"]) | flat({part: facts[part] for part in ("chosen", "versions")})
     except KeyError as error:
         raise ModelError(f"run.json lacks {error}", run.path, "restore it from a copy") from None
 
 
 def compare(runs: Sequence[RunFolder]) -> dict[str, list[Any]]:
-    """The settings whose values are not the same in all runs, each with its value in every run."""
+    """What is not the same in all runs, each with its value in every run; settings by the paths that `--set` takes."""
     tables = [_settings(run) for run in runs]
     paths = dict.fromkeys(path for table in tables for path in table)
     rows = {path: [table.get(path) for table in tables] for path in paths}
     return {path: values for path, values in rows.items() if any(value != values[0] for value in values)}
+
+
+def names_of(runs: Sequence[RunFolder]) -> list[str]:
+    """The names of the runs, numbered where two are the same."""
+    names = [run.name for run in runs]
+    return [
+        name if names.count(name) == 1 else f"{name} ({names[: place + 1].count(name)})"
+        for place, name in enumerate(names)
+    ]
+
+
+def spelt(value: Any) -> str:
+    """A value as `--set` takes it."""
+    if isinstance(value, bool) or value is None:
+        return "none" if value is None else str(value).lower()
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(spelt(one) for one in value)}]"
+    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)

@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 
 from residual.files import Facts
 from residual.models import NetworkSettings
+from residual.runs.summary import spelt
 from residual.training.recipe import Recipe
 from residual.training.schedules import SCHEDULES
 
@@ -58,7 +59,7 @@ def _of(model: type[BaseModel], above: str, kind: str = "", absent: bool = False
         else:
             meaning = field.description or ""
             default = field.get_default()
-            left = "its own" if default is None and model is NetworkSettings else _shown(default)
+            left = "its own" if default is None and model is NetworkSettings else spelt(default)
             left = f"none ({left} once there is one)" if absent else left
             yield Setting(path, _values(field), left, f"{kind}: {meaning}" if kind else meaning)
 
@@ -82,7 +83,7 @@ def _words(kind: Any) -> str:
     """What a type takes, in words."""
     origin = get_origin(kind)
     if origin is Literal:
-        return ", ".join(_shown(value) for value in get_args(kind))
+        return ", ".join(spelt(value) for value in get_args(kind))
     if origin is tuple:
         inner = get_args(kind)
         return f"list: {_words(_parts(inner[0])[0])}" if inner[-1] is ... else f"[{', '.join(map(_inner, inner))}]"
@@ -113,11 +114,3 @@ def _bounds(found: list[Any]) -> str:
 
 def _number(value: float) -> str:
     return f"{int(value):,}" if value == int(value) else f"{value:g}"
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, bool) or value is None:
-        return "none" if value is None else str(value).lower()
-    if isinstance(value, tuple | list):
-        return f"[{', '.join(_shown(one) for one in value)}]"
-    return f"{value:g}" if isinstance(value, float) else str(value)
