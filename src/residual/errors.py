@@ -121,7 +121,7 @@ def lacks_memory(error: BaseException) -> bool:
 
 
 class Fault(NamedTuple):
-    """One thing wrong with an input: `subject` is `value`; `rule`; `remedy`."""
+    """One thing wrong with an input: `subject` is `value`; `rule`; `remedy`. A group of settings (...) has no value."""
 
     subject: str
     value: object
@@ -130,7 +130,23 @@ class Fault(NamedTuple):
 
     def __str__(self) -> str:
         tail = f"; {self.remedy}" if self.remedy else ""
-        return f"{self.subject} is {self.value!r}: {self.rule}{tail}"
+        value = "" if self.value is ... else f" is {self.value!r}"
+        return f"{self.subject}{value}: {self.rule}{tail}"
+
+
+_RULES = {
+    **dict.fromkeys(("float_type", "float_parsing"), "must be a number"),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "must be a whole number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "must be true or false"),
+    **dict.fromkeys(("tuple_type", "list_type"), "must be a list, as in [1, 2]"),
+    "string_type": "must be a word",
+}
+
+
+def rule_of(kind: str, message: str) -> str:
+    """A rule that a value breaks, from the kind and the message of an error of pydantic."""
+    bare = message.removeprefix("Value error, ").removeprefix("Input ").removeprefix("String ")
+    return _RULES.get(kind, bare.replace("should ", "must ", 1))
 
 
 def check(what: str, faults: Iterable[Fault], where: object = "") -> None:
@@ -156,6 +172,12 @@ def quoted(text: str) -> str:
     return f'"{text}"' if typed == text and set(text) & set("&|<>^();,'") else typed
 
 
+def _common(one: str, other: str) -> int:
+    """How many letters two words begin with alike."""
+    unlike = (place for place, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
+    return next(unlike, min(len(one), len(other)))
+
+
 def nearest(name: str, known: Sequence[str], also: Sequence[str] = ()) -> str:
     """`did you mean ...?` with the nearest of the known names, or the list of all of them.
 
@@ -165,6 +187,8 @@ def nearest(name: str, known: Sequence[str], also: Sequence[str] = ()) -> str:
     spelt = {one.lower(): one for one in (*also, *known)}
     close = difflib.get_close_matches(name.lower(), spelt, n=3, cutoff=0.5)
     almost = difflib.get_close_matches(name.lower(), close, n=3, cutoff=0.85)  # a slip of the finger
-    if close := [spelt[one] for one in almost or close]:
+    # Of several that are as near, what begins alike is meant: resnet-2O is resnet-20 rather than resnet-32.
+    close = sorted(almost or close, key=lambda one: -_common(name.lower(), one))
+    if close := [spelt[one] for one in close]:
         return f"did you mean {' or '.join(close)}?"
     return f"choose one of {', '.join(known[:12])}{', ...' if len(known) > 12 else ''}"

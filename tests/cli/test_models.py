@@ -71,7 +71,7 @@ def test_all_faults_at_once_each_with_the_nearest_value(refused):
         "conv_bias is 'flase': no such kind; did you mean false?",
         "did you mean last?",
         "did you mean full-pre-activation?",
-        "dropout is True: must be a valid number",
+        "dropout is True: must be a number",
         "shortcut is 'a': no such kind; did you mean A?",
         "widths.0 is 0: must be greater than or equal to 1",
         "depths has 2 stages, widths 3",

@@ -23,14 +23,14 @@ VERBS = ("train", "evaluate", "predict", "runs", "curves", "models", "recipes", 
 UNKNOWN = {
     "option": (["train", "--epoch", 3], ["--epoch ", "did you mean --epochs?"]),
     "verb": (["trian"], ["trian", 'did you mean "train"?']),
-    "no verb": (["--fast"], ["--fast", "available commands"]),
+    "no verb": (["--fast"], ["--fast", "stands where a command is expected"]),
     "word": (["train", "digits", "more"], ["unexpected: more", "residual train --help"]),
     "setting": (["train", "--set", "optimiser.momentun=0.9"], ["optimiser.momentun", "did you mean momentum?"]),
     "setting of the top": (["train", "--set", "sede=1"], ["sede", "did you mean seed"]),
     "group": (["train", "--set", "optimizer.momentum=0.9"], ["optimizer", "did you mean optimiser?"]),
     "deep group": (["train", "--set", "data.augment.shfit=1"], ["data.augment.shfit", "did you mean shift?"]),
     "path below a value": (["train", "--set", "seed.x=1"], ["seed.x", "seed is no group of settings"]),
-    "path below nothing": (["train", "--set", "data.path.x=3"], ["data.path", "string"]),
+    "path below nothing": (["train", "--set", "data.path.x=3"], ["data.path: must be a word"]),
     "setting of a schedule": (["train", "--set", "schedule.peek=1"], ["schedule.peek", "did you mean peak?"]),
     "schedule": (["train", "--set", "schedule.kind=onecycle"], ["schedule.kind", "did you mean one-cycle?"]),
     "setting of another schedule": (
@@ -67,8 +67,8 @@ def test_an_unknown_name_is_answered_with_the_nearest(refused, arguments, words)
 VALUES = {
     "epochs 0": (["--epochs", "0"], ["epochs is 0", "greater than 0"]),
     "epochs -1": (["--epochs", "-1"], ["epochs is -1", "greater than 0"]),
-    "epochs abc": (["--epochs", "abc"], ["--epochs", '"abc"', "--help"]),
-    "epochs empty": (["--epochs", ""], ["--epochs", '""']),
+    "epochs abc": (["--epochs", "abc"], ["--epochs", "'abc' is not a number"]),
+    "epochs empty": (["--epochs", ""], ["--epochs", "'' is not a number"]),
     "epochs nan": (["--epochs", "nan"], ["epochs is nan", "finite"]),
     "epochs 1e999": (["--epochs", "1e999"], ["epochs is inf", "finite"]),
     "epochs 1e9": (["--epochs", "1e9"], ["epochs is 1000000000", "less than or equal to 1000000"]),
@@ -80,7 +80,7 @@ VALUES = {
     "seed 1.5": (["--seed", "1.5"], ["--seed", "'1.5' is not a whole number"]),
     "seed -1": (["--seed", "-1"], ["seed is -1", "greater than or equal to 0"]),
     "seed 2^53": (["--seed", 2**53], ["seed", "less than 9007199254740992"]),
-    "seed half": (["--set", "seed=1.5"], ["seed is 1.5", "integer"]),
+    "seed half": (["--set", "seed=1.5"], ["seed is 1.5", "whole number"]),
     "seed of 5000 digits": (["--set", "seed=" + "9" * 5000], ["seed", "..."]),
     "rate nan": (["--set", "schedule.peak=nan"], ["schedule.peak is nan", "finite"]),
     "rate inf": (["--set", "schedule.peak=inf"], ["schedule.peak is inf", "finite"]),
@@ -93,6 +93,13 @@ VALUES = {
     "validation nan": (["--set", "data.validation=nan"], ["data.validation is nan", "finite"]),
     "a group": (["--set", "data=3"], ["data is 3", "group of settings"]),
     "a schedule": (["--set", "schedule=3"], ["schedule is 3", "group of settings"]),
+    "mirror, a word": (["--set", "data.augment.mirror=maybe"], ["mirror is 'maybe': must be true or false"]),
+    "widths, a number": (["--set", "network.widths=16"], ["network.widths is 16: must be a list, as in [1, 2]"]),
+    "parts that do not fit": (
+        ["--set", "optimiser.nesterov=true", "--set", "optimiser.momentum=0"],
+        ["(settings): optimiser: nesterov needs a momentum above 0; raise momentum"],
+    ),
+    "one class": (["--set", "data.classes=[1]"], ["must have at least 2 items"]),
     "no stage": (["--set", "network.depths=[]"], ["network.depths is []", "at least 1"]),
     "no channel": (["--set", "network.widths=[0,4,4]"], ["network.widths.0 is 0", "greater than or equal to 1"]),
     "unlike lists": (["--set", "network.widths=[4,4]"], ["depths has 3 stages, widths 2", "one number a stage"]),
@@ -105,7 +112,7 @@ VALUES = {
     "nothing to set": (["--set"], ["--set needs a value"]),
     "override alone": (["--override"], ["--override", "--resume"]),
     "out and resume": (["--out", "a", "--resume", "b"], ["--out", "--resume", "leave --out away"]),
-    "a second line": (["--set", "seed=1\nformat=2"], ["seed is '1\\nformat=2'", "integer"]),
+    "a second line": (["--set", "seed=1\nformat=2"], ["seed is '1\\nformat=2'", "whole number"]),
 }
 
 
@@ -126,6 +133,11 @@ OTHERS = {
     "0 channels": (["models", "--channels", 0], ["(--channels)", "between 1 and"]),
     "0 pixels": (["models", "--image-size", 0], ["(--image-size)", "between 1 and"]),
     "10^9 pixels": (["models", "--image-size", 10**9], ["(--image-size)", "between 1 and"]),
+    "an option first": (["--json", "models"], ["--json stands where a command is", "`residual models --json`"]),
+    "an option alone": (["-v"], ["-v stands where a command is expected", "`residual --version`"]),
+    "export, another word": (["export", "last", "--format", "onnx"], ["unknown option: --format", "here it is --to"]),
+    "predict, another word": (["predict", "last", "x.png", "--to", "csv"], ["here it is --format csv"]),
+    "a letter for a digit": (["models", "resnet-2O"], ["did you mean resnet-20 or resnet-32?"]),
     "two faults of a network": (
         ["models", "resnet-20", "--set", "dropout=2", "--set", "norm_eps=-1"],
         ["dropout is 2: must be less than 1", "norm_eps is -1"],
@@ -352,3 +364,9 @@ def test_a_folder_that_is_named_as_a_recipe_is_told_of(say, refused, here):
     assert "digits is a recipe here" in said.err
     assert "digits/" in said.err
     _tell_of_folder.cache_clear()
+
+
+def test_words_of_other_programs_at_the_front_door(say):
+    assert say("version").out == say("-V").out == say("--version").out
+    assert say("help").out == say("--help").out
+    assert say("help", "train").out == say("train", "--help").out

@@ -299,8 +299,8 @@ def test_all_faults_of_a_table_are_one_message():
         to_recipe(table, "mine.toml")
     said = str(caught.value)
     for words in (
-        *("(mine.toml)", "epochs is 'many': must be a valid number", "epochs is 'many': steps is 3 as well"),
-        *("batch_size is 1.5: must be a valid integer", "network.name is 'resnet': no such network"),
+        *("(mine.toml)", "epochs is 'many': must be a number", "epochs is 'many': steps is 3 as well"),
+        *("batch_size is 1.5: must be a whole number", "network.name is 'resnet': no such network"),
         *("network.widths.1 is 0", "network.nme is 1: no such setting; did you mean name"),
         *("schedule.peak is 1: no such setting; choose one of drops", "schedule.warmup.steps is -1"),
         *("compute.device is 'tpu': must be auto, cpu, mps, cuda or cuda:N", "compute.precision is 'float8'"),
@@ -312,7 +312,7 @@ def test_all_faults_of_a_table_are_one_message():
 @pytest.mark.parametrize(
     ("path", "rule"),
     [
-        ("steps", "steps is 'x': must be a valid integer"),
+        ("steps", "steps is 'x': must be a whole number"),
         ("schedule.kind", "schedule.kind is 'x': no such schedule"),
         ("schedule.hold.rate", "no such group of settings as hold; choose one of"),
         ("seed.deep", "seed is no group of settings"),

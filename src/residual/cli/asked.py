@@ -110,8 +110,21 @@ JUDGING = {
         "plots": "--picture FILE.png",
         "output": "--format csv or json, on standard output",
         "features": "--embeddings FILE.npz",
+        "to": "--format csv or json",
     },
     "explain": _OF_IMAGES | {"topk": "--top-k", "output": "--out FOLDER", "plots": "--out FOLDER"},
+    "export": {
+        "pretrained": _RUN_FIRST,
+        "model": _RUN_FIRST,
+        "resume-from": _RUN_FIRST,
+        "format": "--to torchvision, timm, safetensors or onnx",
+        "include": "--to torchvision, timm, safetensors or onnx",
+        "output": "--out FILE",
+        "imgsz": "not needed: a model knows the size of its images",
+        "dynamic": "not needed: the graph takes any number of images",
+        "fp16": "not there: weights are written in float32",
+        "data-dir": "--images FOLDER",
+    },
 }
 """The same for commands that use a network; {} is the command."""
 _ALIKE_JUDGED = {

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from residual.cli.text import printable
+from residual.cli.text import Number, printable
 
 Kinds = Literal["all", "data-sets", "archives", "indexes", "findings", "weights"]
 
@@ -16,7 +16,7 @@ Kinds = Literal["all", "data-sets", "archives", "indexes", "findings", "weights"
 def cache(
     *,
     clear: Kinds | None = None,
-    unused: float = 0.0,
+    unused: Number = 0.0,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """List what is kept to begin sooner, with its size; or remove it. All of it can be made or downloaded again.

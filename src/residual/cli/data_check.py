@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from residual.cli.text import Whole, beside, printable
+from residual.cli.text import Number, Whole, beside, printable
 
 if TYPE_CHECKING:
     from residual.data.inspection import Inspection
@@ -181,7 +181,7 @@ def pack(
     short_side: Whole = 256,
     follow_links: bool = False,
     group: str | None = None,
-    quarantine: float = 0.01,
+    quarantine: Number = 0.01,
     threads: Whole = 0,
 ) -> int:
     """Decode photographs once into one file that `residual train` reads like a folder, only faster.

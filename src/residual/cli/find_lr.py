@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from residual.cli.asked import asked
-from residual.cli.text import Whole, beside, printable
+from residual.cli.text import Number, Whole, beside, printable
 
 
 def find_lr(
@@ -21,8 +21,8 @@ def find_lr(
     from_: Annotated[str | None, Parameter(name="--from")] = None,
     data: str | None = None,
     follow_links: bool = False,
-    start: float = 1e-5,
-    stop: float = 10.0,
+    start: Number = 1e-5,
+    stop: Number = 10.0,
     steps: Whole = 100,
     shape: Literal["exponential", "linear"] = "exponential",
     batch_size: Whole | None = None,

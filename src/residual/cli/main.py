@@ -113,7 +113,11 @@ class _Warnings(logging.Handler):
 
 
 def _prepare(arguments: Sequence[str]) -> tuple[list[str], bool]:
-    """Take `--debug` out, and give a bare `--resume` the run it means."""
+    """Take `--debug` out, give a bare `--resume` the run it means, and know `help`, `version` and `-V`."""
+    if arguments and arguments[0] == "help":
+        arguments = [*arguments[1:], "--help"]
+    elif list(arguments) in (["version"], ["-V"]):
+        arguments = ["--version"]
     given, debug, closed = [], False, False
     for place, word in enumerate(arguments):
         closed = closed or word == "--"
@@ -252,6 +256,14 @@ def _usage(error: cyclopts.CycloptsError, tokens: Sequence[str]) -> str:
     verb = " ".join(["residual", *_verb(tokens)])
     remedy = f"`{verb} --help` shows what it takes"
     match error:
+        case cyclopts.UnknownCommandError() if tokens and tokens[0].startswith("-"):
+            text, command = (
+                f"{tokens[0]} stands where a command is expected",
+                next((t for t in tokens if t in app), None),
+            )
+            remedy = "`residual --help` lists the commands, `residual --version` tells the version"
+            if command is not None:
+                remedy = f"options follow their command, as in `residual {command} {tokens[0]}`"
         case cyclopts.UnusedCliTokensError():
             unused = error.unused_tokens or []
             text = f"unexpected: {' '.join(unused)}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from residual.cli.asked import asked
-from residual.cli.text import Whole, printable
+from residual.cli.text import Number, Whole, printable
 
 if TYPE_CHECKING:
     from residual.files import Facts
@@ -32,9 +32,9 @@ def compare(
     searches: Whole | None = None,
     fresh: Whole | None = None,
     proxy: Whole | None = None,
-    longer: float | None = None,
+    longer: Number | None = None,
     data: str | None = None,
-    epochs: float | None = None,
+    epochs: Number | None = None,
     batch_size: Whole | None = None,
     network: str | None = None,
     set: Many | None = None,

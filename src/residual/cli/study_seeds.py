@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from residual.cli.asked import asked, ending
-from residual.cli.text import Log, Whole, printable
+from residual.cli.text import Log, Number, Whole, printable
 from residual.launch import speaks
 
 
@@ -22,7 +22,7 @@ def seeds(
     first: Whole = 0,
     from_: Annotated[str | None, Parameter(name="--from")] = None,
     data: str | None = None,
-    epochs: float | None = None,
+    epochs: Number | None = None,
     network: str | None = None,
     device: str | None = None,
     protocol: Literal["tune", "final"] | None = None,

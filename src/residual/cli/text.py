@@ -44,6 +44,16 @@ Whole = Annotated[int, Parameter(converter=_whole)]
 """A whole number: 1.5 is refused, never rounded."""
 
 
+def _number(kind: Any, tokens: Sequence[Any]) -> float:
+    try:
+        return float(tokens[0].value)
+    except ValueError:
+        raise ValueError(f"{tokens[0].value[:80]!r} is not a number") from None
+
+
+Number = Annotated[float, Parameter(converter=_number)]
+
+
 def _whole_or_auto(kind: Any, tokens: Sequence[Any]) -> int | Literal["auto"]:
     return "auto" if tokens[0].value == "auto" else _whole(kind, tokens)
 

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from residual.cli.asked import asked, ending
-from residual.cli.text import Auto, Log, Whole
+from residual.cli.text import Auto, Log, Number, Whole
 from residual.launch import launched, speaks
 
 Many = Annotated[list[str], Parameter(allow_repeating=True, negative=())]
@@ -24,7 +24,7 @@ def train(
     *,
     from_: Annotated[str | None, Parameter(name="--from")] = None,
     data: str | None = None,
-    epochs: float | None = None,
+    epochs: Number | None = None,
     budget: str | None = None,
     batch_size: Auto | None = None,
     network: str | None = None,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from residual.cli.asked import asked
-from residual.cli.text import Whole, printable
+from residual.cli.text import Number, Whole, printable
 
 if TYPE_CHECKING:
     from residual.files import Facts
@@ -36,14 +36,14 @@ def tune(
     prune: Literal["none", "median"] | None = None,
     from_: Annotated[str | None, Parameter(name="--from")] = None,
     data: str | None = None,
-    epochs: float | None = None,
+    epochs: Number | None = None,
     batch_size: Whole | None = None,
     network: str | None = None,
     seed: Whole | None = None,
     set: Many | None = None,
     device: str | None = None,
     storage: str | None = None,
-    grace: float = 30.0,
+    grace: Number = 30.0,
     launch: str | None = None,
     budget: str | None = None,
     log: Literal["auto", "plain", "json"] = "auto",

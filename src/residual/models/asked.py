@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from residual.errors import UsageError, nearest
+from residual.errors import UsageError, nearest, rule_of
 from residual.models.catalogue import find, resolve
 from residual.models.networks import ResidualNetwork
 from residual.models.networks import build as build_spec
@@ -109,12 +109,12 @@ def named(
 
 def _fault(fault: Any) -> str:
     """One of pydantic's faults in a line, with the nearest value where there is a list of them."""
-    part, given, rule = ".".join(str(p) for p in fault["loc"]), fault["input"], str(fault["msg"])
+    part, given = ".".join(str(p) for p in fault["loc"]), fault["input"]
     if fault["type"] == "literal_error":
         words = re.findall(r"'([^']*)'|\b(True|False)\b", fault["ctx"]["expected"])
         kinds = [text or switch.lower() for text, switch in words]
         return f"{part} is {given!r:.80}: no such kind; {_nearest(str(given), kinds)}"
-    return f"{part} is {given!r:.80}: " + rule.replace("Input should", "must", 1)
+    return f"{part} is {given!r:.80}: {rule_of(fault['type'], fault['msg'])}"
 
 
 def _nearest(name: str, known: list[str]) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from residual.errors import UsageError, nearest
+from residual.errors import UsageError, nearest, rule_of
 from residual.models.entries import NETWORKS, Entry
 from residual.models.spec import PRE_ACTIVATION, NetworkSettings, NetworkSpec, ShortcutKind
 from residual.models.stems import stem_for
@@ -88,7 +88,7 @@ def resolve(
 def _faults(error: ValidationError) -> Iterator[str]:
     for fault in error.errors():
         place = ".".join(str(part) for part in fault["loc"])
-        message = fault["msg"].removeprefix("Value error, ")
+        message = rule_of(fault["type"], fault["msg"])
         yield f"network.{place} is {fault['input']!r}: {message}" if place else message
 
 

@@ -25,7 +25,7 @@ from pydantic.fields import FieldInfo
 from residual.data.balance import Weighing
 from residual.data.batches import steps_of
 from residual.data.datasets import DataSettings
-from residual.errors import Fault, UsageError, check, nearest
+from residual.errors import Fault, UsageError, check, nearest, rule_of
 from residual.files import Facts, read_toml, toml
 from residual.models import NetworkSettings, find
 from residual.training.freezing import StartSettings
@@ -228,9 +228,7 @@ def _faults(error: ValidationError) -> list[Fault]:
         if path[0] == "schedule" and path[1:2] and path[1] in SCHEDULES:
             path.pop(1)
         field = settings.get(path[-1])
-        rule = entry["msg"].removeprefix("Value error, ").removeprefix("Input ").removeprefix("String ")
-        rule = rule.replace("should ", "must ", 1)
-        remedy = ""
+        rule, remedy = rule_of(entry["type"], entry["msg"]), ""
         match entry["type"]:
             case "extra_forbidden":
                 rule, remedy = "no such setting", nearest(path[-1], sorted(settings))
@@ -244,12 +242,13 @@ def _faults(error: ValidationError) -> list[Fault]:
             case "too_short" if len(given) >= context["min_length"]:
                 continue  # an item of it is at fault, and named
             case "too_short":
-                rule = f"must have at least {context['min_length']} item"
+                count = context["min_length"]
+                rule = f"must have at least {count} {'item' if count == 1 else 'items'}"
             case "literal_error" if path == ["format"]:
                 rule, remedy = "not a format of this program", "install the release that wrote it"
             case _ if isinstance(given, float) and not math.isfinite(given):
                 rule = "must be a finite number"
-        fault = Fault(".".join(path), _short(given), rule, remedy)
+        fault = Fault(".".join(path), ... if isinstance(given, dict | BaseModel) else _short(given), rule, remedy)
         if found and entry["type"] == "literal_error" and found[-1][:2] == fault[:2]:
             rule = f"{found.pop().rule} or {rule.removeprefix('must be ')}"
             fault = fault._replace(rule=rule)

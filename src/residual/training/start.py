@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from residual.data.datasets import DataSettings
 from residual.data.preprocessing import Preprocessing
 from residual.data.source import Dataset
-from residual.errors import ModelError, UsageError
+from residual.errors import ModelError, UsageError, rule_of
 from residual.evaluation.bringing import Origin, bring
 from residual.evaluation.classifier import WEIGHTS, Classifier
 from residual.files import Damaged, Facts, digest
@@ -163,7 +163,7 @@ def _agreed(recipe: Recipe, origin: Origin, asked: Collection[str], given: bool)
     try:
         return NetworkSpec.model_validate({**own.model_dump(), **free})
     except ValidationError as error:
-        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        reason = rule_of(error.errors()[0]["type"], error.errors()[0]["msg"])
         raise UsageError("this network cannot be built", origin.facts["weights"], reason) from None
 
 

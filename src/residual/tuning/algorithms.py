@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BaseModel, Field, ValidationError
 from torch import Generator
 
-from residual.errors import Fault, UsageError, check, nearest
+from residual.errors import Fault, UsageError, check, nearest, rule_of
 from residual.tuning.chances import below, uniform
 from residual.tuning.genetic import (
     Scored,
@@ -198,6 +198,6 @@ def make_algorithm(name: str, rules: dict[str, Any]) -> Algorithm:
     try:
         return kind.model_validate({"name": name, **rules})
     except ValidationError as error:
-        faults = {str(e["loc"][0]): e["msg"].replace("Input should ", "must ") for e in error.errors() if e["loc"]}
+        faults = {str(e["loc"][0]): rule_of(e["type"], e["msg"]) for e in error.errors() if e["loc"]}
         check("this search cannot start", [Fault(k, rules.get(k), text) for k, text in faults.items()], "--rule")
         raise

@@ -15,7 +15,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from residual.errors import ModelError
+from residual.errors import ModelError, rule_of
 from residual.models.catalogue import departures
 from residual.models.entries import NETWORKS
 from residual.models.interchange.foreign import Foreign, first
@@ -227,7 +227,7 @@ def described(where: object, parts: Mapping[str, Any]) -> NetworkSpec:
     try:
         spec = NetworkSpec.model_validate({"name": "imported", **parts})
     except ValidationError as error:
-        rule = error.errors()[0]["msg"].removeprefix("Value error, ")
+        rule = rule_of(error.errors()[0]["type"], error.errors()[0]["msg"])
         raise ModelError("the tensors make no network known here", where, rule) from None
 
     def distance(name: str) -> int:
