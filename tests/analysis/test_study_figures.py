@@ -11,7 +11,7 @@ from residual.analysis.bands import Band, draw_bands
 from residual.analysis.comparison_figures import curve_picture, mean_line
 from residual.analysis.inline import inline_svg
 from residual.analysis.range_figure import draw_range
-from residual.analysis.study_figures import Draw, draw_costs, draw_errors, names_of_points, picture
+from residual.analysis.study_figures import Draw, draw_costs, draw_errors, draw_responses, names_of_points, picture
 from tests.analysis.reading import Page
 
 
@@ -40,6 +40,36 @@ def test_an_arm_that_ends_above_the_figure_says_so_by_its_name():
     assert "plain-110 (above: 62.0 % at the end)" in found
     assert "resnet-20" in found
     assert "plain-110" in texts(draw_errors, {"plain-110": falling(*([62.0] * 10))})
+
+
+def test_most_of_an_arm_that_ends_in_the_figure_is_seen():
+    """Of plain-56 beside plain-20, five points of twelve lay above the figure."""
+    arms = {"plain-20": falling(*([15.0] * 12)), "plain-56": falling(*(90.0, 80.0, 70.0), *([62.0] * 5), *([25.0] * 4))}
+    assert any("cut at 69 %" in text for text in texts(draw_errors, arms))
+    never = arms | {"resnet-20": FLAT, "plain-110": falling(*([90.0] * 2))}
+    assert "plain-110 (above: 90.0 % at the end)" in texts(draw_errors, never)
+
+
+def test_arms_judged_once_or_twice_stand_in_rows():
+    ends = {"half": 35.0, "identity": 31.0, "none": 38.0, "gate": 33.0}
+    arms = {name: falling(60.0, last) for name, last in ends.items()}
+    found = texts(draw_errors, arms)
+    assert [text for text in found if text in arms] == ["none", "half", "gate", "identity"]
+    assert "step 200; hollow: training, full: test or validation" in found
+    assert marks(picture(draw_errors, arms, "t", "svg")) == 4
+    assert "step 200; hollow: training, full: test or validation" not in texts(draw_errors, {"a": falling(60.0, 31.0)})
+
+
+def test_there_is_no_layer_between_two():
+    found = texts(draw_responses, {"resnet-8": {"response": [0.1, 0.2, 0.3]}})
+    assert not {"1.5", "2.5"} & set(found)
+    assert {"1", "2", "3"} <= set(found)
+
+
+def test_a_logarithmic_axis_of_one_decade_has_several_numbers(tmp_path):
+    draw_range([0.02, 0.1, 0.4], [2.3, 2.0, 3.0], [2.3, 2.1, 2.2], {"steepest": 0.1}, "t", tmp_path / "lr.svg")
+    drawn = (tmp_path / "lr.svg").read_text()
+    assert {"0.05", "0.1", "0.2"} <= set(re.findall("<!-- ([0-9.]+) -->", drawn))
 
 
 def test_a_figure_ends_at_the_whole():

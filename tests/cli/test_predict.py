@@ -164,7 +164,20 @@ def test_long_names_of_classes_stay_whole(capsys, monkeypatch):
     assert "…" not in out
     columns = zip(*(line.split("│")[1:-1] for line in out.splitlines() if line.startswith("│")), strict=True)
     found = ["".join("".join(cells).split()) for cells in columns]
-    assert found[1:] == [f"{name.replace(' ', '')}30.00%" for name in names]
+    assert found[1:] == [f"{name.replace(' ', '')}(30.00%)" for name in names]
+
+
+def test_pictures_tell_images_of_one_name_apart_and_are_told(say, finished, here):
+    for folder in ("left", "right"):
+        (here / folder).mkdir()
+        (here / folder / "a.png").write_bytes(encoded(picture(len(folder))))
+    said = say("predict", "run", "left/a.png", "right/a.png", "--picture", "p.svg", "--embeddings", "e.npz")
+    assert said.code == 0
+    assert said.out.splitlines()[-2:] == ["embeddings  e.npz", "picture  p.svg"]
+    drawn = (here / "p.svg").read_text()
+    assert "left/a.png" in drawn
+    assert "right/a.png" in drawn
+    assert json.loads(say("predict", "run", "left/a.png", "--picture", "q.svg", "--json").out)
 
 
 def test_shares_of_two_classes_are_those_that_say_something(say, here):

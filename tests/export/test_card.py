@@ -78,6 +78,15 @@ def test_where_there_are_no_test_images_nothing_is_said_of_looking_at_them():
     assert "looked at" not in text
 
 
+def test_photographs_are_called_as_their_folder():
+    found = classifier("cat", "dog")
+    found.provenance["data"] = {"name": "folder", "origin": "/home/me/my pets"}
+    text = card(found, "run", {**RESULT, "data": {"name": "folder", "test": 0}})
+    assert head(text)["model-index"][0]["results"][0]["dataset"]["name"] == "my pets"
+    assert ", on my pets; " in text
+    assert "/home" not in text
+
+
 def test_names_break_out_of_nothing():
     evil = 'x"\n---\nlicense: mit\n<script>|'
     text = card(classifier(evil, "dog"), evil, {**RESULT, "data": {"name": evil}, "recipe": evil})

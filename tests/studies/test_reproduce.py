@@ -111,12 +111,13 @@ def test_the_document_in_docs_is_that_of_this_release(whole):
 
 
 def test_figures_are_written_so_that_rounding_is_no_figure():
-    assert [value(v) for v in (True, False, 0.0, 3.0, 1e-16, 2.5, 25_583_592, 0.123456)] == [
+    assert [value(v) for v in (True, False, 0.0, 3.0, 1e-16, 1e-10, 2.5, 25_583_592, 0.123456)] == [
         "yes",
         "no",
         "0",
         "3",
-        "below 1e-9",
+        "below 1e-12",
+        "below 1e-09",
         "2.5",
         "25,583,592",
         "0.1235",

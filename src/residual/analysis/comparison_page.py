@@ -11,6 +11,7 @@ from residual.analysis.elements import Column, Html, join, named, percent, plura
 from residual.analysis.inline import inline_svg
 from residual.analysis.page import POLICY
 from residual.analysis.style import MAKER
+from residual.runs.summary import data_name
 from residual.version import VERSION
 
 Facts = Mapping[str, Any]
@@ -60,8 +61,9 @@ def comparison_page(found: Facts, command: str) -> bytes:
 
 def _lead(found: Facts) -> str:
     recipe, data = found["recipe"], found["data"]
-    images = "" if data is None else f" · {data['name']}, {data['training']:,} training images"
-    length = f"{recipe['epochs']:g} epochs" if recipe["epochs"] is not None else f"{recipe['steps']:,} steps"
+    images = "" if data is None else f" · {data_name(data)}, {data['training']:,} training images"
+    epochs, steps = recipe["epochs"], recipe["steps"]
+    length = plural(steps, "step", "steps") if epochs is None else "1 epoch" if epochs == 1 else f"{epochs:g} epochs"
     return f"recipe {recipe['name']} · {recipe['network']['name']}{images} · {length} a training"
 
 
@@ -189,8 +191,7 @@ def _curves(found: Facts) -> Html:
     ]
     words = (
         "Every fresh training of every winner that came to its end. Accuracies and validation loss: held-out images, "
-        "plain, single view; training loss: running mean over augmented images under moving weights. They are of the "
-        "kind of figures 19 to 23 of seed 001."
+        "plain, single view; training loss: running mean over augmented images under moving weights."
     )
     return join([tag("p", words), tag("div", *pictures, class_="plots")])
 
@@ -268,9 +269,10 @@ def _proxy(found: Facts) -> Html:
 
 
 def _how(found: Facts) -> Html:
+    generations = plural(found["generations"], "generation", "generations")
     facts = [
         ("arms", ", ".join(found["arms"])),
-        ("population", f"{found['population']}, {found['generations']} generations after the first"),
+        ("population", f"{found['population']}, {generations} after the first"),
         ("space", found["space"]["name"]),
         *((path, ranged) for path, ranged in found["space"]["genes"].items()),
         ("optimiser", f"{found['recipe']['optimiser']['kind']}, schedule {found['recipe']['schedule']['kind']}"),

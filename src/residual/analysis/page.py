@@ -12,7 +12,7 @@ from residual.analysis.figures import PANELS, Panel, panel_picture
 from residual.analysis.inline import inline_svg
 from residual.analysis.report import Figures, ReportData, RunReport
 from residual.analysis.style import MAKER
-from residual.runs.summary import spelt
+from residual.runs.summary import data_name, spelt
 from residual.version import VERSION
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
@@ -101,7 +101,7 @@ def _state(run: RunReport) -> Html:
 
 def _what(run: RunReport) -> str:
     network = f"{run.network['name']}, shortcut {run.network['shortcut']}"
-    return f"{network} · {run.data['name']} · recipe {run.recipe} · seed {run.seed} · {run.created[:10]}"
+    return f"{network} · {data_name(run.data)} · recipe {run.recipe} · seed {run.seed} · {run.created[:10]}"
 
 
 def _contents(anchors: Sequence[tuple[str, str]]) -> Html:

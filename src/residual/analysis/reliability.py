@@ -38,12 +38,13 @@ def reliability_picture(found: Calibration, kind: Kind, protocol: str = "") -> b
             upper.plot([100 * (one.confidence or 0)], [height], "D", clip_on=False, zorder=3, **marks)
             lower.bar(middle, 100 * one.images / total, width=0.92 * width, color=GREY, alpha=0.6)
         upper.set(xlim=(0, 100), ylim=(0, 100), ylabel="accuracy, %")
-        upper.set_title(f"Calibration error {points(found.error)}")
+        upper.set_title(f"Calibration error {points(found.error)}", loc="left", fontsize=9)
         if protocol:
             upper.set_title(protocol, loc="right", fontsize=8, color=GREY)
         lower.set_ylabel("answers, %")
         hollow = f"; hollow: below {FEW} answers" if any(one.images < FEW for one in filled) else ""
-        lower.set_xlabel(f"confidence, %\ndiamonds stand at the mean of each bin{hollow}")
+        lower.set_xlabel("confidence, %")
+        figure.supxlabel(f"diamonds: the mean of each bin{hollow}", fontsize=7.5, color=GREY)
         return rendered(figure, kind)
 
 

@@ -21,10 +21,12 @@ from residual.analysis.style import (
     draw_mean,
     literal,
     look,
+    name_ticks,
     picture_format,
     plain_ticks,
     rendered,
     style,
+    whole_ticks,
 )
 from residual.files import replace_file
 
@@ -35,6 +37,7 @@ Points = Mapping[str, Any]
 Draw = Callable[["Axes", Points], None]
 Training = Literal["dashed", "thin"]
 _MOST_NAMES = 12
+_MOST_LINES, _FEW = 3, 3  # lines of so few points that can be told apart, and points
 _TRAINING: Mapping[Training, Mapping[str, Any]] = {
     "dashed": {"linestyle": DASHES[1], "linewidth": 1.1},
     "thin": {"linewidth": 0.7},
@@ -78,8 +81,16 @@ def draw_errors(
         of: which arms are drawn. The height is that of all arms, so that figures of several of them can be compared;
             the beginning of training is cut off, and an arm that ends above has its last value in its name.
         training: how the training error is told from the other.
+
+    Arms that were judged three times at most have no courses: their last errors stand in rows, the least first.
     """
     chosen = {arm: found for arm, found in series.items() if of(arm)}
+    if (
+        len(series) > _MOST_LINES
+        and max((len(one["step"]) for one in map(_judged, series.values()) if one), default=0) <= _FEW
+    ):
+        _draw_last(axes, chosen)
+        return
     height = _height([judged["mean"] for found in series.values() if (judged := _judged(found))])
     most = 0.0
     for number, (arm, found) in enumerate(chosen.items()):
@@ -103,15 +114,40 @@ def draw_errors(
     _legend(axes, len(chosen))
 
 
+def _draw_last(axes: Axes, series: Points) -> None:
+    """A row for each arm: its last error with its deviation, and its last training error, hollow."""
+    judged = {arm: one for arm, found in series.items() if (one := _judged(found))}
+    rows = sorted(judged, key=lambda arm: -judged[arm]["mean"][-1])
+    for row, arm in enumerate(rows):
+        last, trained = judged[arm], series[arm].get("training error")
+        color = look(0)["color"]
+        axes.errorbar(last["mean"][-1], row, xerr=last["std"][-1], fmt="o", markersize=5, color=color, linewidth=1)
+        if trained:
+            axes.plot(trained["mean"][-1], row, "o", markersize=5, markerfacecolor=PAPER, markeredgecolor=color)
+    name_ticks(axes.yaxis, rows, fontsize=8)
+    axes.grid(axis="y", alpha=0.4)
+    axes.set(xlabel="error, %")
+    axes.margins(y=0.08)
+    last_step = max((one["step"][-1] for one in judged.values()), default=0)
+    _note(axes, f"step {last_step:,}; hollow: training, full: test or validation")
+
+
 def _ground(lowest: float, height: int) -> int:
     """Where the axis begins: at 0, or at a whole ten below all curves where these lie in its upper half alone."""
     return 0 if lowest < height / 2 else 10 * math.floor((lowest - 0.05 * (height - lowest)) / 10)
 
 
 def _height(curves: Sequence[Sequence[float]]) -> int | None:
-    """The height at which nine tenths of all points are well inside, in whole percent."""
-    heights = sorted(height for curve in curves for height in curve)
-    return min(100, math.ceil(1.1 * heights[int(0.9 * (len(heights) - 1))])) if heights else None
+    """The height, in whole percent, below which are nine tenths of all points and three quarters of what ends there."""
+    if not any(curves):
+        return None
+    most = _quantile([height for curve in curves for height in curve], 0.9)
+    each = [_quantile(curve, 0.75) for curve in curves if curve and curve[-1] <= most]
+    return min(100, math.ceil(1.1 * max([most, *each])))
+
+
+def _quantile(heights: Sequence[float], share: float) -> float:
+    return sorted(heights)[int(share * (len(heights) - 1))]
 
 
 def _judged(found: Points) -> Points | None:
@@ -140,6 +176,7 @@ def draw_variances(axes: Axes, series: Points) -> None:
             start = found["variance"][0]
             axes.plot(layers, [start * value for value in formula], color=own["color"], linestyle=":", linewidth=0.9)
     _logarithmic(axes, "y")
+    whole_ticks(axes.xaxis)
     axes.set(xlabel="convolution", ylabel="variance of its output")
     _note(axes, "dotted: the formula")
     _legend(axes, len(series))
@@ -150,6 +187,7 @@ def draw_gradients(axes: Axes, series: Points) -> None:
     for own, (name, found) in _each(series):
         axes.plot(range(1, len(found["gradient"]) + 1), found["gradient"], label=name, **own)
     _logarithmic(axes, "y")
+    whole_ticks(axes.xaxis)
     axes.set(xlabel="convolution", ylabel="gradient at its output")
     _legend(axes, len(series))
 
@@ -168,6 +206,7 @@ def _responses(axes: Axes, series: Points, order: Callable[[Sequence[float]], li
     for own, (name, found) in _each(series):
         values = order(found["response"])
         axes.plot(range(1, len(values) + 1), values, label=name, marker=".", markersize=3, **own)
+    whole_ticks(axes.xaxis)
     axes.set(xlabel=label, ylabel="standard deviation")
     axes.set_ylim(bottom=0)
     _legend(axes, len(series))
@@ -183,6 +222,7 @@ def draw_lesions(axes: Axes, series: Points) -> None:
         label = f"{name}, neighbours swapped"
         axes.plot(found["swap"], found["swapped"], markerfacecolor=PAPER, label=label, **how)
         axes.axhline(found["whole"], color=colour, linewidth=1, linestyle="--")
+    whole_ticks(axes.xaxis)
     axes.set(xlabel="unit", ylabel="error, %")
     _note(axes, "dashed: the whole network")
     _legend(axes, 2 * len(series))

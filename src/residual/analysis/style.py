@@ -11,7 +11,7 @@ import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -140,13 +140,29 @@ def look(number: int, by: Literal["dashes", "marks"] = "dashes") -> dict[str, An
 
 
 def plain_ticks(axes: Axes) -> None:
-    """0.001 rather than a power of ten on a logarithmic axis: no figure here is set as mathematics."""
-    from matplotlib.ticker import FuncFormatter, NullFormatter
+    """0.001 rather than a power of ten on a logarithmic axis: no figure here is set as mathematics.
+
+    An axis of less than two decades has numbers at 2 and 5 as well, so that there are several.
+    """
+    from matplotlib.ticker import FuncFormatter
 
     for axis, scale in ((axes.xaxis, axes.get_xscale()), (axes.yaxis, axes.get_yscale())):
         if scale == "log":
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            axis.set_minor_formatter(NullFormatter())
+            axis.set_minor_formatter(FuncFormatter(partial(_between_powers, axis)))
+
+
+def _between_powers(axis: Axis, value: float, _: int | None = None) -> str:
+    low, high = sorted(axis.get_view_interval())
+    digit = round(value / 10 ** math.floor(math.log10(value) + 1e-9))
+    return f"{value:g}" if high < 100 * low and digit in (2, 5) else ""
+
+
+def whole_ticks(axis: Axis) -> None:
+    """Numbers at whole values alone: there is no layer 2.5."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(integer=True))
 
 
 def dot(points: Sequence[float]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from residual.analysis.style import (
     plain_ticks,
     rendered,
     style,
+    whole_ticks,
 )
 from residual.files import replace_file
 
@@ -94,12 +95,13 @@ def _draw_fitness(axes: Any, found: History) -> None:
     for number, generation in zip(found.numbers, found.generations, strict=True):
         value = found.percent[number]
         if value is None:
-            axes.plot([number], [0.02], marker="x", color=RED, transform=axes.get_xaxis_transform(), clip_on=False)
+            axes.plot([number], [0.02], marker="x", color=GREY, transform=axes.get_xaxis_transform(), clip_on=False)
         else:
             axes.plot([number], [value], marker="o", markersize=4, color=PALETTE[generation % len(PALETTE)])
     drawn = [(n, b) for n, b in zip(found.numbers, found.best, strict=True) if b is not None]
     if drawn:
         axes.step([n for n, _ in drawn], [b for _, b in drawn], where="post", color=GREY, linewidth=1.2)
+    whole_ticks(axes.xaxis)
     axes.set_xlabel("individual; colour: generation\nline: best so far; cross: failed or not done", fontsize=8)
 
 
@@ -118,4 +120,5 @@ def _draw_gene(axes: Any, found: History, name: str) -> None:
         axes.plot([number], [value], marker="o", markersize=4, color=BLUE, alpha=0.15 + 0.85 * rank)
     if found.winner is not None:
         axes.plot([found.winner], [values[found.winner]], marker="o", markersize=9, color=RED, fillstyle="none")
+    whole_ticks(axes.xaxis)
     axes.set_xlabel("individual")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from residual.cli.text import Whole
+from residual.cli.text import Whole, printable
 
 if TYPE_CHECKING:
     from residual.data.preprocessing import Preprocessing
@@ -106,6 +106,10 @@ def predict(
     if drawn is not None and found:
         with told_of("--picture"):
             _draw(found, drawn, loaded[0].preprocessing)
+    if not json and format in (None, "table"):
+        for word, path in (("embeddings", vectors), ("picture", drawn)):
+            if path is not None and found:
+                print(printable(f"{word}  {path}"))
     for error in bad:
         log.warning("left out: %s", error)
     if bad:
@@ -157,7 +161,6 @@ def _table(found: Sequence[Prediction]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from residual.cli.text import printable
     from residual.cli.words import console, percent
 
     if not found:
@@ -167,7 +170,7 @@ def _table(found: Sequence[Prediction]) -> None:
     for place in range(max((len(p.best) for p in found), default=0)):
         table.add_column("class" if place == 0 else f"{place + 1}.", overflow="fold")
     for prediction in found:
-        cells = [Text(f"{printable(name)} {percent(share)}") for name, share in prediction.best]
+        cells = [Text(f"{printable(name)} ({percent(share)})") for name, share in prediction.best]
         table.add_row(Text(printable(prediction.file)), *cells)
     console().print(table)
 
@@ -192,9 +195,11 @@ _WRITERS = {"table": _table, "json": _json, "csv": _csv}
 
 def _draw(found: Sequence[Prediction], path: Path, preprocessing: Preprocessing) -> None:
     from residual.analysis.figures import draw_predictions
+    from residual.cli.evaluate import names_of
     from residual.data.images import read_image
 
     shown = [read_image(Path(p.file), preprocessing).permute(1, 2, 0).squeeze(2).numpy() for p in found[:36]]
     blank = [shown[0]] * (len(found) - len(shown))
-    images, names, answers = [*shown, *blank], [Path(p.file).name for p in found], [p.best for p in found]
+    called = names_of([p.file for p in found])
+    images, names, answers = [*shown, *blank], [called[p.file] for p in found], [p.best for p in found]
     draw_predictions(images, names, answers, path)

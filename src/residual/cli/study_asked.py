@@ -147,6 +147,7 @@ def pair(spread: dict[str, float] | None, unit: str, digits: int = 2) -> str:
 def say_evidence(evidence: Evidence, folder: Path, json: bool, tell: Callable[[], None]) -> int:
     """Write the result file and draw its figures beside it; then say what `tell` says, or the file as JSON."""
     from residual.studies.evidence import ENDING, place_of, write
+    from residual.studies.wording import cited
 
     path = place_of(evidence, folder)
     write(evidence, path)
@@ -156,7 +157,7 @@ def say_evidence(evidence: Evidence, folder: Path, json: bool, tell: Callable[[]
         return 0
     tell()
     for caveat in evidence.caveats:
-        print(printable(f"note     {caveat}"))
+        print(printable(f"note     {cited(caveat)}"))
     print(printable(f"evidence {path}"))
     for one in drawn:
         print(printable(f"figure   {one}"))
@@ -172,11 +173,12 @@ def _draw(evidence: Evidence, folder: Path, stem: str) -> Sequence[Path]:
     try:
         from residual.analysis.study_figures import draw_file
         from residual.studies.pictures import drawable
+        from residual.studies.wording import cited
 
         drawn = []
         for number, one in enumerate(drawable(evidence), 1):
             path = folder / f"{stem}-{number}.png"
-            draw_file(one.draw, evidence.series[one.series], one.title, path)
+            draw_file(one.draw, evidence.series[one.series], cited(one.title), path)
             drawn.append(path)
     except ImportError as error:
         log.warning("the figures were not drawn: %s", error)

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from residual.evaluation.classifier import Classifier
 from residual.files import Facts
-from residual.runs.summary import model_figures
+from residual.runs.summary import data_name, model_figures
 
 MARK: Final = "<!-- written by `residual card` -->"
 _DATASETS: Final = {"cifar-10": ("CIFAR-10", "cifar10"), "cifar-100": ("CIFAR-100", "cifar100")}
@@ -39,7 +39,7 @@ def _head(classifier: Classifier, name: str, result: Facts | None) -> Iterator[s
     yield 'pipeline_tag: "image-classification"'
     yield f"tags: {json.dumps(['image-classification', 'residual', classifier.spec.name])}"
     if result is not None:
-        title, kind = _dataset(result["data"]["name"])
+        title, kind = _dataset(classifier, result["data"]["name"])
         if result["data"]["name"] in _DATASETS:
             yield f"datasets: {json.dumps([kind])}"
         yield 'metrics: ["accuracy"]'
@@ -58,8 +58,10 @@ def _head(classifier: Classifier, name: str, result: Facts | None) -> Iterator[s
     yield "---"
 
 
-def _dataset(name: str) -> tuple[str, str]:
-    return _DATASETS.get(name, (name, name))
+def _dataset(classifier: Classifier, name: str) -> tuple[str, str]:
+    """What people call a data set, of photographs by the name of their folder, and its name on the hub."""
+    title = data_name(classifier.data) if name == "folder" else name
+    return _DATASETS.get(name, (title, name))
 
 
 def _body(classifier: Classifier, name: str, result: Facts | None) -> Iterator[str]:
@@ -76,7 +78,7 @@ def _body(classifier: Classifier, name: str, result: Facts | None) -> Iterator[s
     if result is None:
         yield from _unmeasured(classifier)
     else:
-        yield from _measured(result, spec.classes)
+        yield from _measured(classifier, result)
     yield ""
     yield "## Images"
     yield ""
@@ -95,16 +97,16 @@ def _body(classifier: Classifier, name: str, result: Facts | None) -> Iterator[s
     yield ", ".join(names) + more + "."
 
 
-def _measured(result: Facts, classes: int) -> Iterator[str]:
+def _measured(classifier: Classifier, result: Facts) -> Iterator[str]:
     protocol, device, machine = result["protocol"], result["device"], result["machine"]
-    title, _ = _dataset(result["data"]["name"])
+    title, _ = _dataset(classifier, result["data"]["name"])
     yield "## Figures"
     yield ""
     best = result.get("best")
     place = f"with the weights of step {best['step']:,}" if best else "at its last step"
     yield f"Of one run, seed {result['seed']}, {place}, on {_plain(title)}; {protocol['view']} view."
     yield ""
-    tops = _shares(classes)
+    tops = _shares(classifier.spec.classes)
     yield f"| split | images | {' | '.join(tops.values())} | loss |"
     yield f"|---|---:|{'---:|' * len(tops)}---:|"
     for split, scores in model_figures(result).items():
@@ -141,7 +143,7 @@ def _unmeasured(classifier: Classifier) -> Iterator[str]:
         if recipe := known.get("recipe"):
             yield f"- recipe {_plain(recipe)}, seed {_plain(known.get('seed'))}"
         if data := known.get("data"):
-            yield f"- trained on {_plain(_dataset(str(data.get('name')))[0])}"
+            yield f"- trained on {_plain(_dataset(classifier, str(data.get('name')))[0])}"
     else:
         yield "None: this model was not trained here, and nothing of it was measured."
         yield ""

@@ -40,7 +40,7 @@ def summarise(run: RunFolder, settings: Sequence[str] = ()) -> Facts:
             "run": run.name,
             "recipe": recipe["name"],
             "network": f"{facts['network']['name']} {facts['network']['shortcut']}",
-            "data": _data_name(facts["data"]),
+            "data": data_name(facts["data"]),
             "seed": recipe["seed"],
             "step": steps if result is not None else max([step, *run.steps()[:1]]),
             "steps": steps,
@@ -70,7 +70,7 @@ def model_figures(result: Facts) -> Facts:
     return {split: best[split] for split in SPLITS if split in best} if best else dict(result["final"])
 
 
-def _data_name(data: Facts) -> Any:
+def data_name(data: Facts) -> Any:
     """The name of a data set; of photographs that of their folder, since all of them are called `folder`."""
     if data["name"] != "folder":
         return data["name"]

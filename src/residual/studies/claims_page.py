@@ -85,7 +85,7 @@ def _seeds(made: Reproduction) -> list[Html]:
 def _row(one: Judgement) -> Sequence[str]:
     beside = [tag("div", tag("code", text)) for text in wording.figures(one)]
     words = [tag("div", _code(text)) for text in wording.explained(one)]
-    rules = [tag("div", f"{words} ", tag("code", condition)) for words, condition in wording.rules(one)]
+    rules = [tag("div", _code(words), " ", tag("code", condition)) for words, condition in wording.rules(one)]
     rule = [tag("details", tag("summary", "rule"), *rules)] if rules else []
     cell = join([*beside, *words, *rule])
     return (one.claim.id, one.claim.lines, one.claim.text, tag("b", one.verdict), cell, wording.origin(one))

@@ -11,8 +11,9 @@ from residual.studies.papers import Printed, Row, changes, filters, place, train
 from residual.studies.reproduce import Reproduction
 from residual.studies.verdicts import Judgement
 
+_NAMED = {"[1]": "He et al. 2015", "[2]": "He et al. 2016", "[3]": "He et al. 2015 (rectifiers)"}
 TITLE = "The claims of five documents, measured"
-TINY = 1e-9
+TINY = (1e-12, 1e-9)
 MEANING: Final = (
     "Confirmed: the condition holds on our figures; with a caveat where something must be said beside it.",
     "Wrong in the seed: the papers, or our figures, say otherwise, and what is right stands there.",
@@ -31,9 +32,17 @@ def value(number: Value) -> str:
         return "yes" if number else "no"
     if number == int(number) and abs(number) < 1e15:
         return f"{int(number):,}"
-    if abs(number) < TINY:
-        return "below 1e-9"
+    for least in TINY:  # the limits that rules have; which of them holds is the same on every machine
+        if abs(number) < least:
+            return f"below {least:g}"
     return f"{number:.4g}"
+
+
+def cited(text: str) -> str:
+    """The text with the papers by name, for a reader who has no list of references before them."""
+    for mark, name in _NAMED.items():
+        text = text.replace(mark, name)
+    return text
 
 
 def figures(one: Judgement, most: int = 6) -> list[str]:
