@@ -158,21 +158,18 @@ def mind_first_word(run: str, verb: str, images: Sequence[str] = ("",)) -> None:
 
 
 def _table(found: Sequence[Prediction]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    from residual.cli.words import console, percent
+    from residual.cli.tables import say_table
+    from residual.cli.words import percent
 
     if not found:
         return
-    table = Table()
-    table.add_column("image", overflow="fold")
-    for place in range(max((len(p.best) for p in found), default=0)):
-        table.add_column("class" if place == 0 else f"{place + 1}.", overflow="fold")
+    most = max(len(p.best) for p in found)
+    columns = ["image", *("class" if place == 0 else f"{place + 1}." for place in range(most))]
+    rows = []
     for prediction in found:
-        cells = [Text(f"{printable(name)} ({percent(share)})") for name, share in prediction.best]
-        table.add_row(Text(printable(prediction.file)), *cells)
-    console().print(table)
+        answers = [f"{name} ({percent(share)})" for name, share in prediction.best]
+        rows.append((prediction.file, *answers, *[""] * (most - len(answers))))
+    say_table("", dict.fromkeys(columns, False), rows, folding=columns)
 
 
 def _json(found: Sequence[Prediction]) -> None:

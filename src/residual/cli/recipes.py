@@ -49,7 +49,7 @@ def recipes(
         length = f"{recipe.steps:,} steps" if recipe.steps is not None else f"{recipe.epochs:g} epochs"
         departures = "\n".join(f"- {one}" for one in recipe.departures)
         facts = (known, recipe.data.dataset, recipe.network.name, length, str(recipe.batch_size))
-        rows.append((*facts, recipe.source, Text(departures)))
+        rows.append((*facts, Text(recipe.source), Text(departures)))
     folding = ("source", "departs from it")
     more = ": `residual recipes NAME` has all of one, --json of all"
     say_table(

@@ -14,6 +14,7 @@ from rich.text import Text
 from residual.cli import words
 from residual.cli.text import printable
 
+_TEXT = 40  # width of a column of texts, where no terminal limits it
 _NARROWEST = 4  # where nothing more can be left out
 _FOLDED = 12  # least width of a column whose texts may be folded
 
@@ -66,7 +67,9 @@ def say_table(
         shown, left = fitting(least, screen.width, given_up)
     else:
         shown, left = names, []
-        screen.width = max(screen.width, room(max(wide[name], cell_len(name)) for name in names if name not in folding))
+        texts = {name for place, name in enumerate(names) if any(isinstance(row[place], Text) for row in rows)}
+        whole = room(min(_TEXT, wide[name]) if name in texts else max(wide[name], cell_len(name)) for name in names)
+        screen.width = max(screen.width, whole)
     widths = _widths(shown, least, wide, folding, screen.width)
     caption = f"left out for want of room: {', '.join(left)}{more}" if left else None
     table = Table(title=Text(printable(title)), title_justify="left", caption=caption, caption_justify="left")
