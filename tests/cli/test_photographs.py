@@ -205,11 +205,8 @@ def test_a_file_that_goes_stops_the_run_at_its_step(photos, here):
     assert str(file.relative_to(here)) in str(caught.value)
     assert "gone since the folder was scanned" in str(caught.value)
     assert 3 <= RunFolder(here / "cut").steps()[0] < 12
-    with pytest.raises(DataError, match=r"not the one the run began with: '.*' missing") as caught:
-        residual.resume("cut")
-    assert f"'{file.relative_to(photos).as_posix()}'" in str(caught.value)
     shutil.copy(file.with_suffix(".away"), photos / "cat" / "new.png")
-    with pytest.raises(DataError, match=r"missing, and 'cat/new\.png' new"):
+    with pytest.raises(DataError, match=rf"began with: '\w+/{file.name}' missing, and 'cat/new\.png' new"):
         residual.resume("cut")
     (photos / "cat" / "new.png").unlink()
     file.with_suffix(".away").rename(file)

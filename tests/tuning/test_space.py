@@ -118,6 +118,20 @@ def test_a_wrong_gene_is_refused_with_the_way_out(text: str, words: str) -> None
         make_space(DIGITS, None, [text])
 
 
+def test_a_choice_that_does_not_suit_the_recipe_is_told_before_anything_is_trained(caplog) -> None:
+    make_space(DIGITS, None, ["network.shortcut=choice:A,B", "optimiser.nesterov=choice:true,false"])
+    assert caplog.messages == []
+    genes = [
+        "network.shortcut=choice:A,Z",
+        "network.name=choice:resnet-20,resnet-2O",
+        "network.order=choice:original,pre",
+    ]
+    make_space(DIGITS, None, genes)
+    found = [message.split(" does not suit the recipe")[0] for message in caplog.messages]
+    assert found == ["Z of network.shortcut", "resnet-2O of network.name", "pre of network.order"]
+    assert "did you mean resnet-20" in caplog.messages[1]
+
+
 def test_a_gene_given_twice_is_refused() -> None:
     with pytest.raises(UsageError, match="given twice"):
         make_space(DIGITS, None, ["batch_size=int:8:16", "batch_size=int:8:32"])

@@ -14,7 +14,7 @@ from residual.data.datasets import DataSettings
 from residual.data.source import Dataset, FileSource
 from residual.errors import ModelError, UsageError, argument, log
 from residual.files import Facts
-from residual.models import NetworkSpec
+from residual.models import NetworkSpec, resolve
 from residual.models.heads import SIDE
 from residual.models.networks import last_maps
 from residual.training.compute import Compute
@@ -57,6 +57,15 @@ def _tell_of_few(images: int, classes: int, place: str) -> None:
             f"{classes:,}",
             argument(place),
         )
+
+
+def check_network(recipe: Recipe) -> None:
+    """Refuse a network that cannot be built, before the images are known.
+
+    Raises:
+        UsageError: no such network, or its parts do not fit together.
+    """
+    resolve(recipe.network, 10)
 
 
 def check_sizes(spec: NetworkSpec, dataset: Dataset) -> None:

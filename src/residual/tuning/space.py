@@ -17,8 +17,9 @@ from typing import Any, Literal
 
 from torch import Generator
 
-from residual.errors import Fault, UsageError, check, nearest
+from residual.errors import Fault, UsageError, check, log, nearest
 from residual.training.recipe import Override, Recipe, override
+from residual.training.settling import check_network
 from residual.tuning.chances import uniform
 
 Value = float | int | str | bool
@@ -266,7 +267,19 @@ def make_space(recipe: Recipe, name: str | None, genes: Sequence[str]) -> Space:
     check("this space cannot be searched", faults, "--gene")
     for gene in space.genes:
         _try(recipe, gene)
+        if gene.kind == "choice":
+            _tell_of_misfits(recipe, gene)
     return space
+
+
+def _tell_of_misfits(recipe: Recipe, gene: Gene) -> None:
+    """Say which choices the recipe does not take as it is; other genes may make them fit, so none is refused."""
+    for value in gene.choices:
+        try:
+            check_network(override(recipe, [(gene.path, value)]))
+        except UsageError as error:
+            what = "%s of %s does not suit the recipe, and individuals that have it may fail: %s"
+            log.warning(what, _word(value), gene.path, error.remedy)
 
 
 def _try(recipe: Recipe, gene: Gene) -> None:
