@@ -165,14 +165,17 @@ def _time(seconds: float) -> str:
 
 def _overview(runs: Sequence[RunReport]) -> Html:
     columns = [Column("run"), Column("state"), Column("step", True), Column("judged on")]
-    columns += [Column(name, True) for name in ("images", "loss", "top-1", "top-3", "top-5", "mean F1", "time")]
+    most = max((len(run.data["class_names"]) for run in runs), default=0)
+    told = [k for k in (1, 3, 5) if k == 1 or k < most]  # among as many answers as there are classes is every class
+    columns += [Column(name, True) for name in ("images", "loss", *(f"top-{k}" for k in told), "mean F1", "time")]
     rows = []
     for run in runs:
         known, judged = final(run), run.judged
         few = len(run.data["class_names"])
-        cells: list[str] = ["–"] * 6
+        cells: list[str] = ["–"] * (3 + len(told))
         if known is not None:
-            tops = (percent(v) if k < few else "–" for k, v in ((1, known.top1), (3, known.top3), (5, known.top5)))
+            shares = {1: known.top1, 3: known.top3, 5: known.top5}
+            tops = (percent(shares[k]) if k == 1 or k < few else "–" for k in told)
             cells = [known.split, whole(known.images), number(known.loss), *tops]
         mean = percent(judged.means["f1"]) if judged is not None else "–"
         time = "–" if run.seconds is None else _time(run.seconds)

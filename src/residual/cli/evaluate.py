@@ -32,7 +32,7 @@ def evaluate(
     calibrate: bool = False,
     predictions: str | None = None,
     from_predictions: Annotated[
-        tuple[str, ...], Parameter(allow_repeating=True, consume_multiple=True, negative=())
+        tuple[str, ...], Parameter(allow_repeating=True, consume_multiple=True, negative=(), show_default=False)
     ] = (),
     figures: str | None = None,
     device: str | None = None,

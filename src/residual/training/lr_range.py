@@ -177,8 +177,8 @@ def judge(rates: Sequence[float], losses: Sequence[float], chance_level: float) 
         what = f"the loss falls by {drop:.2g} where chance alone gives {doubt:.1g}: that is no answer"
         return RangeTest(*parts, f"{what}; take more steps, as in --steps {max(100, 2 * len(rates))}", ())
     if ended == "stop reached" and averaged[-1] < averaged[lowest] + 0.1 * fall:
-        return RangeTest(*parts, f"the loss still falls at {tried[-1]:.1e}: end higher with --stop", ())
-    verdict = f"the loss falls until {tried[lowest]:.1e} and rises after it"
+        return RangeTest(*parts, f"the loss still falls at {tried[-1]:.2g}: end higher with --stop", ())
+    verdict = f"the loss falls until {tried[lowest]:.2g} and rises after it"
     begin = max((i for i in range(lowest) if averaged[i] >= head - 0.1 * fall), default=0)
     means = [sum(finite[i + 1 - first : i + 1]) / first for i in range(first - 1, lowest)]
     # At first the smoothed loss follows single batches, and chance makes it fall faster than any rate does.
