@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from residual.cli.text import printable
+
 
 def curves(*runs: str, out: str | None = None) -> int:
     """Draw loss, error and learning rate of one run, or of several in one picture.
@@ -35,5 +37,5 @@ def curves(*runs: str, out: str | None = None) -> int:
         for run in chosen
     }
     draw_curves(lines, path, title=", ".join(lines) if len(lines) < 4 else f"{len(lines)} runs")
-    print(path)
+    print(printable(str(path)))
     return 0

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 Json = Annotated[bool, Parameter(negative=())]
 
+_UNITS = {
+    **dict.fromkeys(("error", "probe_first", "probe_last"), ", %"),
+    **dict.fromkeys(("mean_rise", "largest_rise", "mean_rise_of_swaps"), ", points"),
+}
+
 
 def responses(
     *runs: str,
@@ -151,7 +156,7 @@ def _table(evidence: Evidence) -> None:
     table.title_justify = "left"
     table.add_column("network")
     for name in names:
-        table.add_column(name.replace("_", " "), justify="right")
+        table.add_column(f"{name.replace('_', ' ')}{_UNITS.get(name, '')}", justify="right")
     for network, figures in evidence.measured.items():
         table.add_row(printable(network), *(_cell(figures.get(name)) for name in names))
     console().print(table)
