@@ -85,10 +85,8 @@ def draw_errors(
     Arms that were judged three times at most have no courses: their last errors stand in rows, the least first.
     """
     chosen = {arm: found for arm, found in series.items() if of(arm)}
-    if (
-        len(series) > _MOST_LINES
-        and max((len(one["step"]) for one in map(_judged, series.values()) if one), default=0) <= _FEW
-    ):
+    lengths = [len(one["step"]) for one in map(_judged, series.values()) if one]
+    if len(series) > _MOST_LINES and max(lengths, default=0) <= _FEW:
         _draw_last(axes, chosen)
         return
     height = _height([judged["mean"] for found in series.values() if (judged := _judged(found))])

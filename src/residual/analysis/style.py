@@ -154,6 +154,8 @@ def plain_ticks(axes: Axes) -> None:
 
 def _between_powers(axis: Axis, value: float, _: int | None = None) -> str:
     low, high = sorted(axis.get_view_interval())
+    if value <= 0:
+        return ""
     digit = round(value / 10 ** math.floor(math.log10(value) + 1e-9))
     return f"{value:g}" if high < 100 * low and digit in (2, 5) else ""
 

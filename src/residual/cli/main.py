@@ -257,10 +257,8 @@ def _usage(error: cyclopts.CycloptsError, tokens: Sequence[str]) -> str:
     remedy = f"`{verb} --help` shows what it takes"
     match error:
         case cyclopts.UnknownCommandError() if tokens and tokens[0].startswith("-"):
-            text, command = (
-                f"{tokens[0]} stands where a command is expected",
-                next((t for t in tokens if t in app), None),
-            )
+            text = f"{tokens[0]} stands where a command is expected"
+            command = next((token for token in tokens if token in app), None)
             remedy = "`residual --help` lists the commands, `residual --version` tells the version"
             if command is not None:
                 remedy = f"options follow their command, as in `residual {command} {tokens[0]}`"

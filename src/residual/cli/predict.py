@@ -13,6 +13,8 @@ from cyclopts import Parameter
 
 from residual.cli.text import Whole, printable
 
+_DRAWN = 36  # images that a picture shows
+
 if TYPE_CHECKING:
     from residual.data.preprocessing import Preprocessing
     from residual.evaluation.classifier import Classifier
@@ -195,8 +197,9 @@ def _draw(found: Sequence[Prediction], path: Path, preprocessing: Preprocessing)
     from residual.cli.evaluate import names_of
     from residual.data.images import read_image
 
-    shown = [read_image(Path(p.file), preprocessing).permute(1, 2, 0).squeeze(2).numpy() for p in found[:36]]
+    called = names_of([p.file for p in found[:_DRAWN]])
+    shown = [read_image(Path(p.file), preprocessing).permute(1, 2, 0).squeeze(2).numpy() for p in found[:_DRAWN]]
     blank = [shown[0]] * (len(found) - len(shown))
-    called = names_of([p.file for p in found])
-    images, names, answers = [*shown, *blank], [called[p.file] for p in found], [p.best for p in found]
+    names = [called.get(p.file, p.file) for p in found]
+    images, answers = [*shown, *blank], [p.best for p in found]
     draw_predictions(images, names, answers, path)

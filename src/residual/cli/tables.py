@@ -43,7 +43,6 @@ def say_table(
     *,
     folding: Collection[str] = (),
     given_up: Sequence[str] = (),
-    sections: Collection[int] = (),
     more: str = "",
 ) -> None:
     """Print a table to standard output.
@@ -53,7 +52,6 @@ def say_table(
         rows: words, of which what could steer a terminal is written out; or texts, which are shown as they are.
         folding: columns of texts that may take several lines; all others stay whole.
         given_up: columns that are left out where there is no room, the first of them first.
-        sections: numbers of rows that a line follows.
         more: where to find what is left out.
     """
     screen, names = words.console(), list(columns)
@@ -77,8 +75,8 @@ def say_table(
         table.add_column(
             Text(printable(name)), justify="right" if columns[name] else "left", overflow="fold", width=widths[name]
         )
-    for number, row in enumerate(cells):
-        table.add_row(*(row[names.index(name)] for name in shown), end_section=number in sections)
+    for row in cells:
+        table.add_row(*(row[names.index(name)] for name in shown))
     screen.print(table)
 
 
