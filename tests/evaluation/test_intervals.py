@@ -61,10 +61,11 @@ def test_mcnemar_counts_every_outcome(count):
     for first in range(count + 1):
         least = min(first, count - first)
         tail = sum(k <= least for k in outcomes) / len(outcomes)
-        point = sum(k == least for k in outcomes) / len(outcomes)
         exact, mid_p = mcnemar(first, count - first)
         assert exact == pytest.approx(min(1, 2 * tail), abs=1e-15)
-        assert mid_p == pytest.approx(2 * (tail - point / 2), abs=1e-15)
+        seen = sum(abs(k - count / 2) == abs(first - count / 2) for k in outcomes) / len(outcomes)
+        beyond = sum(abs(k - count / 2) > abs(first - count / 2) for k in outcomes) / len(outcomes)
+        assert mid_p == pytest.approx(beyond + seen / 2 if count else 1.0, abs=1e-15)
         assert mid_p <= exact
         assert mcnemar(count - first, first) == (exact, mid_p)
 

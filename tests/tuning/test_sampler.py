@@ -67,6 +67,48 @@ def test_what_a_borrowed_sampler_asks_depends_on_what_it_was_told(name: str) -> 
         replay(algorithm, SPACE, 6, (3, "study"), lied, 3)
 
 
+@pytest.mark.parametrize("failing", ["failed", "pruned"])
+def test_tpe_learns_from_what_came_to_no_end(failing: str) -> None:
+    """Seven tenths of the space come to no end: it asks less there than chance would."""
+    space = Space("s", (Gene("x", "linear", 0.0, 1.0), Gene("y", "linear", 0.0, 1.0)))
+    algorithm = make_algorithm("tpe", {})
+    bad = 0
+    for seed in range(6):
+        told: list[list[tuple[Genes, float | None]]] = []
+        pruned: dict[tuple[int, int], tuple[int, float]] = {}
+        population = list[Scored]()
+        for number in range(5):
+            brood = propose(algorithm, space, 10, (seed, "study"), told, population, pruned)
+            new: list[tuple[Genes, float | None]] = []
+            for place, child in enumerate(brood.children):
+                x, y = (float(gene) for gene in child.genes)
+                new.append((child.genes, 0.8 - 0.3 * abs(y - 0.5) if x > 0.7 else None))
+                bad += number >= 2 and x <= 0.7
+                if failing == "pruned" and x <= 0.7:
+                    pruned[number, place] = (1000, 0.1)
+            population = [population[place] for place in brood.survivors] + [Scored(*one) for one in new]
+            told.append(new)
+    count = 6 * sum(len(one) for one in told[2:])
+    assert bad / count < 0.5, f"{bad} of {count}"
+
+
+def test_a_search_of_an_earlier_release_goes_on_as_it_was_begun() -> None:
+    """It told Optuna that what came to no end had failed, of which TPE learns nothing."""
+    algorithm = make_algorithm("tpe", {})
+    assert isinstance(algorithm, Borrowed)
+    space = Space("s", (Gene("x", "linear", 0.0, 1.0),))
+    told: list[list[tuple[Genes, float | None]]] = []
+    for count in (6, 6, 6):
+        genes = replay(algorithm, space, 6, (1, "study"), told, count, None)
+        told.append([(one, float(one[0]) if float(one[0]) > 0.6 else None) for one in genes])
+    with pytest.raises(StorageError, match="not what"):
+        replay(algorithm, space, 6, (1, "study"), told, 6)
+    brood = propose(algorithm, space, 6, (1, "study"), told, [])
+    assert [child.genes for child in brood.children] == replay(algorithm, space, 6, (1, "study"), told, 6, None)[
+        : len(brood.children)
+    ]
+
+
 def test_the_sampler_breeds_in_a_plain_optuna_study_what_the_program_breeds() -> None:
     study = optuna.create_study(direction="maximize", study_name="plain", sampler=GeneticSampler(Ga(), 6, seed=9))
     table = {gene.path: distribution_of(gene) for gene in SPACE.genes}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from residual.analysis.tuning_figures import draw_study, history
 from residual.errors import EnvironmentFault, Interrupted, NonFiniteError, StorageError, UsageError
 from residual.runs.folder import RunFolder
 from residual.training import launching
+from residual.training.recipe import override
 from residual.training.train import train
 from residual.tuning.study import Study, Wish, begin_facts, free_name, join, open_study, tune, unlike
 from residual.tuning.summary import summarise
@@ -219,6 +221,7 @@ def test_what_cannot_be_searched_is_refused_before_anything_is_written(wish: Wis
 def test_pruning_compares_with_closed_generations_alone() -> None:
     study = begin("pruned", pruning="median", population=4, generations=1)
     one = worker(study)
+    one._plan = replace(one._plan, recipe=override(one._plan.recipe, [("steps", None), ("epochs", 1.2)]))
     assert one.open_next(study.read())
     first = study.read().individuals
     for place, individual_ in enumerate(first):
@@ -232,7 +235,14 @@ def test_pruning_compares_with_closed_generations_alone() -> None:
     judge = one._judge(study.read().individuals[-1])
     assert judge(1.0, 0.29), "behind the median of 0, .2, .4, .6"
     assert not judge(1.0, 0.31)
-    assert not judge(2.0, 0.0), "no one before it was seen at that epoch"
+    assert not judge(2.0, 0.0), "what it had reached before counts"
+    judge = one._judge(study.read().individuals[-1])
+    assert not judge(0.5, 0.0), "no one before it was seen so early"
+    assert judge(1.9, 0.29), "the others were last seen at epoch 1"
+    one._plan = replace(one._plan, recipe=override(one._plan.recipe, [("steps", None), ("epochs", 6.0)]))
+    judge = one._judge(study.read().individuals[-1])
+    assert not judge(2.0, 0.29), "in the first third none is ended"
+    assert judge(2.1, 0.29)
 
 
 def test_a_study_that_reads_the_test_images_is_gone_on_with_and_one_may_ask_for_it() -> None:

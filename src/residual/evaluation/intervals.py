@@ -91,7 +91,8 @@ def compare(first: str, right_first_N: Tensor, second: str, right_second_N: Tens
 def mcnemar(only_first: int, only_second: int) -> tuple[float, float]:
     """The exact and the mid-p value, two-sided: how likely so uneven a division of the discordant images is by chance.
 
-    Counted in whole numbers: the tail of a binomial of share 1/2, twice; mid-p leaves out one half of what is seen.
+    Counted in whole numbers: the tail of a binomial of share 1/2, twice; mid-p counts what is seen, on either side, by
+    half (Fagerland et al. 2013), once where both sides are one: of 5 and 5 the exact value is 1, mid-p .88.
     """
     count, least = only_first + only_second, min(only_first, only_second)
     term = tail = 1
@@ -99,7 +100,9 @@ def mcnemar(only_first: int, only_second: int) -> tuple[float, float]:
         term = term * (count - k) // (k + 1)
         tail += term
     exact = Fraction(2 * tail, 1 << count)
-    return min(1.0, float(exact)), float(exact - Fraction(term, 1 << count))
+    seen = Fraction(term, 1 << count)
+    mid_p = exact - seen if only_first != only_second else 1 - seen / 2 if count else Fraction(1)
+    return min(1.0, float(exact)), float(mid_p)
 
 
 def difference_interval(only_first: int, only_second: int, images: int, confidence: float = CONFIDENCE) -> Interval:

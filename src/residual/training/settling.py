@@ -19,6 +19,7 @@ from residual.models.heads import SIDE
 from residual.models.networks import last_maps
 from residual.training.compute import Compute
 from residual.training.recipe import Recipe, override
+from residual.training.schedules import Cosine, OneCycle, hold_of
 
 FEW_IMAGES, FEW_OF_A_CLASS = 1000, 100  # below which images to train on are few for a network that was drawn
 STEPS = 2  # steps an epoch has at least where the batch size is settled here
@@ -57,6 +58,70 @@ def _tell_of_few(images: int, classes: int, place: str) -> None:
             f"{classes:,}",
             argument(place),
         )
+
+
+_HIGH_FOR_ADAM = 0.02
+
+
+@cache
+def tell_once(line: str) -> None:
+    """Say, once however many trainings a search has, what is to be thought of."""
+    log.warning(line)
+
+
+def doubts(recipe: Recipe, asked: Collection[str]) -> list[str]:
+    """What settings do together that few would mean, a line each, with the way out.
+
+    Args:
+        asked: the settings that were given by hand.
+
+    Raises:
+        UsageError: they undo each other.
+    """
+    if recipe.data.sampling == "balanced" and recipe.loss.class_weights in ("balanced", "effective"):
+        what = "data.sampling shows every class as often, and loss.class_weights would then count the rare ones more"
+        raise UsageError(what, "loss.class_weights", "leave one of the two out")
+    schedule, evaluation, found = recipe.schedule, recipe.evaluation, list[str]()
+    if evaluation.patience and evaluation.best == "none":
+        metric = "top1" if evaluation.patience_on == "auto" else evaluation.patience_on
+        found.append(
+            f"evaluation.patience ends the run {evaluation.patience:,} validations after the best one, and the last "
+            f"weights are kept: --set evaluation.best={metric} keeps the best"
+        )
+    if evaluation.patience and isinstance(schedule, OneCycle | Cosine):
+        found.append(
+            f"evaluation.patience may end the run before the rate has fallen ({schedule.kind}), which is when most is "
+            "gained: a schedule of steps or plateaus suits it better"
+        )
+    if evaluation.best != "none" and evaluation.precise_statistics:
+        found.append(
+            "evaluation.precise_statistics measures the statistics of the last weights alone, and evaluation.best "
+            "compares them with earlier ones of running statistics: leave one of the two out"
+        )
+    name = "peak" if isinstance(schedule, OneCycle) else "rate"
+    rate = schedule.peak if isinstance(schedule, OneCycle) else schedule.rate
+    if recipe.optimiser.kind != "sgd" and rate > _HIGH_FOR_ADAM and f"schedule.{name}" not in asked:
+        found.append(
+            f"the recipe's rate of {rate:g} is one for SGD, and the optimiser is {recipe.optimiser.kind}: "
+            f"--set schedule.{name}=0.001, or ask `residual find-lr`"
+        )
+    # A second cosine comes down from where the first has ended, and means it.
+    if not isinstance(schedule, OneCycle) and not (isinstance(schedule, Cosine) and schedule.first):
+        begins = [("schedule.warmup.rate", schedule.warmup.rate)] if schedule.warmup.steps else []
+        begins += [("schedule.hold.rate", hold.rate)] if (hold := hold_of(schedule)) is not None else []
+        found += [
+            f"{path} of {first:g} is above the rate of {rate:g}, and so the rate falls where it should rise: "
+            f"--set {path}={rate / 10:g}"
+            for path, first in begins
+            if first > rate
+        ]
+    low = getattr(schedule, "momentum_low", None)
+    if low is not None and low > recipe.optimiser.momentum:
+        found.append(
+            f"schedule.momentum_low of {low:g} is above optimiser.momentum of {recipe.optimiser.momentum:g}: momentum "
+            "is highest where the rate is, and a cycle has it the other way"
+        )
+    return found
 
 
 def check_network(recipe: Recipe) -> None:

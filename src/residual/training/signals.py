@@ -83,9 +83,7 @@ class Signals:
         """
         if self.number is not None:
             name = signal.Signals(self.number).name
-            raise Interrupted(
-                f"stopped by {name} {meanwhile}", where, "give the command again, it goes on where it was", self.number
-            )
+            raise Interrupted(f"stopped by {name} {meanwhile}", where, remedy, self.number)
 
     def _heard(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()

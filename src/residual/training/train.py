@@ -42,7 +42,7 @@ from residual.training.recipes import network_is_given, recipe_of
 from residual.training.result import make_result
 from residual.training.schedules import check_length
 from residual.training.selection import refuse_without_validation
-from residual.training.settling import check_device, check_sizes, settle, settled
+from residual.training.settling import check_device, check_sizes, doubts, settle, settled, tell_once
 from residual.training.sharing import (
     check_alike,
     check_shares,
@@ -180,6 +180,8 @@ def _begin(
             *concerns(dataset, division.training, division.validation),
         ):
             log.warning(concern)
+        for doubt in doubts(recipe, paths):
+            tell_once(doubt)
         facts = {
             "residual": versions()["residual"],
             "created": now(),

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import optuna
@@ -50,6 +51,10 @@ def gene_of(path: str, distribution: BaseDistribution) -> Gene:
             kind = "log" if distribution.log else "linear"
             return Gene(path, kind, distribution.low, distribution.high, (), distribution.step or 0)  # type: ignore[arg-type]
     raise TypeError(f"no gene for {distribution!r}")
+
+
+Pruned = Mapping[tuple[int, int], tuple[int, float]]
+"""By generation and place among its new individuals: a thousandth of an epoch, and the figure that was seen then."""
 
 
 class GeneticSampler(BaseGASampler):
@@ -169,11 +174,13 @@ def propose(
     address: tuple[int, str],
     generations: Sequence[Sequence[tuple[Genes, float | None]]],
     population: Sequence[Scored],
+    pruned: Pruned = MappingProxyType({}),
 ) -> Brood:
     """The next generation. `generations` holds the new individuals of each closed one, `population` the last whole one.
 
     Args:
         address: the seed of the search and the name of the study, of which all its chance follows.
+        pruned: what was last seen of individuals that were ended early, for samplers that learn from it.
     """
     seed, study = address
     number = len(generations)
@@ -183,7 +190,11 @@ def propose(
 
     if isinstance(algorithm, Borrowed):
         kept = round(algorithm.keep * size) if number else 0
-        drawn = replay(algorithm, space, size, address, generations, size - kept)
+        asked = (algorithm, space, size, address, generations, size - kept)
+        try:
+            drawn = replay(*asked, pruned)
+        except StorageError:  # a search of an earlier release, whose sampler learnt nothing of what failed
+            drawn = replay(*asked, None)
         return Brood(tuple(fittest(population, kept)), tuple(Child(genes, "asked of Optuna") for genes in drawn))
     return algorithm.breed(space, population, size, chance) if number else begin(space, size, chance)
 
@@ -195,8 +206,15 @@ def replay(
     address: tuple[int, str],
     generations: Sequence[Sequence[tuple[Genes, float | None]]],
     count: int,
+    pruned: Pruned | None = MappingProxyType({}),
 ) -> list[Genes]:
     """Ask one of Optuna's samplers for `count` individuals, after it has been told the closed generations.
+
+    Args:
+        pruned: as for `propose`; None tells nothing of what came to no end.
+
+    TPE counts what was pruned as bad, by how far it came and its figure there, and what failed as worse; it passes over
+    what it is told has failed.
 
     Raises:
         StorageError: it no longer asks for what it asked for then (another version of Optuna).
@@ -208,7 +226,7 @@ def replay(
         study = optuna.create_study(direction="maximize", sampler=sampler)
         for number, told in enumerate(generations):
             asked = [study.ask(table) for _ in told]
-            for trial, (genes, fitness) in zip(asked, told, strict=True):
+            for place, (trial, (genes, fitness)) in enumerate(zip(asked, told, strict=True)):
                 drawn = tuple(trial.params[path] for path in space.paths)
                 if not all(map(_alike, drawn, genes)):
                     raise StorageError(
@@ -217,7 +235,12 @@ def replay(
                         address[1],
                         "go on with the releases that began it: study.json names them",
                     )
-                study.tell(trial, fitness, state=TrialState.FAIL if fitness is None else TrialState.COMPLETE)
+                if fitness is not None or pruned is None:
+                    study.tell(trial, fitness, state=TrialState.FAIL if fitness is None else TrialState.COMPLETE)
+                    continue
+                if seen := pruned.get((number, place)):
+                    trial.report(seen[1], seen[0])
+                study.tell(trial, state=TrialState.PRUNED)
         fresh = [study.ask(table).params for _ in range(count)]
         return [tuple(params[path] for path in space.paths) for params in fresh]
 

@@ -106,6 +106,13 @@ class Worker:
         histories = [
             [(table[n].genes, table[n].fitness) for n in generation.children] for generation in snapshot.generations
         ]
+        reports = self._ledger.reports()
+        pruned = {
+            (closed, place): max(reports[table[n].trial].items())
+            for closed, generation in enumerate(snapshot.generations)
+            for place, n in enumerate(generation.children)
+            if table[n].state == TrialState.PRUNED and reports.get(table[n].trial)
+        }
         brood = propose(
             self._algorithm,
             self._plan.space,
@@ -113,6 +120,7 @@ class Worker:
             (self._facts["seed"], self._facts["name"]),
             histories,
             [Scored(table[n].genes, table[n].fitness) for n in population],
+            pruned,
         )
         return self._ledger.open_generation(number, brood, population, self._plan.space)
 
@@ -151,23 +159,25 @@ class Worker:
         return True
 
     def _judge(self, one: Individual) -> Judge:
-        """Whether a training is to be ended, by what closed generations had reached at the same epoch."""
+        """Whether a training is to be ended, by the best that closed generations had reached by the same epoch.
+
+        Not in the first third: a schedule that rises puts those of low rates before all others there.
+        """
         closed = {
             other.trial
             for other in self._ledger.read(self._plan.space).individuals
             if other.generation < one.generation
         }
-        before: dict[int, list[float]] = {}
-        for trial, figures in self._ledger.reports().items():
-            if trial in closed:
-                for place, value in figures.items():
-                    before.setdefault(place, []).append(value)
+        before = [figures for trial, figures in self._ledger.reports().items() if trial in closed]
+        grace, own = (self._plan.recipe.epochs or 0) / 3, [0.0]
 
         def judge(epoch: float, top1: float) -> bool:
             place = round(1000 * epoch)
             self._ledger.report(one.trial, place, top1)
-            others = before.get(place, [])
-            return len(others) >= 3 and top1 < statistics.median(others)
+            own.append(top1)
+            reached = [[value for at, value in figures.items() if at <= place] for figures in before]
+            others = [max(values) for values in reached if values]
+            return epoch > grace and len(others) >= 3 and max(own) < statistics.median(others)
 
         return judge
 
