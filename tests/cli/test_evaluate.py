@@ -62,7 +62,14 @@ def test_members_and_ensemble_stand_side_by_side(say, finished, second):
         (row,) = [line for line in said.out.splitlines() if line.split("│")[1:2] and "top-1 " in line and name in line]
         assert f"{100 * one['top1']:.2f} %" in row
         assert f"{100 * one['errors']['top1']:.2f} %" in row
-    (pair,) = value["paired"]
+    pair, *with_the_whole = value["paired"]
+    assert [(one["first"], one["second"]) for one in with_the_whole] == [
+        ("run", "ensemble of 2"),
+        ("second", "ensemble of 2"),
+    ]
+    assert 0 <= value["ensemble"]["means"]["auc"] <= 1
+    assert 0 <= value["ensemble"]["brier"] <= 2
+    assert "mean AUC" in said.out
     assert pair["both"] + pair["only_first"] + pair["only_second"] + pair["neither"] == 359
     assert f"{pair['exact']:.3g}" in said.out
     assert "McNemar" in said.out

@@ -13,10 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from residual.evaluation.statistics import (
+    brier,
     class_figures,
     confusion_of,
     confusions,
     mean_figures,
+    separated,
     surest_right,
     worst_first,
     worst_mistakes,
@@ -75,7 +77,8 @@ def test_figures_of_classes_are_those_of_scikit_learn(metrics, drawn):
 def test_a_network_that_answers_one_class_alone_is_not_flattered():
     figures = class_figures(matrix(2, [(0, 0), (1, 0), (1, 0), (0, 0)]), ["dog", "cat"])
     assert figures[1].precision is None
-    assert mean_figures(figures) == {"precision": 0.25, "recall": 0.5, "f1": pytest.approx(1 / 3)}
+    found = mean_figures(figures)
+    assert (found["precision"], found["recall"], found["f1"]) == (0.25, 0.5, pytest.approx(1 / 3))
 
 
 @given(pairs)
@@ -140,3 +143,40 @@ def test_a_row_that_is_no_number_is_wrong():
     assert [one.row for one in worst_mistakes(rows, labels, 9)] == [0, 1, 2]
     assert all(one.true != one.predicted for one in worst_mistakes(rows, labels, 9))
     assert [one.row for one in surest_right(rows, labels)] == [3]
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.lists(st.integers(0, 3), min_size=3, max_size=3)), min_size=1))
+def test_classes_are_told_apart_as_counting_all_pairs_says(drawn):
+    """Few different probabilities, so that many are equal."""
+    labels = torch.tensor([label for label, _ in drawn])
+    probabilities = torch.tensor([scores for _, scores in drawn], dtype=torch.float64)
+    figures = class_figures(torch.zeros(3, 3, dtype=torch.int64), "abc")
+    for one in separated(figures, probabilities, labels):
+        scores = probabilities[:, one.number].tolist()
+        own = [score for score, label in zip(scores, labels.tolist(), strict=True) if label == one.number]
+        other = [score for score, label in zip(scores, labels.tolist(), strict=True) if label != one.number]
+        if not own or not other:
+            assert (one.auc, one.average_precision) == (None, None)
+            continue
+        pairs = [1.0 if a > b else 0.5 if a == b else 0.0 for a in own for b in other]
+        assert one.auc == pytest.approx(sum(pairs) / len(pairs))
+        wanted, before = 0.0, 0
+        for least in sorted(set(scores), reverse=True):
+            hits = sum(a >= least for a in own)
+            wanted += (hits - before) / len(own) * hits / sum(score >= least for score in scores)
+            before = hits
+        assert one.average_precision == pytest.approx(wanted)
+
+
+def test_probabilities_that_are_no_numbers_are_the_worst_there_are():
+    figures = class_figures(torch.zeros(2, 2, dtype=torch.int64), "ab")
+    broken = torch.full((4, 2), torch.nan)
+    found = separated(figures, broken, torch.tensor([0, 0, 1, 1]))
+    assert [one.auc for one in found] == [0.0, 0.0]
+
+
+def test_the_brier_score_is_the_squared_distance_from_the_truth():
+    labels = torch.tensor([0, 1])
+    assert brier(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), labels) == 0
+    assert brier(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), labels) == 2
+    assert brier(torch.full((2, 2), 0.5), labels) == pytest.approx(0.5)

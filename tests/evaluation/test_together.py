@@ -81,7 +81,11 @@ def test_the_ensemble_is_the_average_and_the_pair_is_counted(both):
     shares = (first.logits.double().softmax(1) + second.logits.double().softmax(1)) / 2
     torch.testing.assert_close(both.ensemble.sheet.logits.double().softmax(1), shares, rtol=1e-5, atol=1e-7)
     right = [sheet.logits.argmax(1) == sheet.labels for sheet in (first, second)]
-    (pair,) = both.pairs
+    pair, *with_the_whole = both.pairs
+    whole = both.ensemble.sheet
+    assert [one.second for one in with_the_whole] == [whole.place] * 2
+    better = whole.logits.argmax(1) == whole.labels
+    assert [one.only_second for one in with_the_whole] == [int((better & ~own).sum()) for own in right]
     assert pair.only_first == int((right[0] & ~right[1]).sum())
     assert pair.only_second == int((~right[0] & right[1]).sum())
     assert (pair.exact, pair.mid_p) == mcnemar(pair.only_first, pair.only_second)

@@ -199,12 +199,18 @@ def _say(found: Together, split: str | None) -> None:
         _pairs(found, names)
     if found.ensemble is None and found.members[0].calibrated is not None and facts["protocol"] == "1-crop":
         print("next      `residual predict RUN IMAGE --temperature calibrated` divides the logits by this temperature")
+    if chose := facts.get("selected"):
+        print(printable(f"these images have chosen {chose}: the figures flatter a little"))
     if split is None and facts["split"] != "test":
         print(f"there are no test images: these are the {facts['split']} images")
     shown = found.reports[-1]
     _classes(shown, names[shown.place])
     if shown.mistakes:
         _mistakes(shown, names[shown.place])
+
+
+def _decimal(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
 
 
 def _between(interval: Interval) -> str:
@@ -238,7 +244,8 @@ def _others(found: Together, names: Mapping[str, str]) -> None:
     rows = []
     for one in found.reports:
         means = [percent(one.means[name]) for name in ("recall", "precision", "f1")]
-        cells = [names[one.place], f"{one.evaluation.scores['loss']:.4f}", *means, points(one.calibration.error)]
+        told = [_decimal(one.means["auc"]), f"{one.brier:.4f}", points(one.calibration.error)]
+        cells = [names[one.place], f"{one.evaluation.scores['loss']:.4f}", *means, *told]
         if one.calibrated is not None:
             fitted = one.calibrated.temperature
             cells += [f"{fitted.value:.3f}", f"{fitted.images:,}"]
@@ -246,13 +253,14 @@ def _others(found: Together, names: Mapping[str, str]) -> None:
         elif any(other.calibrated is not None for other in found.reports):
             cells += [""] * 4
         rows.append(tuple(cells))
-    columns = {"": False, "loss": True, "balanced accuracy": True, "mean precision": True, "mean F1": True, "ECE": True}
+    columns = {"": False, "loss": True, "balanced accuracy": True, "mean precision": True, "mean F1": True}
+    columns |= {"mean AUC": True, "Brier": True, "ECE": True}
     if len(rows[0]) > len(columns):
         columns |= {"temperature": True, "fitted on": True, "loss with it": True, "ECE with it": True}
     bins = len(found.members[0].calibration.bins)
     protocol = found.members[0].sheet.facts["protocol"]
     title = f"{protocol}; means over classes; ECE: {bins} bins of equal width"
-    given_up = ("mean F1", "mean precision", "fitted on", "balanced accuracy")
+    given_up = ("Brier", "mean precision", "mean F1", "mean AUC", "fitted on", "balanced accuracy")
     say_table(title, columns, rows, folding=[""], given_up=given_up, more=_MORE)
 
 
@@ -294,13 +302,13 @@ def _classes(one: Report, name: str) -> None:
         most = int(wrong.argmax())
         confused = f"{one.class_names[most]} ({int(wrong[most])})" if int(wrong[most]) else ""
         shares = [percent(share) for share in (figures.recall, figures.precision, figures.f1)]
-        rows.append((figures.name, f"{figures.images:,}", *shares, confused))
-    columns = {"class": False, "images": True, "top-1 (recall)": True, "precision": True, "F1": True}
+        rows.append((figures.name, f"{figures.images:,}", *shares, _decimal(figures.auc), confused))
+    columns = {"class": False, "images": True, "top-1 (recall)": True, "precision": True, "F1": True, "AUC": True}
     title = f"by class: {name}, {one.sheet.facts['protocol']}"
     if many:
         title += f"; the {_WORST_CLASSES} worst of {len(one.classes):,}, --json has all"
     columns["most often taken for"] = False
-    given_up = ("F1", "images", "precision")
+    given_up = ("AUC", "F1", "images", "precision")
     say_table(title, columns, rows, folding=["class", "most often taken for"], given_up=given_up, more=_MORE)
 
 

@@ -182,6 +182,9 @@ def answer_sheet(
         "identity": _identity(classifier, judged),
         "temperature": None,
     }
+    chose = classifier.provenance.get("selection")
+    if chose and judged.own and judged.split == "validation":
+        facts["selected"] = str(chose)
     labels = source.labels.index_select(0, indices)
     return Sheet(logits, labels, tuple(names(source, indices)), classifier.class_names, facts)
 

@@ -20,9 +20,11 @@ from residual.evaluation.sheets import Sheet
 from residual.evaluation.statistics import (
     ClassFigures,
     Mistake,
+    brier,
     class_figures,
     confusion_of,
     mean_figures,
+    separated,
     worst_mistakes,
 )
 
@@ -66,6 +68,7 @@ class Report:
     tops: tuple[Top, ...]
     classes: tuple[ClassFigures, ...]
     means: dict[str, float | None]
+    brier: float
     calibration: Calibration
     calibrated: Calibrated | None
     mistakes: tuple[Mistake, ...]
@@ -94,7 +97,19 @@ class Report:
     def as_dict(self) -> dict[str, Any]:
         """Ready for JSON: figures, classes, confusion (rows true, columns predicted), each with how it came about."""
         facts = self.sheet.facts
-        kept = ("place", "step", "dataset", "origin", "split", "protocol", "words", "views", "average", "members")
+        kept = (
+            "place",
+            "step",
+            "dataset",
+            "origin",
+            "split",
+            "protocol",
+            "words",
+            "views",
+            "average",
+            "members",
+            "selected",
+        )
         table = {
             **{name: facts[name] for name in kept if name in facts},
             "images": self.evaluation.images,
@@ -104,6 +119,7 @@ class Report:
             "error_intervals": {"method": WILSON} | {f"top{top.k}": list(top.error_interval) for top in self.tops},
             "balanced_accuracy": self.means["recall"],
             "means": self.means,
+            "brier": self.brier,
             "classes": {one.name: one.recall for one in self.classes},
             "by_class": [one.as_dict() for one in self.classes],
             "confusion": self.evaluation.confusion.tolist(),
@@ -136,7 +152,8 @@ def _calibrated(found: Calibrated) -> dict[str, Any]:
 def report(sheet: Sheet) -> Report:
     """All figures of a sheet."""
     confusion = confusion_of(sheet.logits, sheet.labels)
-    classes = class_figures(confusion, sheet.class_names)
+    probabilities = sheet.logits.double().softmax(1)
+    classes = separated(class_figures(confusion, sheet.class_names), probabilities, sheet.labels)
     images, ranks = len(sheet.labels), rank_of_truth(sheet.logits, sheet.labels)
     hits = {k: int((ranks < k).sum()) for k in KS}
     return Report(
@@ -145,6 +162,7 @@ def report(sheet: Sheet) -> Report:
         tops=tuple(Top(k, n, images, n / max(1, images), wilson(n, images)) for k, n in hits.items()),
         classes=tuple(classes),
         means=mean_figures(classes),
+        brier=brier(probabilities, sheet.labels),
         calibration=calibration(sheet.logits, sheet.labels),
         calibrated=_recalibrate(sheet),
         mistakes=tuple(worst_mistakes(sheet.logits, sheet.labels, MOST_MISTAKES)),

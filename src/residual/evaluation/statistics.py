@@ -7,12 +7,15 @@ Precision, recall and F1 are shares in [0, 1], or None where there is nothing to
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from residual.evaluation.intervals import wilson
 
 
 @dataclass(frozen=True)
@@ -27,9 +30,12 @@ class ClassFigures:
     precision: float | None
     recall: float | None
     f1: float | None
+    auc: float | None = None
+    average_precision: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        interval = list(wilson(self.right, self.images)) if self.images else None
+        return asdict(self) | {"recall_interval": interval}
 
 
 @dataclass(frozen=True)
@@ -77,15 +83,54 @@ def class_figures(confusion_KK: Tensor, names: Sequence[str]) -> list[ClassFigur
     ]
 
 
+def separated(figures: Sequence[ClassFigures], probabilities_NK: Tensor, labels_N: Tensor) -> list[ClassFigures]:
+    """The figures with how well each class is told from all others, whatever the threshold.
+
+    `auc` is the area under the ROC curve, the share of pairs of an image of the class and another one in which the
+    first has the higher probability, ties by half (Hanley and McNeil 1982). `average_precision` is the mean of the
+    precision at every distinct probability, weighed by the recall it adds. None where there are no such pairs.
+    """
+    found = []
+    for one in figures:
+        own = labels_N == one.number
+        scores = probabilities_NK[:, one.number].double()
+        # What is no number ranks an image of the class last and another one first: it flatters nobody.
+        scores = torch.where(scores.isnan(), torch.where(own, -1.0, 2.0), scores)
+        of, others = int(own.sum()), int((~own).sum())
+        if not of or not others:
+            found.append(one)
+            continue
+        _, place, counts = scores.unique(return_inverse=True, return_counts=True)
+        right = torch.zeros(len(counts), dtype=torch.float64).index_add_(0, place, own.double())
+        ranks = counts.cumsum(0) - (counts - 1) / 2  # from 1, of equal ones their mean
+        auc = float(((ranks * right).sum() - of * (of + 1) / 2) / (of * others))
+        above, hits = counts.flip(0).cumsum(0), right.flip(0).cumsum(0)
+        precision = float((right.flip(0) * hits / above).sum() / of)
+        found.append(replace(one, auc=auc, average_precision=precision))
+    return found
+
+
+def brier(probabilities_NK: Tensor, labels_N: Tensor) -> float:
+    """Mean over the images of the squared distance of the probabilities from the truth, 0 to 2 (Brier 1950)."""
+    wanted = torch.zeros_like(probabilities_NK).scatter_(1, labels_N.unsqueeze(1), 1.0)
+    return float((probabilities_NK - wanted).square().sum(1).mean()) if len(labels_N) else math.nan
+
+
 def worst_first(figures: Sequence[ClassFigures]) -> list[ClassFigures]:
     """By F1, then recall; classes that had no image stand last, since nothing is known of them."""
     return sorted(figures, key=lambda c: (c.images == 0, c.f1 or 0, c.recall or 0, c.number))
 
 
 def mean_figures(figures: Sequence[ClassFigures]) -> dict[str, float | None]:
-    """Precision, recall and F1, each the plain mean over the classes (macro average). A class that has images and is
-    never answered has the precision 0, as in its F1; one without images that is never answered has none of them."""
+    """Precision, recall, F1, AUC and average precision, each the plain mean over the classes (macro average).
+
+    A class that has images and is never answered has the precision 0, as in its F1; one without images that is never
+    answered has none of them.
+    """
     found: dict[str, float | None] = {}
+    for name in ("auc", "average_precision"):
+        known = [value for one in figures if (value := getattr(one, name)) is not None]
+        found[name] = sum(known) / len(known) if known else None
     for name in ("precision", "recall", "f1"):
         able = [one for one in figures if one.images or (name != "recall" and one.predicted)]
         values = [getattr(one, name) or 0.0 for one in able]

@@ -173,7 +173,10 @@ def _judge(sheets: list[Sheet], average: Average, finish: Callable[[Sheet], Shee
     pairs = [
         compare(sheets[i].place, right[i], sheets[j].place, right[j]) for i, j in combinations(range(len(sheets)), 2)
     ]
-    return Together(members, report(finish(ensemble(sheets, average))), tuple(pairs))
+    whole = finish(ensemble(sheets, average))
+    together = rank_of_truth(whole.logits, whole.labels) == 0
+    pairs += [compare(sheet.place, own, whole.place, together) for sheet, own in zip(sheets, right, strict=True)]
+    return Together(members, report(whole), tuple(pairs))
 
 
 def _refuse_twice(places: Sequence[Place]) -> None:

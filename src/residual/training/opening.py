@@ -178,6 +178,7 @@ def open_session(
         "run": folder.name,
         "recipe": recipe.name,
         "seed": recipe.seed,
+        **_selection(recipe),
         "mirror": recipe.data.augment.mirror,
         "data": facts["data"],
         "versions": facts["versions"],
@@ -248,6 +249,13 @@ def open_session(
         seconds_before=state.seconds,
         first=parent["step"] if parent is not None else 0,
     )
+
+
+def _selection(recipe: Recipe) -> Facts:
+    """What the validation images decide of a model."""
+    best, watched = recipe.evaluation.metrics
+    words = ["the weights that are kept"] * bool(best) + ["when the run ended"] * bool(watched)
+    return {"selection": " and ".join(words)} if words else {}
 
 
 def run_data(recipe: Recipe, facts: Facts, signals: Signals, ranks: Ranks = ALONE) -> tuple[Dataset, Division]:
