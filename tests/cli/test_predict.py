@@ -194,3 +194,14 @@ def test_shares_of_two_classes_are_those_that_say_something(say, here):
     page = (here / "r.html").read_text(encoding="utf-8")
     assert "there are no test images" in page
     assert "test images not looked at" not in page
+
+
+def test_what_cannot_be_read_stands_in_the_json(say, finished, here):
+    (here / "good.png").write_bytes(encoded(picture(1)))
+    (here / "bad.png").write_bytes(b"no image")
+    said = say("predict", "run", "good.png", "bad.png", "--json")
+    assert said.code == 3
+    good, bad = json.loads(said.out)
+    assert (good["file"], "error" in good) == ("good.png", False)
+    assert (bad["file"], bad["predictions"]) == ("bad.png", [])
+    assert bad["error"]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from residual.cli import words
 from residual.cli.runs import COLUMNS, GIVEN_UP
 from residual.cli.tables import fitting, room
+from residual.runs.studies import runs_of
 from residual.training.progress import Output
 from tests.cli.test_many_runs import make_run
 
@@ -77,3 +79,19 @@ def test_the_reason_of_a_damaged_run_is_whole(say, here):
     make_run(here / "runs" / "one", 1, 5)
     (here / "runs" / "one" / "run.json").write_text("{")
     assert "damaged  one: run.json is damaged" in say("runs").out.splitlines()
+
+
+def test_the_runs_of_a_study_are_named_by_it(say, here):
+    for arm in ("plain-8", "resnet-8"):
+        for seed in (1, 2):
+            make_run(here / "runs" / "degradation-digits" / arm / f"seed-{seed}", seed, 5)
+    make_run(here / "runs" / "alone", 3, 5)
+    study = str(here / "runs" / "degradation-digits")
+    inner = [f"{study}/{arm}/seed-{seed}" for arm in ("plain-8", "resnet-8") for seed in (1, 2)]
+    assert sorted(runs_of(["degradation-digits"])) == sorted(str(Path("runs") / p.split("/runs/")[1]) for p in inner)
+    assert sorted(runs_of([study, "alone"])) == sorted([*inner, "alone"])
+    assert sorted(runs_of([f"{study}/plain-8"])) == sorted(inner[:2])
+    assert runs_of(["nowhere", "last"]) == ["nowhere", "last"]
+    said = say("runs", *inner)
+    assert all(f"{arm}/seed-{seed}" in said.out for arm in ("plain-8", "resnet-8") for seed in (1, 2))
+    assert "(1)" not in said.out

@@ -78,7 +78,8 @@ def test_a_network_that_answers_one_class_alone_is_not_flattered():
     figures = class_figures(matrix(2, [(0, 0), (1, 0), (1, 0), (0, 0)]), ["dog", "cat"])
     assert figures[1].precision is None
     found = mean_figures(figures)
-    assert (found["precision"], found["recall"], found["f1"]) == (0.25, 0.5, pytest.approx(1 / 3))
+    assert (found["precision"], found["recall"]) == (0.25, 0.5)
+    assert found["f1"] == pytest.approx(1 / 3)
 
 
 @given(pairs)

@@ -27,6 +27,7 @@ from residual.evaluation.destination import (
 from residual.evaluation.judged import Split
 from residual.files import replace_file
 from residual.runs.folder import RunFolder, find_run
+from residual.runs.studies import runs_of
 
 PAGE = "report.html"
 _PICTURE = re.compile(r"(curves-by-(epoch|step)|(confusion|reliability|most-wrong)(-\d+)?)\.(png|svg)")
@@ -66,7 +67,7 @@ def write_report(
         UsageError: a run is not there or named twice, or a place is none to write to; said before anything is computed.
         StorageError: the disk refused.
     """
-    folders = [find_run(os.fspath(name)) for name in runs or ("last",)]
+    folders = [find_run(name) for name in runs_of(os.fspath(name) for name in runs or ("last",))]
     _refuse_twice(folders)
     place, album = _page_place(out, folders), _album_place(figures)
     if out is not None:

@@ -24,9 +24,10 @@ def curves(*runs: str, out: str | None = None) -> int:
     from residual.errors import UsageError
     from residual.evaluation.destination import mind_places
     from residual.runs.folder import find_run
+    from residual.runs.studies import runs_of
     from residual.training.rates import rates_of
 
-    chosen = [find_run(name) for name in runs or ("last",)]
+    chosen = [find_run(name) for name in runs_of(runs or ("last",))]
     if out is None and len(chosen) > 1:
         raise UsageError("several runs need a file to be drawn into", "curves", "name it with --out curves.png")
     path = Path(os.path.expanduser(out)) if out is not None else chosen[0].curves_path

@@ -17,6 +17,7 @@ _DRAWN = 36  # images that a picture shows
 
 if TYPE_CHECKING:
     from residual.data.preprocessing import Preprocessing
+    from residual.errors import ResidualError
     from residual.evaluation.classifier import Classifier
     from residual.evaluation.predicting import Prediction, Temperature
 
@@ -58,7 +59,7 @@ def predict(
         auto, cpu, mps, cuda or cuda:N.
     """
     from residual.environment import check_versions
-    from residual.errors import DataError, ResidualError, UsageError, log
+    from residual.errors import DataError, UsageError, log
 
     if json and format not in (None, "json"):
         raise UsageError(f"--json and --format {format} cannot both be", "predict", "leave one of the two out")
@@ -101,7 +102,12 @@ def predict(
             prepared=prepared,
             progress=lambda done, whole: progress(run, done, whole),
         )
-    _WRITERS["json" if json else format or "table"](found)
+    if json or format == "json":
+        _json(found, bad)
+    elif format == "csv":
+        _csv(found)
+    else:
+        _table(found)
     if vectors is not None and found:
         with told_of("--embeddings"):
             save(vectors, collector.features(), [p.file for p in found], collector.facts)
@@ -174,11 +180,12 @@ def _table(found: Sequence[Prediction]) -> None:
     say_table("", dict.fromkeys(columns, False), rows, folding=columns)
 
 
-def _json(found: Sequence[Prediction]) -> None:
-    rows = [
+def _json(found: Sequence[Prediction], bad: Sequence[ResidualError]) -> None:
+    rows: list[dict[str, object]] = [
         {"file": p.file, "predictions": [{"class": name, "probability": share} for name, share in p.best]}
         for p in found
     ]
+    rows += [{"file": str(error.where), "predictions": [], "error": error.what} for error in bad]
     print(json_.dumps(rows))
 
 
@@ -187,9 +194,6 @@ def _csv(found: Sequence[Prediction]) -> None:
     writer.writerow(["file", "rank", "class", "probability"])
     for p in found:
         writer.writerows([p.file, rank, name, f"{share:.6f}"] for rank, (name, share) in enumerate(p.best, 1))
-
-
-_WRITERS = {"table": _table, "json": _json, "csv": _csv}
 
 
 def _draw(found: Sequence[Prediction], path: Path, preprocessing: Preprocessing) -> None:

@@ -53,7 +53,7 @@ def runs(
     from residual.errors import UsageError
     from residual.runs.folder import find_run, list_runs, runs_root
     from residual.runs.selection import parse_condition, select
-    from residual.runs.studies import list_studies
+    from residual.runs.studies import list_studies, runs_of
     from residual.runs.summary import FIELDS, compare, names_of, summarise
 
     conditions = [parse_condition(text) for text in where or []]
@@ -84,13 +84,14 @@ def runs(
         raise UsageError(
             "--where, --sort, --last and --top choose from a list", "runs", "name no run, or the folder of runs"
         )
-    chosen = [find_run(name) for name in names]
+    chosen = [find_run(name) for name in runs_of(names)]
     rows, unlike = [summarise(run) for run in chosen], compare(chosen)
     if json:
         print(json_.dumps({"runs": rows, "differences": unlike}))
     else:
-        _list(rows, "comparison")
-        _differences(names_of(chosen), unlike)
+        called = names_of(chosen)
+        _list([row | {"run": name} for row, name in zip(rows, called, strict=True)], "comparison")
+        _differences(called, unlike)
     return 0
 
 

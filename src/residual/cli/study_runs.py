@@ -127,6 +127,7 @@ def _study(
     json: bool,
 ) -> int:
     from residual.errors import UsageError
+    from residual.runs.studies import runs_of
     from residual.studies.run_studies import Asked, folder_of
 
     if images < 10:
@@ -137,6 +138,7 @@ def _study(
             print(printable(f"{run}: {done} of {whole}"), file=sys.stderr, flush=True)
 
     command = f"residual study {name} RUN... --images {images}"
+    runs = tuple(runs_of(runs))
     asked = Asked(runs, images, data=data, device=device, command=command, tell=tell)
     if not runs:
         raise UsageError("no run was named", "runs", "name one or more runs, such as those of a study")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
@@ -225,6 +226,14 @@ def genes(table: dict[str, Any]) -> str:
     return ", ".join(f"{path}={value}" for path, value in shown.items())
 
 
+def _judged_by(run: Path) -> str:
+    """What a final training must be given so that there is a figure of it: a test set, where the data have none."""
+    from residual.runs.folder import RunFolder
+
+    data = RunFolder(run).facts()["data"]
+    return " --set data.test=0.1" if data["name"] == "folder" and not data.get("test") else ""
+
+
 def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
@@ -263,4 +272,5 @@ def _say_end(study: Study, log: str, address: str | None) -> None:
         print(printable(f"{'         ' if place else 'next     '}{way}"))
     if best is not None and best["runs"]:
         recipe = study.folder / best["runs"][0] / "recipe.toml"
-        print(printable(f"         residual train {argument(recipe)} --protocol final"))
+        judged = _judged_by(study.folder / best["runs"][0])
+        print(printable(f"         residual train {argument(recipe)} --protocol final --seed 1{judged}"))

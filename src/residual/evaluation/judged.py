@@ -144,7 +144,7 @@ def _own(dataset: Dataset, place: str | os.PathLike[str] | None, split: Split | 
 
     def judged(name: Split, source: Source, indices: Tensor) -> Judged:
         if not len(indices):
-            remedy = "it trained on all; choose test or training" if name == "validation" else "choose validation"
+            remedy = "it trained on all: name others with --data" if name == "validation" else "choose validation"
             raise UsageError(f"this run has no {name} images", "--split", remedy)
         return Judged(dataset.name, dataset.origin, name, source, indices)
 
@@ -188,46 +188,55 @@ def _tell_of_training(
     facts = classifier.data
     if facts["name"] != "folder" or "origin" not in facts:
         return
-    origin, here = _base(Path(facts["origin"]).expanduser()), _base(folder)
+    origin, here = base_of(Path(facts["origin"]).expanduser()), base_of(folder)
     near = inside(here, origin) or inside(origin, here)
     told = "judge others, or name the very files of the training"
-    trained = _trained(place)
+    trained = trained_by(place)
     if trained is None:
         if near:
             what = "images of the training may be among these, for they lie where it had its own (%s): %s"
             log.warning(what, folder, told)
         return
-    found, source = names(judged.source, judged.indices), judged.source
-    if near:
-        own = {os.path.normpath(os.path.join(origin, name)) for name in trained}
-        count = sum(os.path.normpath(os.path.join(here, name)) in own for name in found)
-        words = "lie where images of the training lay"
-    elif os.path.isdir(origin) and os.path.isdir(here) and isinstance(source, FolderSource) and len(trained) <= _MOST:
-        count, words = _copies(origin, trained, source, judged.indices), "are images of the training, bit for bit"
-    elif os.path.isdir(origin) and os.path.isdir(here):
-        count = sum(name in trained and _alike(os.path.join(origin, name), os.path.join(here, name)) for name in found)
-        words = "have the names and sizes of images of the training"
-    else:  # other images may have the same names, as 1.jpg
-        count = sum(name in trained for name in found)
-        count, words = count if 2 * count > len(found) else 0, "have the names of images of the training"
+    count, words = seen_in_training(origin, trained, here, judged.source, judged.indices)
     if count:
         what = "%s of the %s images %s, and the figure will flatter (%s): %s"
-        log.warning(what, f"{count:,}", f"{len(found):,}", words, folder, told)
+        log.warning(what, f"{count:,}", f"{len(judged.indices):,}", words, folder, told)
 
 
-def _base(place: Path) -> str:
+def seen_in_training(origin: str, trained: set[str], here: str, source: Source, indices: Tensor) -> tuple[int, str]:
+    """How many of some images were trained on, and by what they are known.
+
+    Args:
+        origin, here: what the paths of the images that were trained on, and of these, count from.
+        trained: paths.
+    """
+    found = names(source, indices)
+    if inside(here, origin) or inside(origin, here):
+        own = {os.path.normpath(os.path.join(origin, name)) for name in trained}
+        count = sum(os.path.normpath(os.path.join(here, name)) in own for name in found)
+        return count, "lie where images of the training lay"
+    if os.path.isdir(origin) and os.path.isdir(here) and isinstance(source, FolderSource) and len(trained) <= _MOST:
+        return _copies(origin, trained, source, indices), "are images of the training, bit for bit"
+    if os.path.isdir(origin) and os.path.isdir(here):
+        count = sum(name in trained and _alike(os.path.join(origin, name), os.path.join(here, name)) for name in found)
+        return count, "have the names and sizes of images of the training"
+    count = sum(name in trained for name in found)  # other images may have the same names, as 1.jpg
+    return count if 2 * count > len(found) else 0, "have the names of images of the training"
+
+
+def base_of(place: Path) -> str:
     """What the paths of images at a place count from."""
     return os.path.realpath(place.parent if is_table(place) else place)
 
 
-def _trained(place: str | os.PathLike[str] | None) -> set[str] | None:
-    """The files that a run was trained on, or None where there is no run that knows them."""
+def trained_by(place: str | os.PathLike[str] | None) -> set[str] | None:
+    """The files that a run, or that of a model folder within one, was trained on; None where there is no such run."""
     if place is None:
         return None
-    try:
-        return set(find_run(os.fspath(place)).split()["files"]["training"])
-    except (ResidualError, LookupError, TypeError):
-        return None
+    for named in (os.fspath(place), os.path.dirname(os.fspath(place).rstrip("/" + os.sep))):
+        with suppress(ResidualError, LookupError, TypeError):
+            return set(find_run(named).split()["files"]["training"])
+    return None
 
 
 def _copies(origin: str, trained: set[str], source: FolderSource, indices: Tensor) -> int:

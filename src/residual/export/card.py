@@ -117,6 +117,9 @@ def _measured(classifier: Classifier, result: Facts) -> Iterator[str]:
     watched = "were" if protocol["watched_test"] else "were not"
     there = result["data"].get("test", 1) > 0
     yield f"- the test images {watched} looked at during training" if there else "- there are no test images"
+    for part, count in classifier.provenance.get("start", {}).get("seen", {}).items():
+        if count:
+            yield f"- {count:,} of the {_plain(part)} images have trained the weights that it began from"
     if start := result.get("start"):
         yield f"- began from weights of {_plain(start['network'])}, SHA-256 {_plain(start['sha256'])}"
     yield f"- recipe {_plain(result['recipe'])}, {result['steps']:,} steps, {result['images_seen']:,} images seen"

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePath
 
 from residual.errors import ResidualError, argument, quoted
@@ -20,6 +20,26 @@ from residual.runs.folder import RESULT, RUN, RunFolder, runs_root
 STUDY, COMPARISON, DATABASE = "study.json", "comparison.json", "study.sqlite3"
 _SEED = re.compile(r"seed-\d+")
 _LIMIT = 1 << 24
+
+
+def runs_of(names: Iterable[str]) -> list[str]:
+    """The runs meant: of a name that is a study, or an arm of one, all its runs that are finished."""
+    found: list[str] = []
+    for name in names:
+        folder = Path(os.path.expanduser(name))
+        if not folder.is_dir():
+            folder = runs_root() / name
+        try:
+            if (folder / RUN).is_file() or not folder.is_dir():
+                found.append(name)
+                continue
+            inner = [_runs(folder)] + [_runs(arm) for arm in _folders(folder)]
+        except OSError:
+            found.append(name)
+            continue
+        finished = [str(run) for some in inner for run in some if (run / RESULT).is_file()]
+        found += finished or [name]
+    return found
 
 
 def list_studies(root: Path) -> list[Facts]:

@@ -114,8 +114,15 @@ def compare(runs: Sequence[RunFolder]) -> dict[str, list[Any]]:
 
 
 def names_of(runs: Sequence[RunFolder]) -> list[str]:
-    """The names of the runs, numbered where two are the same."""
+    """The shortest end of each run's path that no other has; numbered where one is named twice."""
+    parts = [run.path.absolute().parts for run in runs]
     names = [run.name for run in runs]
+    for length in range(1, max(map(len, parts), default=0) + 1):
+        tails = ["/".join(own[-length:]) for own in parts]
+        names = [
+            tail if names.count(name) > 1 and tails.count(tail) == 1 else name
+            for name, tail in zip(names, tails, strict=True)
+        ]
     return [
         name if names.count(name) == 1 else f"{name} ({names[: place + 1].count(name)})"
         for place, name in enumerate(names)

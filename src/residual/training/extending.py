@@ -33,6 +33,7 @@ from residual.training.progress import Listener, sound
 from residual.training.recipe import Changes, Override, Recipe, as_overrides, override
 from residual.training.schedules import AnySchedule, Cosine, OneCycle, Steps
 from residual.training.settling import settled
+from residual.training.signals import Signals
 from residual.training.start import start_files
 from residual.training.state import FACTS, STATE
 from residual.training.train import resume
@@ -197,6 +198,9 @@ def extend(
         "machine": machine(compute.device),
     }
     start = start_files(parent) if facts.get("start") else None
+    signals = Signals()
+    with signals:  # a run that cannot go on is not begun: it would be the last one
+        opening.check_data(parent, facts, *opening.run_data(settled(recipe, facts, parent.path), facts, signals))
     RunFolder.create(place, child, recipe.to_toml(), parent.split(), start)
     return resume(place, listener=heard)
 

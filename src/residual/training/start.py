@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from residual.data.datasets import DataSettings
+from residual.data.datasets import DataSettings, Division
 from residual.data.preprocessing import Preprocessing
-from residual.data.source import Dataset
-from residual.errors import ModelError, UsageError, rule_of
+from residual.data.source import Dataset, everything
+from residual.errors import ModelError, UsageError, log, rule_of
 from residual.evaluation.bringing import Origin, bring
 from residual.evaluation.classifier import WEIGHTS, Classifier
+from residual.evaluation.judged import base_of, seen_in_training, trained_by
 from residual.files import Damaged, Facts, digest
 from residual.models import NetworkSpec, resolve
 from residual.models.catalogue import departures, settings_of
@@ -29,6 +31,7 @@ from residual.sealed import read_folder
 from residual.training.freezing import frozen_parts, make_freezing
 from residual.training.recipe import Recipe
 
+_APART = "keep images to judge on in test/ and val/ of their own, or begin from other weights"
 _DRAWS = ("classifier_initialisation", "initialisation", "zero_last_scale")
 FREE = ("dropout", "shortcut_dropout", "norm_momentum", "norm_group", *_DRAWS)
 """Parts of a network that may be asked for with any weights: they change no tensor of them."""
@@ -119,11 +122,28 @@ def prepare(
     return Start(recipe, origin, spec, settled)
 
 
-def made_ready(start: Start, dataset: Dataset, facts: Facts, steps: int) -> dict[str, bytes]:
+def made_ready(start: Start, dataset: Dataset, division: Division, facts: Facts, steps: int) -> dict[str, bytes]:
     """The files of the weights as they are before the first step, and in `facts` what run.json remembers of them."""
     classifier = start.fit(dataset, {"run": "", "step": 0, "data": facts["data"]})
-    facts["start"] = start.facts(classifier, steps)
+    facts["start"] = start.facts(classifier, steps) | _seen(start, dataset, division)
     return classifier.pack()
+
+
+def _seen(start: Start, dataset: Dataset, division: Division) -> Facts:
+    """How many of the images that are judged have trained the weights: a folder that has grown is divided anew."""
+    known, trained = start.origin.classifier.data, trained_by(str(start.origin.facts["weights"]))
+    if known.get("name") != "folder" or "origin" not in known or dataset.name != "folder" or trained is None:
+        return {}
+    origin, here = (base_of(Path(place).expanduser()) for place in (known["origin"], dataset.origin))
+    parts = {"validation": (dataset.held, division.validation), "test": (dataset.test, everything(dataset.test))}
+    counts = {}
+    for part, (source, indices) in parts.items():
+        counts[part], _ = seen_in_training(origin, trained, here, source, indices)
+        if counts[part]:
+            few = f"{counts[part]:,} of the {len(indices):,} {part} images"
+            what = "%s have trained the weights that the run begins from, and the %s figure will flatter (%s): %s"
+            log.warning(what, few, part, dataset.origin, _APART)
+    return {"seen": counts} if any(counts.values()) else {}
 
 
 def _settled(data: DataSettings, sight: Preprocessing, asked: Collection[str]) -> dict[str, Any]:

@@ -204,7 +204,7 @@ def _begin(
             "versions": versions(),
             "machine": machine(compute.device),
         }
-        ready = made_ready(start, dataset, facts, steps) if start is not None else None
+        ready = made_ready(start, dataset, division, facts, steps) if start is not None else None
         split = opening.split_facts(division, dataset)
         check_alike(facts, split, ranks)
         path = ranks.first(

@@ -17,9 +17,9 @@ from typing import Any, Literal
 
 from torch import Generator
 
-from residual.errors import Fault, UsageError, check, log, nearest
+from residual.errors import Fault, UsageError, check, nearest
 from residual.training.recipe import Override, Recipe, override
-from residual.training.settling import check_network
+from residual.training.settling import check_network, tell_once
 from residual.tuning.chances import uniform
 
 Value = float | int | str | bool
@@ -279,7 +279,7 @@ def _tell_of_misfits(recipe: Recipe, gene: Gene) -> None:
             check_network(override(recipe, [(gene.path, value)]))
         except UsageError as error:
             what = "%s of %s does not suit the recipe, and individuals that have it may fail: %s"
-            log.warning(what, _word(value), gene.path, error.remedy)
+            tell_once(what % (_word(value), gene.path, error.remedy))
 
 
 def _try(recipe: Recipe, gene: Gene) -> None:
