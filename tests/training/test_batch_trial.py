@@ -17,6 +17,8 @@ from residual.errors import OutOfMemory, UsageError
 from residual.models import NetworkSpec, ResidualNetwork, build
 from residual.training import batch_trial, trial
 from residual.training.batch_trial import Tried, sensible, sizes
+from residual.training.fitting import _as_many_images
+from residual.training.recipe import override
 from residual.training.recipes import RECIPES
 from residual.training.train import train
 from tests.training.test_room import Limit
@@ -70,6 +72,30 @@ def test_the_memory_ends_the_trial_and_the_rate_is_left_alone(tmp_path: Path, mo
     assert facts["recipe"]["schedule"]["peak"] == peak
     assert facts["reasons"]["batch_size"].startswith("images/s in batches of 16: ")
     assert f"add --set schedule.peak={peak * size / 64:.4g}" in facts["reasons"]["batch_size"]
+
+
+def test_a_recipe_in_steps_sees_as_many_images_in_larger_batches() -> None:
+    paper = RECIPES["cifar10-paper"]  # 64,000 steps of 128 images, the rate falls at 32,000 and 48,000
+    assert _as_many_images(paper, 512, []) == [("steps", 16_000), ("schedule.drops", [8000, 12_000])]
+    assert _as_many_images(paper, 128, []) == []
+    assert _as_many_images(paper, 512, ["steps"]) == []
+    assert _as_many_images(paper, 512, ["schedule.drops"]) == [("steps", 16_000)]
+    epochs = override(paper, [("steps", None), ("epochs", 164.0)])
+    assert _as_many_images(epochs, 64, []) == [("schedule.drops", [64_000, 96_000])]
+    assert _as_many_images(RECIPES["digits"], 128, []) == [], "one cycle follows the epochs"
+
+
+def test_a_length_in_steps_follows_the_batch_that_was_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_trial, "_SECONDS", 0.05)
+    base = override(RECIPES["digits"], [("epochs", None), *(SETTINGS | {"steps": 40}).items()])
+    run = train(base, out=tmp_path / "run", batch_size="auto")
+    facts = run.facts()
+    size = facts["chosen"]["batch_size"]
+    assert facts["chosen"]["steps"] == round(40 * base.batch_size / size)
+    if size != base.batch_size:
+        assert facts["reasons"]["steps"] == f"as many images as in batches of {base.batch_size}"
+    again = train(base, out=tmp_path / "run", batch_size="auto", or_resume=True)
+    assert again.path == run.path
 
 
 def test_given_and_tried_exclude_each_other(tmp_path: Path) -> None:

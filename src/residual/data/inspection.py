@@ -118,6 +118,7 @@ class Inspection:
     layout: str
     files: list[Row]
     findings: list[Finding]
+    remarks: tuple[str, ...] = ()
     classes: dict[str, dict[str, int]] = field(default_factory=dict)
     sizes: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
@@ -142,6 +143,7 @@ class Inspection:
                 }
                 for f in self.findings
             ],
+            "remarks": list(self.remarks),
             "classes": self.classes,
             "sizes": self.sizes,
             "seconds": round(self.seconds, 3),
@@ -197,7 +199,8 @@ def inspect_place(
         if files:
             found.append(Finding("note", what, files, rule))
     words = layout.words or ("class folders" if "all" in layout.parts else ", ".join(f"{p}/" for p in layout.parts))
-    return Inspection(shown(str(place)), words, rows, found, _counts(rows), _sizes(sound), time.monotonic() - began)
+    about = (layout.remarks, _counts(rows), _sizes(sound))
+    return Inspection(shown(str(place)), words, rows, found, *about, time.monotonic() - began)
 
 
 class _Tasks(Sequence[Task]):

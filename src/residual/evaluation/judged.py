@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from residual.data.changes import changed
 from residual.data.choosing import some_classes
 from residual.data.datasets import DataSettings, open_dataset
 from residual.data.folder import Wishes, open_folder, open_to_judge
@@ -68,7 +70,7 @@ def select(
     facts = classifier.data
     folder = Path(path).expanduser() if path is not None else None
     if folder is None or not (facts["name"] == "folder" or holds_photographs(folder)):
-        return _own(open_data(classifier, path, follow_links), place, split)
+        return _own(open_data(classifier, path, follow_links, place), place, split)
     layout = _scan(folder, facts, follow_links)
     if facts["name"] == "folder":
         try:
@@ -83,8 +85,16 @@ def select(
     return found
 
 
-def open_data(classifier: Classifier, path: str | None = None, follow_links: bool = False) -> Dataset:
+def open_data(
+    classifier: Classifier,
+    path: str | None = None,
+    follow_links: bool = False,
+    place: str | os.PathLike[str] | None = None,
+) -> Dataset:
     """The data set a classifier was trained on, from where it was then or from `path`.
+
+    Args:
+        place: where the classifier came from; a run knows which files it had.
 
     Raises:
         DataError: it is not there, or not the same files.
@@ -96,8 +106,12 @@ def open_data(classifier: Classifier, path: str | None = None, follow_links: boo
     else:
         dataset = open_dataset(DataSettings(dataset=facts["name"], path=path or _origin(facts)))
     if dataset.checksums != facts["checksums"]:
+        listed: Mapping[str, Any] = {}
+        with suppress(ResidualError):
+            listed = find_run(os.fspath(place)).split() if place is not None else {}
         what = "these are not the files the model was trained and is to be judged on"
-        raise DataError(what, dataset.origin, "name them with --data")
+        remedy = "give back the former files, or judge others with --data FOLDER"
+        raise DataError(f"{what}{changed(listed, dataset, 'classes' in facts)}", dataset.origin, remedy)
     return _as_trained(dataset, classifier)
 
 

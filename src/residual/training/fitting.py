@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,7 +61,7 @@ class Wishes:
             unlike.append("batch_size: given in the run, auto asked")
         if unlike:
             raise UsageError(f"the run differs: {'; '.join(unlike)}", where, "leave it out, or start a new run")
-        names = ["steps", "schedule.drops"] if self.budget is not None else []
+        names = ["steps", "schedule.drops"] if self.budget is not None or self.batch else []
         names += ["batch_size"] if self.batch else []
         return [(name, facts["changed"][name]) for name in names if name in facts["reasons"]]
 
@@ -75,6 +75,20 @@ class Fitted:
     measured: Facts = field(default_factory=dict)
 
 
+def _as_many_images(recipe: Recipe, size: int, asked: Collection[str]) -> list[Override]:
+    """What a recipe counts in steps, in steps of another batch: its length, and where its rate falls."""
+    share = recipe.batch_size / size
+    found: list[Override] = []
+    if recipe.steps is not None and "steps" not in asked:
+        found.append(("steps", max(1, round(recipe.steps * share))))
+    drops = getattr(recipe.schedule, "drops", ())
+    if drops and "schedule.drops" not in asked and not ("steps" in asked and recipe.steps is not None):
+        moved = [max(1, round(drop * share)) for drop in drops]
+        if len({*moved}) == len({*drops}):  # else a run of so few steps that the check of its length tells more
+            found.append(("schedule.drops", moved))
+    return found if share != 1 else []
+
+
 def fit(
     wishes: Wishes,
     recipe: Recipe,
@@ -84,10 +98,12 @@ def fit(
     compute: Compute,
     beside: Path,
     heed: Callable[[], None],
+    asked: Collection[str] = (),
 ) -> Fitted:
     """Try what is wished for; nothing of the run is touched.
 
     Args:
+        asked: the settings that were given by hand; these stay as they are.
         length: the steps of a recipe on these images.
         beside: where the run folder will be made.
 
@@ -101,11 +117,14 @@ def fit(
         if wishes.batch:
             size, why, tried = choose_batch(recipe, data, spec, compute, heed)
             changes, reasons, measured = [("batch_size", size)], {"batch_size": why}, {"batch_sizes_tried": tried}
+            for path, value in _as_many_images(recipe, size, asked):
+                changes.append((path, value))
+                reasons[path] = f"as many images as in batches of {recipe.batch_size:,}"
             recipe = override(recipe, changes)
         if wishes.budget is not None:
-            asked = (wishes.budget, wishes.began, recipe, length(recipe))
-            found = choose_length(*asked, data, spec, compute, beside, heed)
-            changes += found.changes
+            about = (wishes.budget, wishes.began, recipe, length(recipe))
+            found = choose_length(*about, data, spec, compute, beside, heed)
+            changes = [*dict([*changes, *found.changes]).items()]
             reasons |= found.reasons
             measured["budget"] = found.facts
     return Fitted(tuple(changes), reasons, measured)

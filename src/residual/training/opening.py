@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 
 from residual.data.batches import Batches
+from residual.data.changes import changed
 from residual.data.datasets import DataSettings, Division, divide, open_dataset
-from residual.data.layout import some
 from residual.data.preprocessing import measure
 from residual.data.source import Dataset, FileSource, everything, names
 from residual.data.splits import FAIR, FIRST
@@ -71,25 +71,11 @@ def check_data(folder: RunFolder, facts: Facts, dataset: Dataset, division: Divi
     """Refuse to go on with other images than the run began with."""
     stored = ranks.first(folder.split)
     if facts["data"]["checksums"] != dataset.checksums:
-        what = f"the data set is not the one the run began with{_changed(facts, stored, dataset)}"
+        limited = any(facts["recipe"]["data"].get(name) is not None for name in ("limit", "per_class", "classes"))
+        what = f"the data set is not the one the run began with{changed(stored, dataset, limited)}"
         raise DataError(what, dataset.origin, "give back the former files")
     if any(stored.get(name) != numbers for name, numbers in _numbers(division).items()):
         raise DataError("the held-out images are not those of split.json", folder.path, "restore split.json")
-
-
-def _changed(facts: Facts, stored: Facts, dataset: Dataset) -> str:
-    """Which files are gone or new since a run began, as far as it knew them; of data that are files."""
-    listed = stored.get("files")
-    if not isinstance(dataset.train, FileSource) or not isinstance(listed, dict):
-        return ""
-    former = {name for part in listed.values() for name in part} | set(stored.get("left_out", {}))
-    sources = [dataset.train, dataset.test, *([] if dataset.validation is None else [dataset.validation])]
-    now = {name for source in sources for name in names(source, everything(source))} | set(dataset.left_out)
-    gone, new = sorted(former - now), sorted(now - former)
-    if any(facts["recipe"]["data"].get(name) is not None for name in ("limit", "per_class", "classes")):
-        new = []  # the run did not list all that was there
-    words = [f"{some(found)} {word}" for found, word in ((gone, "missing"), (new, "new")) if found]
-    return f": {', and '.join(words)}" if words else ": the content of files has changed"
 
 
 def _numbers(division: Division) -> Facts:

@@ -169,6 +169,7 @@ def _begin(
             compute,
             place or runs_root(),
             signals.heed,
+            paths,
         )
         changes += fitted.changes
         chosen_recipe = override(chosen_recipe, fitted.changes)
