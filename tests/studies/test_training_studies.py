@@ -112,6 +112,13 @@ def test_trained_runs_are_measured_and_their_seeds_make_one_spread(
     assert said["recipes"]["plain-8"]["name"] == "digits"
 
 
+def test_a_study_of_fewer_images_than_were_asked_for_says_so(runs, tmp_path, capsys):
+    assert command(["study", "responses", runs[0], "--images", "5000", "--out", str(tmp_path), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["settings"]["images"] == 359
+    assert "judged on 359 test images, all there are" in said["caveats"]
+
+
 def test_a_study_of_runs_is_said_in_a_table(runs, tmp_path, capsys):
     assert command(["study", "responses", runs[0], "--images", "20", "--out", str(tmp_path)]) == 0
     assert "plain-8" in capsys.readouterr().out
@@ -130,7 +137,10 @@ def test_runs_of_one_network_that_are_no_seeds_of_one_training_are_refused(runs,
 
 def test_units_are_numbered_from_the_input_whether_they_can_be_deleted_or_not(runs, tmp_path, capsys):
     assert command(["study", "lesion", runs[2], "--images", "20", "--out", str(tmp_path), "--json"]) == 0
-    points = json.loads(capsys.readouterr().out)["series"]["lesions"]["resnet-20-as-12"]
+    said = json.loads(capsys.readouterr().out)
+    points = said["series"]["lesions"]["resnet-20-as-12"]
+    assert "2 of the 5 units of resnet-20-as-12 change the maps' form and are not deleted" in said["caveats"]
+    assert said["settings"]["images"] == 20
     assert points["unit"] == [1, 3, 5], "of 1, 2 and 2 units the first of the later stages change their maps"
     assert points["swap"] == []
 

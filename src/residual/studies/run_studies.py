@@ -10,7 +10,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -188,6 +188,7 @@ def study_lesion(asked: Asked) -> Evidence:
     began, trained = time.monotonic(), opened(asked)
     rows: list[tuple[str, Facts]] = []
     series: Facts = {}
+    whole: list[str] = []  # what is never deleted
     for one in trained:
         network = put(one.classifier.network, one.device)
         indices = _some(one.test, asked.images)
@@ -213,6 +214,9 @@ def study_lesion(asked: Asked) -> Evidence:
             (stage, place) for stage, some in enumerate(network.stages) for place in range(len([*some.children()]))
         ]
         numbers = {place: number for number, place in enumerate(units, 1)}
+        if len(found.units) < len(units):
+            left = len(units) - len(found.units)
+            whole.append(f"{left} of the {len(units)} units of {one.name} change the maps' form and are not deleted")
         points = {
             "whole": found.whole,
             "unit": [numbers[place] for place in found.units],
@@ -226,7 +230,8 @@ def study_lesion(asked: Asked) -> Evidence:
         if "silent_blocks" in figures:
             figures["silent_blocks"] = figures["silent_blocks"]["most"]
     sizes = {"images_for_shares": SHARED}
-    return _evidence("lesion", asked, trained, measured, {"lesions": series}, began, sizes)
+    made = _evidence("lesion", asked, trained, measured, {"lesions": series}, began, sizes)
+    return replace(made, caveats=(*made.caveats, *dict.fromkeys(whole)))
 
 
 def study_probes(asked: Asked) -> Evidence:
@@ -289,6 +294,9 @@ def _evidence(
         caveats.append(f"the networks were trained for other lengths ({_told(lengths)} iterations)")
     elif least < FULL:
         caveats.append(f"networks of {least:,} iterations, where [1] trains for {FULL:,}")
+    judged = min(len(one.test.indices) for one in trained)
+    if judged < asked.images:
+        caveats.append(f"judged on {judged:,} {trained[0].test.split} images, all there are")
     if data["name"].startswith("cifar") and data["training"] < WHOLE:
         caveats.append(f"networks trained on {data['training']:,} images")
     return made(
@@ -296,7 +304,7 @@ def _evidence(
         budget,
         asked.command,
         measured,
-        settings={"images": asked.images, "steps": least, **(sizes or {}), **uneven},
+        settings={"images": min(judged, asked.images), "steps": least, **(sizes or {}), **uneven},
         series=series,
         recipes={one.name: _recipe(found) for one, found in zip(trained, facts, strict=True)},
         seeds=seeds,
