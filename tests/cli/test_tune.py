@@ -48,7 +48,8 @@ def test_a_budget_ends_a_search_that_can_be_gone_on_with(
         patch.setattr(durations, "seconds_of", lambda text, where: 1e-9)
         said = say("tune", *TINY, "--study", "short", "--budget", "1s")
     assert said.code == 0, said.err
-    assert "the budget is spent before the study is finished\nno individual is finished\n" in said.out
+    assert "the budget is spent before the study is finished: 0 of at most " in said.out
+    assert " individuals are done\nno individual is finished\n" in said.out
     assert "next     residual tune --study short\n         residual study show short\n" in said.out
     assert say("tune", "--study", "short", "--log", "plain").out.count("3 of 3") == 1
     assert "short: ga-001, finished; 3 trained" in say("study", "show", "short").out

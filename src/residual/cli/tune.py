@@ -226,6 +226,18 @@ def genes(table: dict[str, Any]) -> str:
     return ", ".join(f"{path}={value}" for path, value in shown.items())
 
 
+def _how_sure(folder: Path, best: Facts) -> str:
+    """Of how many images the best figure is, and how far it may lie from what more of them would give."""
+    from residual.evaluation.intervals import wilson
+    from residual.runs.folder import RunFolder
+
+    if len(best["runs"]) != 1:
+        return ""
+    images = int(RunFolder(folder / best["runs"][0]).facts()["data"]["validation"])
+    low, high = wilson(round(best["fitness"] * images), images)
+    return f" of {images:,} images, 95 % interval {100 * low:.1f} to {100 * high:.1f} %, the best of several"
+
+
 def _judged_by(run: Path) -> str:
     """What a final training must be given so that there is a figure of it: a test set, where the data have none."""
     from residual.runs.folder import RunFolder
@@ -256,13 +268,16 @@ def _say_end(study: Study, log: str, address: str | None) -> None:
     best = summary["best"]
     unfinished = summary["status"] != "finished"
     if unfinished:
-        print(printable("the budget is spent before the study is finished"))
+        done = sum(summary["counts"][word] for word in ("trained", "failed", "pruned"))
+        most = summary["population"] * (summary["generations"] + 1)
+        print(f"the budget is spent before the study is finished: {done:,} of at most {most:,} individuals are done")
     if best is None and unfinished:
         print("no individual is finished")
     elif best is None:
         print("finished: every individual failed; `residual study show` tells why")
     else:
-        print(f"best     individual {best['number']}: validation top-1 {best['fitness']:.2%}")
+        sure = _how_sure(study.folder, best)
+        print(f"best     individual {best['number']}: validation top-1 {best['fitness']:.2%}{sure}")
         print(printable(f"         {genes(best['genes'])}"))
     if picture is not None:
         print(printable(f"figure   {picture}"))
