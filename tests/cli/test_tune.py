@@ -64,6 +64,8 @@ def test_a_study_from_the_command_line(
     assert said.code == 0, said.err
     assert "generation 1/1: 1 to be trained, 1 survive" in said.out
     assert "3 of 3, 0:00 left" in said.out
+    assert re.search(r"validation top-1 \d+\.\d\d% of 10 images, 95 % interval \d+\.\d to \d+\.\d %", said.out)
+    assert re.search(r"recipe\.toml --protocol final --seed 1$", said.out.rstrip())
     assert (here / "runs/first/study.png").read_bytes().startswith(b"\x89PNG")
     shown = say("study", "show", "first")
     assert shown.code == 0
