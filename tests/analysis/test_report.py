@@ -178,7 +178,7 @@ def test_several_runs_show_what_sets_them_apart(finished, trained, tmp_path):
     other = RunFolder(shutil.copytree(trained, tmp_path / "other" / "run"))
     alter(other, lambda facts: facts["recipe"].update(seed=5))
     found = read_report([finished, other])
-    assert [run.name for run in found.runs] == ["run (1)", "run (2)"]
+    assert [run.name for run in found.runs] == [f"{finished.path.parent.name}/run", "other/run"]
     assert found.differences == {"seed": [0, 5]}
 
 

@@ -51,12 +51,12 @@ def test_most_of_an_arm_that_ends_in_the_figure_is_seen():
 
 
 def test_arms_judged_once_or_twice_stand_in_rows():
-    ends = {"half": 35.0, "identity": 31.0, "none": 38.0, "gate": 33.0}
+    ends = {"half": 35.0, "identity": 31.0, "none": 38.0, "gate": 33.0, "dropout": 60.0}
     arms = {name: falling(60.0, last) for name, last in ends.items()}
     found = texts(draw_errors, arms)
-    assert [text for text in found if text in arms] == ["none", "half", "gate", "identity"]
+    assert [text for text in found if text in arms] == ["dropout", "none", "half", "gate", "identity"]
     assert "step 200; hollow: training, full: test or validation" in found
-    assert marks(picture(draw_errors, arms, "t", "svg")) == 4
+    assert marks(picture(draw_errors, arms, "t", "svg")) == 5
     assert "step 200; hollow: training, full: test or validation" not in texts(draw_errors, {"a": falling(60.0, 31.0)})
 
 

@@ -80,7 +80,8 @@ def test_whoever_looks_at_it_leaves_it_as_it_was(classifier: Classifier, tmp_pat
     assert network.training
     assert network.stem.training
     assert not network.head.training
-    assert [pair.first for pair in both.pairs] == ["resnet-8 (in memory, 1)"], "each has a name of its own"
+    names = [f"resnet-8 (in memory, {number})" for number in (1, 1, 2)]
+    assert [pair.first for pair in both.pairs] == names, "each has a name of its own, and is compared with both"
 
 
 def test_arrays_come_out(classifier: Classifier) -> None:

@@ -279,7 +279,7 @@ def test_every_block_about_photographs_runs_in_its_order(
     small = ["--set", "network.widths=[4,4,4,4]", "--out", "weights"]
     assert run(["train", "PHOTOS/", *SMALL, *small]) == 0
     shown = [*_blocks("photographs.md"), *(one for one in _blocks("weights.md") if "photo.jpg" in one[1])]
-    assert len(shown) == 7
+    assert len(shown) == 8
     names: dict[str, Any] = {}
     for language, block in shown:
         if language == "python":

@@ -37,7 +37,7 @@ Points = Mapping[str, Any]
 Draw = Callable[["Axes", Points], None]
 Training = Literal["dashed", "thin"]
 _MOST_NAMES = 12
-_MOST_LINES, _FEW = 3, 3  # lines of so few points that can be told apart, and points
+_MOST_LINES, _FEW = 4, 3  # lines of so few points that can be told apart, and points
 _TRAINING: Mapping[Training, Mapping[str, Any]] = {
     "dashed": {"linestyle": DASHES[1], "linewidth": 1.1},
     "thin": {"linewidth": 0.7},
@@ -85,8 +85,8 @@ def draw_errors(
     Arms that were judged three times at most have no courses: their last errors stand in rows, the least first.
     """
     chosen = {arm: found for arm, found in series.items() if of(arm)}
-    lengths = [len(one["step"]) for one in map(_judged, series.values()) if one]
-    if len(series) > _MOST_LINES and max(lengths, default=0) <= _FEW:
+    lengths = [len(one["step"]) for one in map(_judged, chosen.values()) if one]
+    if len(chosen) > _MOST_LINES and max(lengths, default=0) <= _FEW:
         _draw_last(axes, chosen)
         return
     height = _height([judged["mean"] for found in series.values() if (judged := _judged(found))])

@@ -247,7 +247,7 @@ def trained_by(place: str | os.PathLike[str] | None) -> set[str] | None:
     """The files that a run, or that of a model folder within one, was trained on; None where there is no such run."""
     if place is None:
         return None
-    for named in (os.fspath(place), os.path.dirname(os.fspath(place).rstrip("/" + os.sep))):
+    for named in filter(None, (os.fspath(place), os.path.dirname(os.fspath(place).rstrip("/" + os.sep)))):
         with suppress(ResidualError, LookupError, TypeError):
             return set(find_run(named).split()["files"]["training"])
     return None

@@ -19,6 +19,8 @@ from residual.training.durations import in_words, seconds_of
 from residual.training.recipe import Override, Recipe, override
 from residual.training.trial import untouched
 
+_AS_MANY = "as many images as in batches of"
+
 
 @dataclass(frozen=True)
 class Wishes:
@@ -61,8 +63,10 @@ class Wishes:
             unlike.append("batch_size: given in the run, auto asked")
         if unlike:
             raise UsageError(f"the run differs: {'; '.join(unlike)}", where, "leave it out, or start a new run")
-        names = ["steps", "schedule.drops"] if self.budget is not None or self.batch else []
-        names += ["batch_size"] if self.batch else []
+        names = ["batch_size"] if self.batch else []
+        for name in ("steps", "schedule.drops"):
+            of_the_batch = str(facts["reasons"].get(name, "")).startswith(_AS_MANY)
+            names += [name] if self.budget is not None or (self.batch and of_the_batch) else []
         return [(name, facts["changed"][name]) for name in names if name in facts["reasons"]]
 
 
@@ -119,7 +123,7 @@ def fit(
             changes, reasons, measured = [("batch_size", size)], {"batch_size": why}, {"batch_sizes_tried": tried}
             for path, value in _as_many_images(recipe, size, asked):
                 changes.append((path, value))
-                reasons[path] = f"as many images as in batches of {recipe.batch_size:,}"
+                reasons[path] = f"{_AS_MANY} {recipe.batch_size:,}"
             recipe = override(recipe, changes)
         if wishes.budget is not None:
             about = (wishes.budget, wishes.began, recipe, length(recipe))
