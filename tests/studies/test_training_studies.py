@@ -121,7 +121,9 @@ def test_a_study_of_fewer_images_than_were_asked_for_says_so(runs, tmp_path, cap
 
 def test_a_study_of_runs_is_said_in_a_table(runs, tmp_path, capsys):
     assert command(["study", "responses", runs[0], "--images", "20", "--out", str(tmp_path)]) == 0
-    assert "plain-8" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "plain-8" in said
+    assert "\ngradient ratio: the gradient at the output of the first convolution over that of the last\n" in said
     assert command(["study", "responses", runs[0], runs[0]]) == 2
     assert "named twice" in capsys.readouterr().err
 

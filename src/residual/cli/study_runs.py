@@ -23,6 +23,20 @@ _UNITS = {
     **dict.fromkeys(("mean_rise", "largest_rise", "mean_rise_of_swaps"), ", points"),
 }
 
+_MEANING = {
+    "response": "standard deviation of what a 3x3 layer gives, the mean over the layers",
+    "gradient_ratio": "the gradient at the output of the first convolution over that of the last",
+    "additive_violation": "how far the last maps are from the first plus the sum of the branches, as a share",
+    "mean_rise": "of the error where one unit is deleted",
+    "harmful_units": "whose deletion lowers the error",
+    "mean_rise_of_swaps": "of the error where two neighbours change places",
+    "silent_blocks": "whose branch is less than a hundredth of what the shortcut carries",
+    "least_share": "of a branch beside what its shortcut carries, deviation over deviation",
+    "probe_first": "accuracy of a linear classifier on the maps of the first unit, probe last on those of the last",
+    "probe_rises": "share of the units after which that accuracy is higher than before",
+    "similarity_within": "CKA of neighbouring units of one stage, in the mean",
+}
+
 
 def responses(
     *runs: str,
@@ -162,6 +176,9 @@ def _table(evidence: Evidence) -> None:
     for network, figures in evidence.measured.items():
         table.add_row(printable(network), *(_cell(figures.get(name)) for name in names))
     console().print(table)
+    for name in names:
+        if meaning := _MEANING.get(name):
+            print(f"{name.replace('_', ' ')}: {meaning}")
 
 
 def _cell(value: Any) -> str:
