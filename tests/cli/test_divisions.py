@@ -68,3 +68,16 @@ def test_a_model_of_an_earlier_release_is_judged_on_its_own_test_images(here):
         judged = residual.evaluate(classifier).sheet.images
         large.append(sum(patient[name] in ("p0", "p1", "p2") for name in judged))
     assert large == [0, 10]
+
+
+def test_a_search_tells_a_concern_once_and_a_training_always(say, here):
+    """Nine images of a class are few, in every individual of the search."""
+    photographs(here / "photos", ["cat", "dog"], 9)
+    small = [word for path, value in SMALL.items() for word in ("--set", f"{path}={value}")]
+    more = ("--set", "steps=1", "--set", "batch_size=4", "--log", "plain")
+    found = say("tune", "photos/", *small, *more, "--population", 2, "--generations", 0)
+    assert found.code == 0
+    few = "2 of 2 classes have fewer than 10 training images"
+    assert found.err.count(few) == 1
+    for out in ("one", "two"):
+        assert say("train", "photos/", *small, *more, "--out", out).err.count(few) == 1

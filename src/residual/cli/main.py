@@ -101,15 +101,16 @@ def _own_shell() -> Shell:
 
 
 class _Warnings(logging.Handler):
-    """Notes are said once in a command, since a search opens the same images for every individual; warnings always."""
+    """Notes are said once in a command, and the same warnings where it has many trainings of the same images."""
 
     def __init__(self) -> None:
         super().__init__()
         self.said: set[str] = set()
+        self.once = False
 
     def emit(self, record: logging.LogRecord) -> None:
         line = f"{record.levelname.lower()}: {record.getMessage()}"
-        if record.levelno >= logging.WARNING or line not in self.said:
+        if (record.levelno >= logging.WARNING and not self.once) or line not in self.said:
             self.said.add(line)
             _tell(line)
 
@@ -143,6 +144,7 @@ def run(arguments: Sequence[str]) -> int:
     for handler in log.handlers:
         if isinstance(handler, _Warnings):
             handler.said.clear()
+            handler.once = tokens[:1] in (["tune"], ["study"], ["reproduce"])
     log.setLevel(logging.INFO)  # a note that something takes long
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it speaks of its own cache folder
     try:
