@@ -166,27 +166,14 @@ def _mind_photographs(album: Path | None, folders: Sequence[str]) -> None:
         mind_images([album], "--figures", folders)
 
 
-def names_of(places: Sequence[str]) -> dict[str, str]:
-    """What each place is called: the shortest end of its path that no other has."""
-    parts = {place: Path(place).parts for place in places}
-    longest = max(map(len, parts.values()), default=1)
-
-    def called(place: str) -> str:
-        for count in range(1, longest + 1):
-            tail = parts[place][-count:]
-            if sum(other[-count:] == tail for other in parts.values()) == 1:
-                return str(Path(*tail)) if tail else place
-        return place
-
-    return {place: called(place) for place in parts}
-
-
 def _say(found: Together, split: str | None) -> None:
     from residual.cli.text import printable
+    from residual.runs.summary import shortest_ends
 
     facts = found.members[0].sheet.facts
     dataset = facts["origin"] if facts["dataset"] == "folder" else facts["dataset"]
-    names = names_of([one.place for one in found.reports])
+    places = [one.place for one in found.reports]
+    names = dict(zip(places, shortest_ends(places), strict=True))
     steps = ", ".join(f"{names[one.place]} at step {one.step:,}" for one in found.members)
     times = f"{sum(one.sheet.facts['seconds'] for one in found.members):.1f} s"
     print(printable(f"{steps} on {dataset}, {facts['protocol']}, {facts['device']}, {times}"))

@@ -198,10 +198,11 @@ def _csv(found: Sequence[Prediction]) -> None:
 
 def _draw(found: Sequence[Prediction], path: Path, preprocessing: Preprocessing) -> None:
     from residual.analysis.figures import draw_predictions
-    from residual.cli.evaluate import names_of
     from residual.data.images import read_image
+    from residual.runs.summary import shortest_ends
 
-    called = names_of([p.file for p in found[:_DRAWN]])
+    files = [p.file for p in found[:_DRAWN]]
+    called = dict(zip(files, shortest_ends(files), strict=True))
     shown = [read_image(Path(p.file), preprocessing).permute(1, 2, 0).squeeze(2).numpy() for p in found[:_DRAWN]]
     blank = [shown[0]] * (len(found) - len(shown))
     names = [called.get(p.file, p.file) for p in found]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from residual.errors import ModelError, ResidualError
@@ -113,16 +114,24 @@ def compare(runs: Sequence[RunFolder]) -> dict[str, list[Any]]:
     return {path: values for path, values in rows.items() if any(value != values[0] for value in values)}
 
 
+def shortest_ends(places: Sequence[str]) -> list[str]:
+    """What each place is called: the shortest end of its path that no other has."""
+    parts = {place: Path(place).parts for place in places}
+    longest = max(map(len, parts.values()), default=1)
+
+    def called(place: str) -> str:
+        for count in range(1, longest + 1):
+            tail = parts[place][-count:]
+            if sum(other[-count:] == tail for other in parts.values()) == 1:
+                return str(Path(*tail)) if tail else place
+        return place
+
+    return [called(place) for place in places]
+
+
 def names_of(runs: Sequence[RunFolder]) -> list[str]:
-    """The shortest end of each run's path that no other has; numbered where one is named twice."""
-    parts = [run.path.absolute().parts for run in runs]
-    names = [run.name for run in runs]
-    for length in range(1, max(map(len, parts), default=0) + 1):
-        tails = ["/".join(own[-length:]) for own in parts]
-        names = [
-            tail if names.count(name) > 1 and tails.count(tail) == 1 else name
-            for name, tail in zip(names, tails, strict=True)
-        ]
+    """The shortest ends of the runs' paths that no other has; numbered where one is named twice."""
+    names = shortest_ends([str(run.path.absolute()) for run in runs])
     return [
         name if names.count(name) == 1 else f"{name} ({names[: place + 1].count(name)})"
         for place, name in enumerate(names)
