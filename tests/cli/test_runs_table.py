@@ -93,6 +93,7 @@ def test_the_runs_of_a_study_are_named_by_it(here):
     assert sorted(runs_of(["degradation-digits"])) == sorted(str(Path("runs") / p.split("/runs/")[1]) for p in inner)
     assert sorted(runs_of([study, "alone"])) == sorted([*inner, "alone"])
     assert sorted(runs_of([f"{study}/plain-8"])) == sorted(inner[:2])
-    assert runs_of(["nowhere", "last"]) == ["nowhere", "last"]
+    names = ["nowhere", "last", "n" * 300, "a\0b", "~nobody-of-this-name/x"]
+    assert runs_of(names) == names
     named = names_of([RunFolder(Path(place)) for place in inner])
     assert named == [f"{arm}/seed-{seed}" for arm in ("plain-8", "resnet-8") for seed in (1, 2)]

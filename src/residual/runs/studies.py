@@ -26,17 +26,9 @@ def runs_of(names: Iterable[str]) -> list[str]:
     """The runs meant: of a name that is a study, or an arm of one, all its runs that are finished."""
     found: list[str] = []
     for name in names:
-        folder = Path(os.path.expanduser(name))
-        if not folder.is_dir():
-            folder = runs_root() / name
-        try:
-            if (folder / RUN).is_file() or not folder.is_dir():
-                found.append(name)
-                continue
-            inner = [_runs(folder)] + [_runs(arm) for arm in _folders(folder)]
-        except OSError:
-            found.append(name)
-            continue
+        place = os.path.expanduser(name)
+        folder = Path(place if os.path.isdir(place) else runs_root() / name)
+        inner = [] if os.path.isfile(folder / RUN) else [_runs(folder), *map(_runs, _folders(folder))]
         finished = [str(run) for some in inner for run in some if (run / RESULT).is_file()]
         found += finished or [name]
     return found
