@@ -11,10 +11,21 @@ from torch import Generator
 
 from residual.chance import stream
 from residual.errors import UsageError
-from residual.tuning.algorithms import Algorithm, Borrowed, Ga, Ga001, RandomSearch, begin, make_algorithm, misfit
+from residual.tuning.algorithms import (
+    Algorithm,
+    Borrowed,
+    Child,
+    Ga,
+    Ga001,
+    RandomSearch,
+    begin,
+    make_algorithm,
+    misfit,
+)
 from residual.tuning.chances import uniform
 from residual.tuning.genetic import Scored
 from residual.tuning.space import Gene, Space
+from residual.tuning.study import Wish, algorithm_of, begin_facts, unlike
 
 SPACE = Space("three", tuple(Gene(name, "linear", 0.0, 1.0) for name in "abc"))
 POPULATION = [
@@ -107,6 +118,23 @@ def test_ga_converges_better_than_random_at_equal_evaluations() -> None:
     )  # one chance in fifty for no difference
 
 
+def test_ours_trains_no_twin_where_the_rule_is_not_another() -> None:
+    alike = [Scored(POPULATION[0].genes, 0.5 - n / 100) for n in range(8)]
+    known = {one.genes for one in alike}
+
+    def bred(**rules: str) -> list[Child]:
+        return [
+            child
+            for seed in range(20)
+            for child in Ga(**rules).breed(SPACE, alike, 8, lambda place, s=seed: stream(s, place)).children  # type: ignore[arg-type, misc]
+        ]
+
+    ours, before = bred(), bred(twins="trained")
+    assert len({child.genes for child in ours} | known) == len(ours) + 1
+    assert all("mutated" in child.how for child in ours)
+    assert sum(child.genes in known for child in before) > len(before) / 5
+
+
 def test_rules_are_named_checked_and_stored() -> None:
     assert make_algorithm("ga-001", {"cut": 2, "mate": "survivors"}) == Ga001(cut=2, mate="survivors")
     assert make_algorithm("tpe", {}).model_dump() == {"name": "tpe", "keep": 0.5}
@@ -139,3 +167,14 @@ def test_where_all_failed_ours_begins_anew() -> None:
     brood = Ga().breed(SPACE, failed, 6, chance)
     assert brood.survivors == ()
     assert len({child.genes for child in brood.children} - {one.genes for one in failed}) == 6
+
+
+def test_a_study_of_an_earlier_release_keeps_its_rules() -> None:
+    facts = begin_facts("x", Wish("digits", sampler="ga"))
+    assert algorithm_of(facts) == Ga(steps="whole", twins="moved")
+    earlier = {k: v for k, v in facts["algorithm"].items() if k not in ("steps", "twins")}
+    before = {**facts, "algorithm": earlier}
+    assert algorithm_of(before) == Ga(steps="drawn", twins="trained")
+    for rules in ({}, {"sigma": 0.1}, {"twins": "trained"}):
+        assert unlike(before, Wish(sampler="ga", rules=rules)) == {}
+    assert unlike(before, Wish(sampler="ga", rules={"twins": "moved"})) == {"sampler twins": ("trained", "moved")}

@@ -15,10 +15,12 @@ from torch import Generator
 from residual.chance import stream
 from residual.tuning.genetic import (
     Scored,
+    apart,
     blend,
     cut_places,
     fittest,
     gaussian,
+    identity,
     initialise,
     rank,
     reflect,
@@ -152,6 +154,39 @@ def test_gaussian_mutation_has_its_share_mean_and_spread() -> None:
     moved = sorted(move for move in moves if move)
     assert len(moved) / MANY == pytest.approx(0.25, abs=4 * math.sqrt(0.1875 / MANY))
     assert far(moved, lambda x: statistics.NormalDist(0, 0.05).cdf(x)) < 1.95 / math.sqrt(len(moved))
+
+
+@given(SEEDS, SEEDS)
+def test_a_gene_on_a_grid_moves_to_the_next_value_at_least(parent: int, seed: int) -> None:
+    grids = Space("grids", (Gene("n", "int", 1, 3), Gene("m", "int-log", 1, 4), Gene("s", "linear", 0, 1, (), 0.5)))
+    genes = initialise(grids, at(parent))
+    moved = gaussian(grids, genes, 1.0, 0.01, at(seed), whole=True)
+    assert all(a != b and type(a) is type(b) for a, b in zip(genes, moved, strict=True))
+    assert grids.holds(moved)
+    assert gaussian(grids, genes, 0.0, 0.01, at(seed), whole=True) == genes
+    lone = Space("lone", (Gene("s", "linear", 0, 1, (), 2.0),))
+    assert gaussian(lone, (0.0,), 1.0, 0.5, at(seed), whole=True) == (0.0,), "there is no other"
+
+
+@given(SEEDS, SEEDS)
+def test_a_twin_is_moved_until_it_is_none(parent: int, seed: int) -> None:
+    genes = initialise(SPACE, at(parent))
+    known = {identity(genes)}
+    for _ in range(3):
+        child = apart(SPACE, genes, known, 0.1, at(seed))
+        assert identity(child) not in known
+        assert SPACE.holds(child)
+        known.add(identity(child))
+    assert apart(SPACE, genes, set(), 0.1, at(seed)) == genes
+
+
+def test_where_every_individual_is_there_a_twin_stays() -> None:
+    small = Space("small", (Gene("d", "choice", choices=(1, 1.0, True)), Gene("n", "int", 1, 2)))
+    every = {identity((d, n)) for d in (1, 1.0, True) for n in (1, 2)}
+    assert len(every) == 6, "1, 1.0 and true are three"
+    assert apart(small, (1, 2), every, 0.1, at(0)) == (1, 2)
+    free = identity((True, 1))
+    assert identity(apart(small, (1, 2), every - {free}, 0.1, at(0))) == free
 
 
 @given(st.floats(-50, 50))

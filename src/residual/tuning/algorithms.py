@@ -17,10 +17,12 @@ from residual.errors import Fault, UsageError, check, nearest, rule_of
 from residual.tuning.chances import below, uniform
 from residual.tuning.genetic import (
     Scored,
+    apart,
     blend,
     cut_places,
     fittest,
     gaussian,
+    identity,
     initialise,
     rank,
     reinitialise,
@@ -109,11 +111,18 @@ class Ga(BaseModel, frozen=True, extra="forbid"):
     eta: float = Field(5.0, ge=0, le=100, description="SBX: the larger, the nearer to the parents")
     mutated: Share | None = Field(None, description="probability of moving a gene; none: one gene of each child")
     sigma: float = Field(0.1, gt=0, le=1, description="of a gene's move, in its places")
+    steps: Literal["whole", "drawn"] = Field(
+        "whole", description="whole: a gene on a grid that moves takes the next value at least"
+    )
+    twins: Literal["moved", "trained"] = Field(
+        "moved", description="moved: a child with the genes of one of its population or its siblings is moved on"
+    )
 
     def breed(self, space: Space, population: Sequence[Scored], size: int, chance: Chance) -> Brood:
         survivors = fittest(population, round(self.keep * size))
         share = 1 / len(space.genes) if self.mutated is None else self.mutated
         children = []
+        known: set[object] = {identity(one.genes) for one in population} if self.twins == "moved" else set()
         for place in range(len(survivors), size):
             generator = chance(place)
             if not any(one.fitness is not None for one in population):
@@ -124,7 +133,10 @@ class Ga(BaseModel, frozen=True, extra="forbid"):
             if uniform(generator) < self.crossed:
                 genes = self._cross(space, genes, population[b].genes, generator)
                 how, parents = self.crossover, [a, b]
-            moved = gaussian(space, genes, share, self.sigma, generator)
+            moved = gaussian(space, genes, share, self.sigma, generator, self.steps == "whole")
+            if self.twins == "moved":
+                moved = apart(space, moved, known, self.sigma, generator)
+                known.add(identity(moved))
             children.append(Child(moved, how if moved == genes else f"{how}, mutated", tuple(parents)))
         return Brood(tuple(survivors), tuple(children))
 
@@ -156,6 +168,8 @@ class Borrowed(BaseModel, frozen=True, extra="forbid"):
 
 
 Algorithm = Ga001 | Ga | RandomSearch | Borrowed
+EARLIER: dict[str, dict[str, Any]] = {"ga": {"steps": "drawn", "twins": "trained"}}
+"""Rules that searches of earlier releases were begun without, and what they did."""
 ALGORITHMS = ("ga-001", "ga", "nsgaii", "tpe", "cmaes", "random")
 
 

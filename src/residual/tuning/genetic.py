@@ -11,15 +11,17 @@ threshold).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Literal, NamedTuple
 
 from torch import Generator
 
 from residual.tuning.chances import below, normal, uniform
-from residual.tuning.space import Genes, Space
+from residual.tuning.space import Gene, Genes, Space, Value
 
 Cut = Literal["middle", "any"] | int
+_TRIES = 50
+"""Moves after which an individual stays the twin that it is."""
 
 
 class Scored(NamedTuple):
@@ -117,8 +119,15 @@ def simulated_binary(space: Space, first: Genes, second: Genes, eta: float, gene
     return tuple(child)
 
 
-def gaussian(space: Space, genes: Genes, share: float, sigma: float, generator: Generator) -> Genes:
-    """Each gene, with the probability `share`, moved by N(0, sigma) in its places; a choice is drawn anew."""
+def gaussian(
+    space: Space, genes: Genes, share: float, sigma: float, generator: Generator, whole: bool = False
+) -> Genes:
+    """Each gene, with the probability `share`, moved by N(0, sigma) in its places; a choice is drawn anew.
+
+    Args:
+        whole: a gene that moves on a grid moves to the next value at least. Else it mostly stays where it is on a
+            grid of few values, whose shares are wider than the moves.
+    """
     child = []
     for gene, value in zip(space.genes, genes, strict=True):
         draw, move, fresh = uniform(generator), normal(generator), uniform(generator)
@@ -127,8 +136,44 @@ def gaussian(space: Space, genes: Genes, share: float, sigma: float, generator: 
         elif gene.kind == "choice":
             child.append(gene.at(fresh))
         else:
-            child.append(gene.at(reflect(gene.place_of(value) + sigma * move)))
+            moved = gene.at(reflect(gene.place_of(value) + sigma * move))
+            child.append(_next(gene, value, move) if whole and moved == value and gene.places > 1 else moved)
     return tuple(child)
+
+
+def _next(gene: Gene, value: Value, move: float) -> Value:
+    """The value beside `value` on a grid, in the direction of the move; at the end of the grid the other way."""
+    step = gene.step or 1
+    number = round((float(value) - gene.low) / step)
+    number += 1 if (move > 0 or number == 0) and number < gene.places - 1 else -1
+    beside = gene.low + number * step
+    return int(beside) if gene.kind in ("int", "int-log") else float(min(gene.high, beside))
+
+
+def identity(genes: Genes) -> tuple[tuple[type, Value], ...]:
+    """What two individuals have in common that are twins: 1, 1.0 and true are three values."""
+    return tuple((type(value), value) for value in genes)
+
+
+def apart(space: Space, genes: Genes, others: Set[object], sigma: float, generator: Generator) -> Genes:
+    """The individual, one gene after the other moved until it is no twin of `others`, which are identities.
+
+    In a space of few values all may be there already: it is then as it came.
+    """
+    child = genes
+    for _ in range(_TRIES):
+        if identity(child) not in others:
+            return child
+        number = below(generator, len(space.genes))
+        gene, value, move = space.genes[number], child[number], normal(generator)
+        if gene.kind == "choice":
+            place = (gene.number_of(value) + 1 + below(generator, len(gene.choices) - 1)) % len(gene.choices)
+            fresh = gene.choices[place]
+        else:
+            fresh = gene.at(reflect(gene.place_of(value) + sigma * move))
+            fresh = _next(gene, value, move) if fresh == value and gene.places > 1 else fresh
+        child = (*child[:number], fresh, *child[number + 1 :])
+    return child if identity(child) not in others else genes
 
 
 def tournament(population: Sequence[Scored], size: int, generator: Generator) -> int:

@@ -38,7 +38,7 @@ from residual.training.recipe import Override, Recipe, as_overrides, differences
 from residual.training.recipes import DEFAULT, PHOTOS, network_is_given, recipe_of
 from residual.training.start import prepare
 from residual.tuning.address import FACTS, WORKERS, Address, after_command, check_name, folder_of, key_of, parse_address
-from residual.tuning.algorithms import Algorithm, make_algorithm, misfit
+from residual.tuning.algorithms import EARLIER, Algorithm, make_algorithm, misfit
 from residual.tuning.database import WAIT, Database, NoStudies
 from residual.tuning.individual import Plan
 from residual.tuning.ledger import Ledger, names_in
@@ -164,7 +164,7 @@ def unlike(facts: Facts, wish: Wish) -> dict[str, tuple[Any, Any]]:
         space = make_space(base, wish.space, wish.genes)
         found |= differences(facts["space"]["genes"], space.facts(), "gene ")
     if wish.sampler is not None or wish.rules:
-        own = facts["algorithm"]
+        own = _rules(facts)
         name = wish.sampler or own["name"]
         before = {k: v for k, v in own.items() if k != "name"} if name == own["name"] else {}
         found |= differences(own, make_algorithm(name, {**before, **wish.rules}).model_dump(mode="json"), "sampler ")
@@ -182,8 +182,13 @@ def space_of(facts: Facts) -> Space:
 
 
 def algorithm_of(facts: Facts) -> Algorithm:
-    own = dict(facts["algorithm"])
+    own = _rules(facts)
     return make_algorithm(own.pop("name"), own)
+
+
+def _rules(facts: Facts) -> Facts:
+    """The algorithm of a study with all its rules, those that came after it included."""
+    return {**EARLIER.get(facts["algorithm"]["name"], {}), **facts["algorithm"]}
 
 
 @dataclass
