@@ -126,7 +126,7 @@ def test_ours_trains_no_twin_where_the_rule_is_not_another() -> None:
         return [
             child
             for seed in range(20)
-            for child in Ga(**rules).breed(SPACE, alike, 8, lambda place, s=seed: stream(s, place)).children  # type: ignore[arg-type, misc]
+            for child in Ga(**rules).breed(SPACE, alike, 8, lambda place, s=seed: stream(s, place)).children  # type: ignore[misc]
         ]
 
     ours, before = bred(), bred(twins="trained")
