@@ -146,6 +146,23 @@ def test_json_lines_are_nothing_else(say, here):
     ]
 
 
+def test_a_training_gives_one_json_value_and_tells_of_itself_on_standard_error(say, here):
+    said = say(*SIX, "--out", "run", "--json")
+    assert said.code == 0
+    value = {**(RunFolder(here / "run").result() or {}), "kind": "result", "run": "run"}
+    assert json.loads(said.out) == value
+    told = said.err.splitlines()
+    assert told[0] == "run      run: starting of 6"
+    assert any(line.startswith("epoch 1/2, step 3/6; training (running): loss ") for line in told)
+    again = say("train", "--resume=run", "--json")
+    assert json.loads(again.out) == value
+    assert "note     it was finished already" in again.err
+    lines = say(*(token if token != "plain" else "json" for token in SIX), "--out", "other", "--json")
+    assert json.loads(lines.out)["run"] == "other"
+    kinds = [json.loads(line)["kind"] for line in lines.err.splitlines()]
+    assert (kinds[0], kinds[1], len(kinds)) == ("plan", "train", 6)
+
+
 def test_runs_and_evaluations_as_json(say, finished):
     (row,) = json.loads(say("runs", ".", "--json").out)
     assert (row["run"], row["step"], row["status"]) == ("run", 6, "finished")

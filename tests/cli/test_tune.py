@@ -82,7 +82,9 @@ def test_a_study_from_the_command_line(
             figures = [f"{gene:.4g}" for gene in row["genes"].values()]
             assert all(any(figure in line.split() for line in lines) for figure in figures), width
     before = photograph(here / "runs/first/trial-0000")
-    assert say("tune", "--study", "first").code == 0
+    again = say("tune", "--study", "first", "--json")
+    assert json.loads(again.out) == {"kind": "result", **json.loads(say("study", "show", "first", "--json").out)}
+    assert again.err.startswith("study    first (")
     assert photograph(here / "runs/first/trial-0000") == before
     listed = json.loads(say("runs", "runs/first", "--json").out)
     assert {row["run"] for row in listed} == {"trial-0000", "trial-0001", "trial-0002"}

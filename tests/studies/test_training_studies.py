@@ -65,7 +65,9 @@ def test_a_study_leaves_evidence_a_table_and_a_figure_and_goes_on(study, capsys,
     finished = {path: path.stat().st_mtime_ns for path in folder.glob("*/seed-*/result.json")}
     assert len(finished) == 4
     assert command([*arguments, "--json"]) == 0
-    said = json.loads(capsys.readouterr().out)
+    written = capsys.readouterr()
+    said = json.loads(written.out)
+    assert "plain-14, seed 1\n" in written.err
     assert {path: path.stat().st_mtime_ns for path in finished} == finished, "nothing is trained twice"
     assert (folder / "degradation-1.png").read_bytes().startswith(b"\x89PNG")
     measured = said["measured"]

@@ -45,7 +45,6 @@ CUSTOMARY = {
     "save-best": "--set evaluation.best=top1",
     "n-trials": "--population and --generations, whose product bounds the number of trainings",
     "timeout": "--budget 2h",
-    "json": "--log json",
 }
 """How other tools call it, and what it is here. Words are told, never taken for the option."""
 _ALIKE = {

@@ -49,6 +49,7 @@ def reproduce(
         Say everything as one JSON value instead of a table; the page is written all the same.
     """
     from residual.analysis.style import is_ours
+    from residual.cli.words import telling
     from residual.errors import UsageError
     from residual.evaluation.destination import mind_places
     from residual.files import replace_file
@@ -58,7 +59,7 @@ def reproduce(
     from residual.studies.markdown import markdown as as_markdown
     from residual.studies.plans import trainer
     from residual.studies.reproduce import reproduce as judge_all
-    from residual.training.progress import Listener, Silent, Unbroken, make_listener
+    from residual.training.progress import Listener
 
     page = Path(out).expanduser() if out is not None else runs_root() / "claims.html"
     if page.suffix.lower() not in (".html", ".htm"):
@@ -73,10 +74,8 @@ def reproduce(
             print(f"checking {check}", file=sys.stderr, flush=True)
 
     def listener(arm: str, seed: int) -> Listener:
-        if json:
-            return Silent()
-        print(printable(f"{arm}, seed {seed}"), flush=True)
-        return Unbroken(make_listener("auto"))
+        print(printable(f"{arm}, seed {seed}"), file=sys.stderr if json else None, flush=True)
+        return telling("auto", json)
 
     files = [Path(name).expanduser() for name in evidence or []]
     more = trainer(budget, data, listener)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as json_
 import shlex
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,7 @@ class Training:
     out
         The folder of the study; without it, runs/STUDY-RECIPE.
     json
-        The result file's content as JSON, without the lines of the runs.
+        The result file's content as one JSON value; the lines of the runs go to standard error.
     log
         As in `residual train`.
     """
@@ -68,19 +69,20 @@ USUAL = Training()
 
 def wish(recipe: str, training: Training, command: str) -> Wish:
     """The same as values."""
+    from residual.cli.words import telling
     from residual.errors import UsageError
     from residual.studies.training_studies import Wish
-    from residual.training.progress import Silent, Unbroken, make_listener
+    from residual.training.progress import Silent
 
     if training.seeds < 1:
         raise UsageError(f"{training.seeds} seeds are no study", "--seeds", "give 1 or more")
     changes = asked(training.set, data=training.data, device=training.device, protocol=training.protocol)
 
     def listener(arm: str, seed: int) -> Listener:
-        if training.json or not speaks():
+        if not speaks():
             return Silent()
-        print(printable(f"{arm}, seed {seed}"), flush=True)
-        return Unbroken(make_listener(training.log))
+        print(printable(f"{arm}, seed {seed}"), file=sys.stderr if training.json else None, flush=True)
+        return telling(training.log, training.json)
 
     flags = [f"--seeds {training.seeds}", *([f"--first {training.first}"] if training.first else [])]
     flags += [f"--steps {training.steps}"] if training.steps is not None else []

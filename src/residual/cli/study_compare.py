@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json as json_
 import os
+import sys
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 from cyclopts import Parameter
 
@@ -89,7 +91,7 @@ def compare(
     launch
         A launcher that begins the processes of each training, as in `residual tune`.
     json
-        One JSON value instead of lines and tables; the page is written all the same.
+        One JSON value instead of tables, the lines on standard error; the page is written all the same.
     """
     from residual.environment import check_versions
     from residual.tuning import need_optuna
@@ -121,7 +123,7 @@ def compare(
     )
     own = tuple((path, value) for path, value in changes if path.startswith(FREE))
     address = storage or os.environ.get("RESIDUAL_STORAGE")
-    tell = (lambda unit, event: None) if json else say
+    tell = partial(say, stream=sys.stderr if json else None)
     words = () if launch is None else parse_launcher(launch)
     name = free_name("compare", address) if study is None else study
     labour = work(name, wanted, storage=address, own=own, tell=tell, launch=words)
@@ -160,12 +162,12 @@ def write(labour: Labour, found: Facts, command: str) -> Path:
     return folder / PAGE
 
 
-def say(unit: str, event: dict[str, Any]) -> None:
+def say(unit: str, event: dict[str, Any], stream: TextIO | None = None) -> None:
     """An event of a unit in a line or some; of a search those of `residual tune`."""
     from residual.cli.tune import describe
 
     for line in describe_training(event) if event["kind"] == "training" else describe(event):
-        print(printable(f"{unit}: {line.strip()}"), flush=True)
+        print(printable(f"{unit}: {line.strip()}"), file=stream, flush=True)
 
 
 def describe_training(event: dict[str, Any]) -> list[str]:

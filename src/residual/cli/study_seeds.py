@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -61,16 +62,16 @@ def seeds(
     out
         The folder of the study; without it, runs/seeds-RECIPE.
     json
-        The figures as JSON, without the lines of the runs.
+        The figures as one JSON value; the lines of the runs go to standard error.
     log
         As in `residual train`.
     """
     from residual.analysis.elements import plural
     from residual.cli.drawing import draw_run
-    from residual.cli.words import console
+    from residual.cli.words import console, telling
     from residual.errors import UsageError
     from residual.studies.seeds import study_seeds
-    from residual.training.progress import Listener, Silent, Unbroken, make_listener
+    from residual.training.progress import Listener, Silent
 
     if seeds < 1:
         raise UsageError(f"{seeds} seeds are no study", "--seeds", "give 1 or more")
@@ -80,10 +81,10 @@ def seeds(
     first_process = speaks()
 
     def listener(seed: int) -> Listener:
-        if json or not first_process:
+        if not first_process:
             return Silent()
-        print(f"seed {seed}", flush=True)
-        return Unbroken(make_listener(log))
+        print(f"seed {seed}", file=sys.stderr if json else None, flush=True)
+        return telling(log, json)
 
     found = study_seeds(recipe, range(first, first + seeds), set=changes, out=out, listener=listener)
     if not first_process:

@@ -42,6 +42,7 @@ def train(
     override: bool = False,
     tensorboard: bool = False,
     log: Log = "auto",
+    json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Train a classifier; without arguments, the embedded handwritten digits.
 
@@ -95,6 +96,8 @@ def train(
     log
         A bar on a terminal, plain lines elsewhere; or JSON lines. Under torchrun, which takes --log for one of its own
         options, write --progress.
+    json
+        The result as one JSON value on standard output; progress and words go to standard error.
     """
     since = time.monotonic()  # a budget counts from here, before torch is loaded
     from residual.environment import check_versions
@@ -105,11 +108,11 @@ def train(
     check_versions()
     from residual.cli.drawing import draw_run
     from residual.cli.text import printable
-    from residual.cli.words import say_choices, say_result
+    from residual.cli.words import say_result, telling
     from residual.errors import UsageError, argument
     from residual.runs.folder import RUN, find_run
     from residual.training.extending import extend
-    from residual.training.progress import Listener, Silent, Unbroken, make_listener
+    from residual.training.progress import Listener, Silent
     from residual.training.tensorboard import Board
     from residual.training.train import resume as go_on
     from residual.training.train import train as begin
@@ -130,7 +133,7 @@ def train(
     )
     changes += ending(recipe, protocol, changes)
     first = speaks()  # of several processes one speaks
-    listener: Listener = Unbroken(say_choices(make_listener(log), log)) if first else Silent()
+    listener: Listener = telling(log, json, announced=True) if first else Silent()
     listener = Board(listener) if tensorboard and first else listener
     start = launch.command if launch is not None and launch.world > 1 else "residual"
     command = f"{start} " + " ".join(shlex.quote(a) for a in sys.argv[1:])
@@ -176,8 +179,9 @@ def train(
         )
     if first:
         draw_run(folder)
-        say_result(folder, log)
+        say_result(folder, "json" if json else log)
     if done and log != "json":
         more = f"residual train --resume {argument(folder.path)} --extend-to EPOCHS"
-        print(printable(f"note     it was finished already, nothing was trained; longer: {more}"))
+        words = f"note     it was finished already, nothing was trained; longer: {more}"
+        print(printable(words), file=sys.stderr if json else None)
     return 0

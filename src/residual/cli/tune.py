@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import json as json_
 import os
+import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TextIO
 
 from cyclopts import Parameter
 
@@ -48,6 +49,7 @@ def tune(
     launch: str | None = None,
     budget: str | None = None,
     log: Literal["auto", "plain", "json"] = "auto",
+    json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Search good settings for a recipe; without arguments, for the embedded digits in a few minutes.
 
@@ -106,6 +108,9 @@ def tune(
         The time, as 90s, 15m or 2h, after which no further training begins; the study can be gone on with.
     log
         Lines for people, or JSON lines.
+    json
+        The study as one JSON value on standard output, as `residual study show --json` gives it; progress goes to
+        standard error.
     """
     from residual.environment import check_versions
 
@@ -145,29 +150,29 @@ def tune(
     )
     words = () if launch is None else parse_launcher(launch)
     limit = None if budget is None else seconds_of(budget, "--budget")
-    told = Telling(log)
+    told = Telling(log, sys.stderr if json else None)
     own = tuple((path, value) for path, value in changes if path.startswith(FREE))
     address = storage or os.environ.get("RESIDUAL_STORAGE")
     found = work(
         study, wish, storage=address, own=own, tell=told, listener=told, grace=grace, launch=words, budget=limit
     )
-    _say_end(found, log, address)
+    _say_end(found, "json" if json else log, address)
     return 0
 
 
 class Telling:
     """Says what happens in a study: a line when an individual begins and ends, and at times one of a validation."""
 
-    def __init__(self, log: str) -> None:
-        self._json = log == "json"
+    def __init__(self, log: str, stream: TextIO | None = None) -> None:
+        self._json, self._stream = log == "json", stream
         self._since, self._epochs = time.monotonic(), 0.0
 
     def __call__(self, event: Facts) -> None:
         if self._json:
-            print(json.dumps(event), flush=True)
+            print(json_.dumps(event), file=self._stream, flush=True)
         else:
             for line in describe(event):
-                print(printable(line), flush=True)
+                print(printable(line), file=self._stream, flush=True)
         self._since = time.monotonic()
 
     def began(self, plan: Record) -> None:
@@ -179,7 +184,7 @@ class Telling:
         validated = record["kind"] == "evaluation" and record["split"] == "validation"
         if validated and not record["final"] and not self._json and time.monotonic() - self._since > 10:
             place = f"epoch {record['epoch']:.0f}/{self._epochs:.0f}"
-            print(f"    {place}: validation top-1 {record['top1']:.2%}", flush=True)
+            print(f"    {place}: validation top-1 {record['top1']:.2%}", file=self._stream, flush=True)
             self._since = time.monotonic()
 
     def saved(self, step: int) -> None: ...
@@ -263,7 +268,7 @@ def _say_end(study: Study, log: str, address: str | None) -> None:
     study.close()
     picture = draw(summary, study.folder) if wanted() else None
     if log == "json":
-        print(json.dumps({"kind": "result", **summary}), flush=True)
+        print(json_.dumps({"kind": "result", **summary}), flush=True)
         return
     best = summary["best"]
     unfinished = summary["status"] != "finished"

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import datetime
-import json
+import json as json_
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from residual.cli.text import printable
+from residual.cli.text import Log, printable
 from residual.errors import argument
 from residual.files import Facts
 from residual.runs.folder import RunFolder
-from residual.training.progress import Listener, Output
+from residual.training.progress import Listener, Output, Unbroken, make_listener
 
 
 def console() -> Console:
@@ -59,19 +59,25 @@ def points(share: float) -> str:
 class Announcing:
     """Says what was chosen when the run begins, then hands everything on."""
 
-    def __init__(self, inner: Listener) -> None:
-        self._inner = inner
+    def __init__(self, inner: Listener, stream: TextIO | None) -> None:
+        self._inner, self._stream = inner, stream
         self.stepped, self.recorded, self.saved, self.ended = inner.stepped, inner.recorded, inner.saved, inner.ended
 
     def began(self, plan: dict[str, Any]) -> None:
         for line in choices(RunFolder(Path(plan["run"])).facts(), plan):
-            print(printable(line), flush=True)
+            print(printable(line), file=self._stream, flush=True)
         self._inner.began(plan)
 
 
-def say_choices(listener: Listener, log: str) -> Listener:
-    """The listener, made to announce the run's choices first unless the output is for a program."""
-    return listener if log == "json" else Announcing(listener)
+def telling(log: Log, json: bool, announced: bool = False) -> Listener:
+    """What tells of a training: on standard error where standard output is for one JSON value.
+
+    Args:
+        announced: what was chosen is said first, unless the lines are for a program.
+    """
+    stream = sys.stderr if json else None
+    listener = make_listener(log, stream)
+    return Unbroken(Announcing(listener, stream) if announced and log != "json" else listener)
 
 
 def choices(facts: Facts, plan: dict[str, Any]) -> list[str]:
@@ -157,12 +163,12 @@ def scores_table(title: str, rows: list[tuple[str, Facts]], classes: int) -> Tab
 
 
 def say_result(folder: RunFolder, log: str) -> None:
-    """The final figures and what to do next; with --log json, the result as one line."""
+    """The final figures and what to do next; for a program, the result as one line."""
     result = folder.result()
     if result is None:
         return
     if log == "json":
-        print(json.dumps({**result, "kind": "result", "run": str(folder.path)}), flush=True)
+        print(json_.dumps({**result, "kind": "result", "run": str(folder.path)}), flush=True)
         return
     facts = folder.facts()
     rows, best, length = list(result["final"].items()), result.get("best"), facts["chosen"]["steps"]

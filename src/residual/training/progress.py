@@ -9,7 +9,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -89,8 +89,11 @@ class Unbroken:
 class JsonLines(Silent):
     """One JSON value per line: the plan, then every record."""
 
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream
+
     def _say(self, value: Record) -> None:
-        print(json.dumps(value), flush=True)
+        print(json.dumps(value), file=self._stream, flush=True)
 
     def began(self, plan: Record) -> None:
         self._say({"kind": "plan", **plan})
@@ -232,13 +235,17 @@ def sound(listener: Listener | None) -> Listener:
     return listener
 
 
-def make_listener(style: Style = "auto") -> Listener:
-    """The listener for a style; `auto` is a bar on a terminal that can draw one, else plain lines."""
+def make_listener(style: Style = "auto", stream: TextIO | None = None) -> Listener:
+    """The listener for a style; `auto` is a bar on a terminal that can draw one, else plain lines.
+
+    Args:
+        stream: where it is said; without it, on standard output.
+    """
     if style == "none":
         return Silent()
     if style == "json":
-        return JsonLines()
-    console = Output(file=sys.stdout)
+        return JsonLines(stream)
+    console = Output(file=stream or sys.stdout)
     if style == "bar" or (style == "auto" and console.is_terminal and not console.is_dumb_terminal):
         return Bar(console)
-    return Lines(lambda line: print(line, flush=True))
+    return Lines(lambda line: print(line, file=stream, flush=True))
