@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from residual.data.preprocessing import Preprocessing
+from residual.errors import UsageError
 from residual.evaluation.classifier import Classifier
 from residual.export.card import MARK, card
 from residual.models import NetworkSettings, build, resolve
@@ -52,7 +53,8 @@ def test_the_head_holds_the_figures():
     assert entry["name"] == "my run"
     assert result["dataset"] == {"name": "CIFAR-10", "type": "cifar10", "split": "test"}
     assert {m["name"]: m["value"] for m in result["metrics"]} == {"top-1": 0.9125, "top-3": 0.98, "top-5": 0.995}
-    assert "| test | 10,000 | 91.25 % | 98.00 % | 99.50 % | 0.3000 |" in text
+    # Wilson's interval of 9,125 of 10,000 by hand: z = 1.95996, middle .912342, half .005541.
+    assert "| test | 10,000 | 91.25 % | 90.68 to 91.79 % | 98.00 % | 99.50 % | 0.3000 |" in text
     assert "the test images were not looked at during training" in text
     assert "the centre keeps 0.875" in text
     assert MARK in text
@@ -66,7 +68,8 @@ def test_shares_that_are_always_the_whole_are_left_out(classes, tops):
     metrics = head(text)["model-index"][0]["results"][0]["metrics"]
     assert [m["name"] for m in metrics] == tops
     (row,) = [line for line in text.splitlines() if line.startswith("| split")]
-    assert [cell.strip() for cell in row.split("|")][3:-2] == tops
+    first, interval, *others = [cell.strip() for cell in row.split("|")][3:-2]
+    assert ([first, *others], interval) == (tops, "95 % interval")
     rule, figures = text.splitlines()[text.splitlines().index(row) + 1 :][:2]
     assert rule.count("|") == row.count("|") == figures.count("|")
 
@@ -115,3 +118,17 @@ def test_a_model_trained_here_names_its_run_and_where_its_figures_are():
     for words in ("`residual card RUN`", "run b\\_1, weights of step 1,200", "recipe digits, seed 7", "on CIFAR-10"):
         assert words in text
     assert "None are kept with a model alone" in card(classifier("cat", "dog"), "model", None)
+
+
+def test_a_licence_is_what_its_owner_says_and_nothing_else():
+    assert "license" not in head(card(classifier("cat", "dog"), "run", RESULT))
+    assert head(card(classifier("cat", "dog"), "run", RESULT, "cc-by-4.0"))["license"] == "cc-by-4.0"
+    for wrong in ("", "MIT", "mit\nbase_model: x", "a" * 101, "-"):
+        with pytest.raises(UsageError, match="no name of a licence"):
+            card(classifier("cat", "dog"), "run", RESULT, wrong)
+
+
+def test_changed_settings_stand_beside_the_recipe():
+    changed = {"epochs": 3.0, "data.path": "/home/jane/pets", "network.name": "resnet-8", "compute.threads": 1}
+    text = card(classifier("cat", "dog"), "run", {**RESULT, "changed": changed})
+    assert "- recipe cifar10, epochs=3.0, network.name=resnet-8, 64,000 steps" in text

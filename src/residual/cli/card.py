@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 
-def card(run: str = "last", /, *, out: str | None = None) -> int:
+def card(run: str = "last", /, *, out: str | None = None, license: str | None = None) -> int:
     """Write the model card of a run, README.md, with its measured figures and a head that the Hugging Face hub reads.
 
     Parameters
@@ -15,6 +15,8 @@ def card(run: str = "last", /, *, out: str | None = None) -> int:
         A run or a model folder; without it, the last run.
     out
         The file; without it, README.md in the run's folder.
+    license
+        The terms under which you give the weights away, in the hub's word: mit, apache-2.0, cc-by-4.0 ...
     """
     from residual.cli.text import printable
     from residual.environment import check_versions
@@ -47,9 +49,11 @@ def card(run: str = "last", /, *, out: str | None = None) -> int:
     if path.exists() and MARK not in path.read_text(encoding="utf-8", errors="replace"):
         raise UsageError("another file stands there", path, "name another --out")
     try:
-        text = text_of(classifier, name, result)
+        text = text_of(classifier, name, result, license)
     except (KeyError, TypeError, ValueError, AttributeError):
         raise ModelError("result.json is damaged", run, "restore it from a copy") from None
     replace_file(path, text.encode())
     print(printable(f"card     {path}"))
+    if license is None:
+        print("note     it names no licence, without which others may not use the weights: --license mit, or another")
     return 0

@@ -7,10 +7,13 @@ head is written as JSON, and nothing in a name can break out of it.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any, Final
 
+from residual.errors import UsageError
 from residual.evaluation.classifier import Classifier
+from residual.evaluation.intervals import CONFIDENCE, WILSON, wilson
 from residual.files import Facts
 from residual.runs.summary import data_name, model_figures
 
@@ -19,13 +22,20 @@ _DATASETS: Final = {"cifar-10": ("CIFAR-10", "cifar10"), "cifar-100": ("CIFAR-10
 _SHARES: Final = {1: "top-1", 3: "top-3", 5: "top-5"}
 
 
-def card(classifier: Classifier, name: str, result: Facts | None) -> str:
+def card(classifier: Classifier, name: str, result: Facts | None, license: str | None = None) -> str:
     """The text of README.md.
 
     Args:
         result: the figures of a finished run, as `result.json` has them; None where nothing was measured.
+        license: the hub's word for the terms under which the weights are given away; None leaves it out.
+
+    Raises:
+        UsageError: the licence is none of the hub's words, which are of small letters, digits, dots and hyphens.
     """
-    return "\n".join([*_head(classifier, name, result), "", MARK, "", *_body(classifier, name, result)]) + "\n"
+    if license is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,99}", license):
+        what = f"{license[:60]!r} is no name of a licence as the hub writes it"
+        raise UsageError(what, "--license", "as in mit, apache-2.0, cc-by-4.0, cc-by-nc-4.0 or other")
+    return "\n".join([*_head(classifier, name, result, license), "", MARK, "", *_body(classifier, name, result)]) + "\n"
 
 
 def _shares(classes: int) -> dict[str, str]:
@@ -33,9 +43,11 @@ def _shares(classes: int) -> dict[str, str]:
     return {f"top{k}": words for k, words in _SHARES.items() if k == 1 or k < classes}
 
 
-def _head(classifier: Classifier, name: str, result: Facts | None) -> Iterator[str]:
+def _head(classifier: Classifier, name: str, result: Facts | None, license: str | None) -> Iterator[str]:
     yield "---"
     yield 'library_name: "residual"'
+    if license is not None:
+        yield f"license: {json.dumps(license)}"
     yield 'pipeline_tag: "image-classification"'
     yield f"tags: {json.dumps(['image-classification', 'residual', classifier.spec.name])}"
     if result is not None:
@@ -72,7 +84,7 @@ def _body(classifier: Classifier, name: str, result: Facts | None) -> Iterator[s
     yield ""
     yield (
         f"{spec.name}, shortcut {spec.shortcut}, {parameters:,} parameters. It tells {spec.classes} classes apart in "
-        f"images of {height} x {width} pixels and {sight.channels} channels."
+        f"images of {height} x {width} pixels and {sight.channels} {'channel' if sight.channels == 1 else 'channels'}."
     )
     yield ""
     if result is None:
@@ -89,6 +101,8 @@ def _body(classifier: Classifier, name: str, result: Facts | None) -> Iterator[s
     yield "## Use"
     yield ""
     yield "    residual predict FOLDER image.png"
+    yield ""
+    yield 'FOLDER is this one, or its folder `model`. From Python, `residual.predict("FOLDER", ["image.png"])`.'
     yield ""
     yield "## Classes"
     yield ""
@@ -107,11 +121,17 @@ def _measured(classifier: Classifier, result: Facts) -> Iterator[str]:
     yield f"Of one run, seed {result['seed']}, {place}, on {_plain(title)}; {protocol['view']} view."
     yield ""
     tops = _shares(classifier.spec.classes)
-    yield f"| split | images | {' | '.join(tops.values())} | loss |"
-    yield f"|---|---:|{'---:|' * len(tops)}---:|"
+    first, *others = tops.values()
+    columns = ["split", "images", first, f"{CONFIDENCE:.0%} interval".replace("%", " %"), *others, "loss"]
+    yield f"| {' | '.join(columns)} |"
+    yield f"|---|{'---:|' * (len(columns) - 1)}"
     for split, scores in model_figures(result).items():
-        shares = " | ".join(f"{100 * scores[key]:.2f} %" for key in tops)
-        yield f"| {split} | {scores['images']:,} | {shares} | {scores['loss']:.4f} |"
+        low, high = wilson(round(scores["top1"] * scores["images"]), scores["images"])
+        share, *rest = (f"{100 * scores[key]:.2f} %" for key in tops)
+        cells = [split, f"{scores['images']:,}", share, f"{100 * low:.2f} to {100 * high:.2f} %", *rest]
+        yield f"| {' | '.join(cells)} | {scores['loss']:.4f} |"
+    yield ""
+    yield f"The interval ({WILSON}) is that of other images of the kind, not of another training."
     yield ""
     yield f"- training: {_plain(protocol['training'])}; selection: {_plain(protocol['selection'])}"
     watched = "were" if protocol["watched_test"] else "were not"
@@ -122,10 +142,17 @@ def _measured(classifier: Classifier, result: Facts) -> Iterator[str]:
             yield f"- {count:,} of the {_plain(part)} images have trained the weights that it began from"
     if start := result.get("start"):
         yield f"- began from weights of {_plain(start['network'])}, SHA-256 {_plain(start['sha256'])}"
-    yield f"- recipe {_plain(result['recipe'])}, {result['steps']:,} steps, {result['images_seen']:,} images seen"
+    recipe = f"{result['recipe']}{_changed(result.get('changed', {}))}"
+    yield f"- recipe {_plain(recipe)}, {result['steps']:,} steps, {result['images_seen']:,} images seen"
     yield f"- {_plain(_device(device))}, {_plain(machine['processor'])}, {result['seconds']:,.0f} s, {result['date']}"
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
     yield f"- {_plain(versions)}"
+
+
+def _changed(settings: Facts) -> str:
+    """What was changed of the recipe, but for what is of the machine alone, such as where its images lay."""
+    own = ("data.path", "start.weights", "compute.", "checkpoint.")
+    return "".join(f", {path}={value}" for path, value in settings.items() if not path.startswith(own))
 
 
 def _device(device: Facts) -> str:
