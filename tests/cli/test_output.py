@@ -128,6 +128,13 @@ def test_plain_lines_have_no_control_characters(say):
     assert any("; test: loss " in line for line in lines)
 
 
+def test_parts_of_epochs_are_told_apart(say):
+    said = say(*SIX, "--set", "evaluation.every_epochs=0.5", "--out", "run")
+    places = [line.split(",")[0] for line in said.out.splitlines() if line.startswith("epoch ")]
+    assert places == ["epoch 0.67/2", "epoch 1/2", "epoch 1.67/2", "epoch 2/2"], said.out
+    assert [progress.passes(n) for n in (12.00128, 0.333, 0.5, 1200)] == ["12", "0.33", "0.5", "1,200"]
+
+
 def test_json_lines_are_nothing_else(say, here):
     said = say(*(token if token != "plain" else "json" for token in SIX), "--out", "run")
     assert (said.code, said.err) == (0, "")

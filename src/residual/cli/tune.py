@@ -183,7 +183,9 @@ class Telling:
     def recorded(self, record: Record) -> None:
         validated = record["kind"] == "evaluation" and record["split"] == "validation"
         if validated and not record["final"] and not self._json and time.monotonic() - self._since > 10:
-            place = f"epoch {record['epoch']:.0f}/{self._epochs:.0f}"
+            from residual.training.progress import passes
+
+            place = f"epoch {passes(record['epoch'])}/{passes(self._epochs)}"
             print(f"    {place}: validation top-1 {record['top1']:.2%}", file=self._stream, flush=True)
             self._since = time.monotonic()
 

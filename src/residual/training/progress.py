@@ -108,6 +108,11 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
+def passes(epochs: float) -> str:
+    """A number of epochs; whole ones as such, though batches seldom end with them."""
+    return f"{round(epochs, 2):,.2f}".rstrip("0").rstrip(".")
+
+
 def describe(record: Record) -> str:
     """A record as words, for a line of output."""
     if record["kind"] == "event" and record["name"].startswith(HALVED):
@@ -152,7 +157,7 @@ class Plain(Silent):
             rate = self._images / max(1e-9, now - self._since)
             done = max(1, self._step - self._first)
             left = (now - self._start) / done * (self._total - self._step)
-            head = f"epoch {record['epoch']:.0f}/{self._epochs:.0f}, step {self._step:,}/{self._total:,}"
+            head = f"epoch {passes(record['epoch'])}/{passes(self._epochs)}, step {self._step:,}/{self._total:,}"
             speed = f"{rate:,.0f} images/s, " if self._images else ""
             self._line = f"{head}; {describe(record)}; {speed}{_clock(left)} left"
             self._images, self._paused = 0, True
