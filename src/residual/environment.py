@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import platform
+import subprocess
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -78,6 +79,24 @@ def versions() -> dict[str, str]:
     """The versions that decide what a run computes."""
     libraries = {name: _version(metadata.version, name) for name in MINIMA}
     return {"residual": VERSION, "python": platform.python_version(), **libraries}
+
+
+@cache
+def commit() -> str | None:
+    """The commit of the checkout this package runs in, with `-dirty` where files differ from it; None where the package
+    is installed, or no git is there.
+
+    Read once in a process, which is of the commit that it began with.
+    """
+    here = Path(__file__).resolve().parent
+    if here.parent.name != "src":
+        return None
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--exclude=*", "--abbrev=12"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None if done.returncode == 0 else None
 
 
 def machine(device: str = "cpu") -> dict[str, str | int]:

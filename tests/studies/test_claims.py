@@ -10,6 +10,9 @@ import pytest
 
 from residual.errors import UsageError
 from residual.studies.claims import DOCUMENT, Claim, registry
+from residual.studies.conditions import look_up
+from residual.studies.departures import figures_of
+from residual.studies.reproduce import reproduce
 from residual.studies.table import CHECKS, DEFINITIONS, TRAINED, WAYS
 from tests.conftest import ROOT, shared_folder
 
@@ -77,6 +80,8 @@ BASE = {"id": "X1", "seed": "000", "lines": "1", "text": "t", "needs": "nothing"
         {"confirmed": "a == 1", "documented": "wrong", "right": "r", "source": "s"},
         {"confirmed": "a = 1"},
         {"confirmed": "a == 1", "unknown": 1},
+        {"confirmed": "a == 1", "also": "said"},
+        {"confirmed": "a == 1", "also_if": "a == 1"},
     ],
 )
 def test_an_incomplete_claim_is_refused(fields):
@@ -95,3 +100,19 @@ def test_campaigns_that_claims_name_exist():
     ways = [way.command for way in WAYS.values()] + [claim.command for claim in CLAIMS]
     named = {found for way in ways for found in re.findall(r"make campaign ([\w-]+)", way)}
     assert named <= set(CAMPAIGNS), named - set(CAMPAIGNS)
+
+
+def test_figures_that_are_shown_or_have_words_of_their_own_are_those_of_a_study():
+    """A misspelt path would be passed over in silence: whatever is named there stands in a stored or computed file."""
+    made = reproduce()
+    own = {one.claim.id: one for one in made.judgements}
+    for claim in CLAIMS:
+        wanted = [*claim.shown.split(), *(claim.also_if.paths() if claim.also_if else ())]
+        found = own[claim.id]
+        if not wanted or found.evidence is None:
+            continue
+        measured = figures_of(found.evidence)
+        assert all(isinstance(look_up(path, measured), int | float) for path in wanted), claim.id
+    assert own["E09"].figures["resnet-56.training_error.mean"] > own["E09"].figures["resnet-20.training_error.mean"]
+    assert registry().find(["E09"])[0].also in own["E09"].caveats
+    assert own["M19"].figures["against_original.full-pre-activation.mean"] > 0

@@ -10,7 +10,7 @@ from residual.errors import NonFiniteError, UsageError
 from residual.studies import arm_table, arms
 from residual.studies.arms import Compared, compare, spread
 from residual.studies.claims import Claim
-from residual.studies.departures import departed, departures
+from residual.studies.departures import departed, departures, warmed
 from residual.studies.evidence import Evidence, recipe_facts
 from residual.studies.papers import changes
 from residual.studies.pooling import pooled
@@ -157,3 +157,13 @@ def test_seeds_that_did_not_train_are_told_and_the_others_kept(tmp_path, monkeyp
     assert len(found.evidence.measured["plain-14"]["training_error"]["values"]) == 1
     assert found.evidence.settings["lost"] == {"plain-14": [1]}
     assert "plain-14 did not train, 1 of 2 seeds (1): the loss is no number" in found.evidence.caveats
+
+
+@pytest.mark.parametrize(("steps", "said"), [(2000, True), (20_000, True), (40_000, False), (64_000, False)])
+def test_a_warm_up_that_takes_more_of_a_short_run_is_told(steps, said):
+    own = {"network.name": "resnet-20", **arm_table.WARMUP}
+    found = warmed(of("units", "original", own, {"steps": steps, "depth": 20}, steps=steps))
+    assert found == (
+        [f"the first 400 of {steps:,} iterations have the rate 0.01, where [2] has 400 of 64,000"] if said else []
+    )
+    assert warmed(of("degradation", "resnet-20", {"network.name": "resnet-20"}, steps=steps)) == []

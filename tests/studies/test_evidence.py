@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from residual import environment
 from residual.data.datasets import FAMILIES
 from residual.errors import UsageError
 from residual.files import replace_file
 from residual.studies import evidence as module
 from residual.studies.claims import Claim
+from residual.studies.conditions import parse
 from residual.studies.departures import departed, strongest
 from residual.studies.evidence import Evidence, Refused, gather, made, place_of, read, recipe_facts, write
 from residual.studies.table import DEFINITIONS, WAYS
@@ -297,3 +300,28 @@ def test_a_result_file_takes_the_place_of_one_that_it_covers_and_of_no_other(tmp
     assert place_of(sample(recipes={}), tmp_path).name == "degradation-3.evidence.json"
     first.write_text("mine")
     assert place_of(sample(seeds=(0,)), tmp_path).name == "degradation-3.evidence.json"
+
+
+def test_words_of_some_figures_are_said_where_they_are_so_and_shown_ones_decide_nothing():
+    claim = CLAIM.model_copy(
+        update={
+            "also": "the residual one is behind, too",
+            "also_if": parse("resnet-56.training_error.mean > resnet-20.training_error.mean"),
+            "shown": "plain-20.training_error.least plain-20.absent",
+        }
+    )
+    behind = {"resnet-20": {"training_error": {"mean": 4.0}}, "resnet-56": {"training_error": {"mean": 7.0}}}
+    ahead = {"resnet-20": {"training_error": {"mean": 4.0}}, "resnet-56": {"training_error": {"mean": 3.0}}}
+    found = judge(claim, [sample(measured={**MEASURED, **behind})], {})
+    assert (found.verdict, found.caveats) == ("confirmed with a caveat", ("the residual one is behind, too",))
+    assert found.figures["resnet-56.training_error.mean"] == 7.0
+    for measured in (MEASURED, {**MEASURED, **ahead}):
+        found = judge(claim, [sample(measured=measured)], {})
+        assert (found.verdict, found.caveats) == ("confirmed", ())
+        assert [*found.figures] == [*claim.confirmed.paths(), "plain-20.training_error.least"]
+
+
+def test_the_commit_is_that_of_the_checkout_or_none(monkeypatch):
+    assert re.fullmatch(r"[0-9a-f]{12}(-dirty)?", environment.commit() or "0" * 12)
+    monkeypatch.setenv("PATH", "")
+    assert environment.commit.__wrapped__() is None

@@ -57,6 +57,10 @@ def test_provenance_is_told_for_both_where_it_differs():
     assert found.source == "(0,).evidence.json and (1,).evidence.json"
     assert found.measured["plain-56"]["training_error"]["values"] == [11.0, 12.0]
     assert found.command == here.command, "said once"
+    again = of_seeds(2, machine={"processor": "two", "cores": 2}, commit="b" * 12, of="the trainings")
+    (found,) = pooled([there, here, again])
+    assert (found.machine["processor"], found.commit) == ("one, two", f"{'a' * 12}, {'b' * 12}"), "each once"
+    assert found.of == "the writing and the trainings"
 
 
 def test_differences_by_seed_have_the_interval_of_all(tmp_path):

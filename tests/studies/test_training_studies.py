@@ -81,6 +81,9 @@ def test_a_study_leaves_evidence_a_table_and_a_figure_and_goes_on(study, capsys,
     assert (said["seeds"], said["budget"]) == ([0, 1], "smoke")
     assert "6 iterations, where [1] trains for 64,000" in said["caveats"]
     assert str(folder) not in json.dumps({name: said[name] for name in said if name not in ("file", "pictures")})
+    sessions = [json.loads(line) for line in (folder / "plain-8/seed-0/sessions.jsonl").read_text().splitlines()]
+    assert (said["commit"], said["of"]) == (sessions[0]["commit"] or "installed", "the trainings")
+    assert (said["versions"], said["machine"]) == (sessions[0]["versions"], sessions[0]["machine"])
     curve = said["series"]["curves"]["plain-8"]["test error"]
     assert curve["step"][-1] == 6
 
@@ -95,7 +98,7 @@ def test_figures_of_other_data_are_no_evidence_for_the_claims(study):
     [
         ("responses", {"response", "gradient_ratio"}, "responses"),
         ("lesion", {"error", "mean_rise", "silent_blocks"}, "lesions"),
-        ("probes", {"probe_first", "probe_last", "similarity_within"}, "probes"),
+        ("probes", {"probe_first", "probe_last", "similarity_within", "similarity_at_start"}, "probes"),
     ],
 )
 def test_trained_runs_are_measured_and_their_seeds_make_one_spread(

@@ -103,7 +103,11 @@ def probes(
     """Probes and likenesses of every unit from its features of training and test images."""
     names = tuple(train)
     accuracy = tuple(probe(train[name], labels_N, test[name], truth_N, classes) for name in names)
-    neighbours = list(pairwise(names))
+    return Probes(names, accuracy, *likeness(test))
+
+
+def likeness(test: dict[str, Tensor]) -> tuple[tuple[float, ...], tuple[bool, ...]]:
+    """The likeness of each unit to the one before it, and whether both stand in one stage."""
+    neighbours = list(pairwise(test))
     similarity = tuple(linear_cka(test[a], test[b]) for a, b in neighbours)
-    within = tuple(a.rpartition(".")[0] == b.rpartition(".")[0] for a, b in neighbours)
-    return Probes(names, accuracy, similarity, within)
+    return similarity, tuple(a.rpartition(".")[0] == b.rpartition(".")[0] for a, b in neighbours)

@@ -248,7 +248,27 @@ def evidence_of(
         device=result.get("device", {}),
         caveats=tuple(caveats),
         seconds=round(sum(one.get("seconds", 0.0) for one in seconds), 1),
+        **provenance([run for runs in compared.runs.values() for run in runs]),
     )
+
+
+def provenance(runs: Iterable[RunFolder]) -> Facts:
+    """Commit, versions and machine of every session of these runs; where they differ all of them, the first first."""
+    commits: dict[str, None] = {}
+    tables: dict[str, dict[str, dict[Any, None]]] = {"versions": {}, "machine": {}}
+    for run in runs:
+        facts = run.facts()
+        for session in (entry for entry in run.sessions() if entry["event"] == "began"):
+            commits[session.get("commit", "unknown") or "installed"] = None
+            for table, found in tables.items():
+                for name, value in (session.get(table) or facts[table]).items():
+                    found.setdefault(name, {})[value] = None
+    told = {table: {name: _one_or_all([*values]) for name, values in found.items()} for table, found in tables.items()}
+    return {**told, "commit": ", ".join(commits) or None, "of": "the trainings"}
+
+
+def _one_or_all(values: Sequence[Any]) -> Any:
+    return values[0] if len(values) == 1 else ", ".join(map(str, values))
 
 
 def paper_caveats(compared: Compared) -> list[str]:

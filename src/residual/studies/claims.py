@@ -28,8 +28,10 @@ _Condition = Annotated[Condition, BeforeValidator(lambda value: parse(value) if 
 
 
 class Claim(BaseModel):
-    """One claim. `caveat` says what must be added to it; `right` and `source` how it should read, and who says so;
-    `command` and `cost` how it would be measured, where that is not as for the rest of its study."""
+    """One claim. `caveat` says what must be added to it, `also` what where the figures meet `also_if`; `shown` names
+    figures, between blanks, that stand beside the verdict and do not decide it. `right` and `source` say how the claim
+    should read, and who says so; `command` and `cost` how it would be measured, where that is not as for the rest of
+    its study."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
@@ -43,6 +45,9 @@ class Claim(BaseModel):
     right_if: _Condition | None = None
     documented: Status | None = None
     caveat: str = ""
+    also: str = ""
+    also_if: _Condition | None = None
+    shown: str = ""
     right: str = ""
     source: str = ""
     command: str = ""
@@ -56,6 +61,8 @@ class Claim(BaseModel):
             raise ValueError(f"{self.id}: a claim has a condition, or a verdict that stands in a document")
         if (self.right_if is not None or self.documented == "wrong") and not (self.right and self.source):
             raise ValueError(f"{self.id}: a claim that is wrong needs the right statement and its source")
+        if bool(self.also) != (self.also_if is not None):
+            raise ValueError(f"{self.id}: what is also said needs its condition, and the condition its words")
         return self
 
 

@@ -105,6 +105,20 @@ def departed(evidence: Evidence) -> list[str]:
     return [f"the recipe {_names(evidence)} was changed: {', '.join(found)}"] if found else []
 
 
+def warmed(evidence: Evidence) -> list[str]:
+    """In words, that the papers' warm-up takes a larger part of a short run than of theirs."""
+    found: dict[str, None] = {}
+    for facts in evidence.recipes.values():
+        warmup, steps = facts.changed.get(_WARMUP), facts.changed.get("steps")
+        if not isinstance(warmup, Mapping) or not steps or facts.name not in _JUDGED:
+            continue
+        whole = RECIPES[facts.name].steps
+        if whole and warmup["steps"] * whole > 2 * arm_table.WARMUP[_WARMUP]["steps"] * steps:
+            part = f"the first {warmup['steps']:,} of {steps:,} iterations have the rate {warmup['rate']:g}"
+            found[f"{part}, where [2] has {arm_table.WARMUP[_WARMUP]['steps']:,} of {whole:,}"] = None
+    return [*found]
+
+
 def _names(evidence: Evidence) -> str:
     return " and ".join(dict.fromkeys(facts.name for facts in evidence.recipes.values()))
 

@@ -2,6 +2,7 @@
 
 A file holds `measured` (figures by name, judged by conditions), `series` (the points of its figures) and their
 provenance: command, commit, recipes with their SHA-256, seeds, device, versions, checksums of the data, seconds.
+Commit, versions and machine are those of the trainings (`of`), in files of earlier releases of the moment of writing.
 `measured` is not sealed: whoever changes it by hand changes verdicts, and finds the command that would have made it.
 """
 
@@ -10,7 +11,6 @@ from __future__ import annotations
 import datetime
 import json
 import os
-import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.resources import files
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 from residual.data.datasets import FAMILIES
-from residual.environment import machine, versions
+from residual.environment import commit, machine, versions
 from residual.errors import ResidualError, UsageError
 from residual.files import Damaged, Facts, canonical, digest, read_regular, readable, replace_file
 from residual.training.recipe import Recipe, override
@@ -88,6 +88,8 @@ class Evidence:
     commit: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     machine: Mapping[str, Any] = field(default_factory=dict)
+    of: str = "the writing"
+    """What commit, versions and machine are those of: the writing of the file, the trainings, or the measuring."""
     source: str = "computed now"
 
     @property
@@ -124,7 +126,8 @@ def recipe_facts(name: str, changed: Mapping[str, Any]) -> RecipeFacts:
 
 
 def made(definition: Definition, budget: Budget, command: str, measured: Mapping[str, Any], **more: Any) -> Evidence:
-    """New evidence, with the date, versions and machine of this moment."""
+    """New evidence of this day; commit, versions and machine are those of this process where no others are given."""
+    here = {"commit": commit(), "versions": versions(), "machine": machine()}
     return Evidence(
         study=definition.study,
         definition=definition.sha256,
@@ -132,24 +135,8 @@ def made(definition: Definition, budget: Budget, command: str, measured: Mapping
         command=command,
         measured=measured,
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
-        commit=_commit(),
-        versions=versions(),
-        machine=machine(),
-        **more,
+        **(here | more),
     )
-
-
-def _commit() -> str | None:
-    """The commit of the checkout this package runs in; None where it is installed, or no git is there."""
-    here = Path(__file__).resolve().parent
-    if here.parents[1].name != "src":
-        return None
-    command = ["git", "-C", str(here), "rev-parse", "--short=12", "HEAD"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None if done.returncode == 0 else None
 
 
 def write(evidence: Evidence, path: Path) -> None:

@@ -62,7 +62,7 @@ def _joined(one: Evidence, other: Evidence) -> Evidence:
     """Two files as one. Their provenance is told for both, where it differs."""
     return replace(
         one,
-        command=_both(one.command, other.command, "; "),
+        command="; ".join(dict.fromkeys((one.command, other.command))),
         measured=_figures(one.measured, other.measured),
         series=_series(one.series, other.series, (len(one.seeds), len(other.seeds))),
         seeds=(*one.seeds, *other.seeds),
@@ -73,12 +73,14 @@ def _joined(one: Evidence, other: Evidence) -> Evidence:
         commit=_both(one.commit, other.commit) or None,
         versions=_told(one.versions, other.versions),
         machine=_told(one.machine, other.machine),
+        of=_both(one.of, other.of, " and "),
         source=_both(one.source, other.source, " and "),
     )
 
 
 def _both(one: object, other: object, between: str = ", ") -> str:
-    return between.join(dict.fromkeys(str(value) for value in (one, other) if value is not None))
+    """Each word once, in order, also of values that are several words already."""
+    return between.join(dict.fromkeys(word for v in (one, other) if v is not None for word in str(v).split(between)))
 
 
 def _told(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from residual.analysis.probing import features, probes
+from residual.analysis.probing import features, likeness, probes
 from residual.analysis.propagation import signals
 from residual.analysis.responses import responses
 from residual.analysis.surgery import lesions
@@ -30,7 +30,7 @@ from residual.evaluation.classifier import Classifier
 from residual.evaluation.judged import Judged, select
 from residual.evaluation.use import read_classifier
 from residual.files import Facts
-from residual.models import put
+from residual.models import build, put
 from residual.models.units import Unit
 from residual.runs.folder import RunFolder, find_run, runs_root
 from residual.runs.summary import flat
@@ -38,6 +38,7 @@ from residual.studies.arms import FULL, PRIVATE, WHOLE, public, spread
 from residual.studies.evidence import Budget, Evidence, RecipeFacts, made, recipe_facts
 from residual.studies.table import DEFINITIONS
 from residual.training.recipes import RECIPES
+from residual.training.statistics import measure_statistics
 
 BATCH = 250
 ADDED, SHARED = 32, 500
@@ -235,7 +236,7 @@ def study_lesion(asked: Asked) -> Evidence:
 
 
 def study_probes(asked: Asked) -> Evidence:
-    """Linear probes on every unit, and how alike neighbouring units are."""
+    """Linear probes on every unit, and how alike neighbouring units are: now, and as the weights were drawn."""
     began, trained = time.monotonic(), opened(asked)
     rows: list[tuple[str, Facts]] = []
     series: Facts = {}
@@ -250,6 +251,7 @@ def study_probes(asked: Asked) -> Evidence:
         found = probes(fitted, labels, judged, truth, one.classifier.spec.classes)
         within = [value for value, inside in zip(found.similarity, found.within, strict=True) if inside]
         rises = [after > before for before, after in pairwise(found.accuracy)]
+        drawn = _untrained(one, *(some for _, some in sides))
         rows.append(
             (
                 one.name,
@@ -258,6 +260,7 @@ def study_probes(asked: Asked) -> Evidence:
                     "probe_last": found.accuracy[-1],
                     "probe_rises": statistics.fmean(rises),
                     **({"similarity_within": statistics.fmean(within)} if within else {}),
+                    **({"similarity_at_start": statistics.fmean(drawn)} if drawn else {}),
                 },
             )
         )
@@ -265,6 +268,20 @@ def study_probes(asked: Asked) -> Evidence:
         points = {"depth": depth, "accuracy": list(found.accuracy), "similarity": list(found.similarity)}
         series.setdefault(one.name, points)
     return _evidence("probes", asked, trained, _by_network(rows), {"probes": series}, began)
+
+
+def _untrained(one: Trained, fitted: Tensor, judged: Tensor) -> list[float]:
+    """How alike units of one stage are with the weights as drawn, statistics measured on the probes' training images.
+
+    Nothing where the run began with trained weights.
+    """
+    facts = one.run.facts()
+    if facts.get("start"):
+        return []
+    network = put(build(one.classifier.spec, int(facts["recipe"]["seed"])), one.device)
+    measure_statistics(network, _batches(one, one.train.source, fitted))
+    similarity, within = likeness(features(network, _batches(one, one.test.source, judged)))
+    return [value for value, inside in zip(similarity, within, strict=True) if inside]
 
 
 def _evidence(

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 from residual.files import Facts
 from residual.studies.claims import DOCUMENT, Claim
-from residual.studies.conditions import Absent, Comparison, Condition, Value
-from residual.studies.departures import FULL_LENGTH, departed, figures_of, strongest
+from residual.studies.conditions import Absent, Comparison, Condition, Value, look_up
+from residual.studies.departures import FULL_LENGTH, departed, figures_of, strongest, warmed
 from residual.studies.evidence import Evidence
 
 Verdict = Literal["confirmed", "confirmed with a caveat", "not confirmed", "wrong in the seed", "not measured"]
@@ -146,7 +147,9 @@ def _measured(claim: Claim, evidence: Evidence, way: Way | None, untrained: Sequ
         figures |= claim.right_if.figures(measured)
     confirmed = claim.confirmed.holds(measured)
     chance = _chance(evidence, claim.confirmed) if confirmed else ()
-    caveats = tuple(text for text in (claim.caveat, *added(evidence), *chance, *untrained) if text)
+    also, beside = _beside(claim, measured)
+    figures |= {path: value for path, value in beside.items() if path not in figures}
+    caveats = tuple(text for text in (claim.caveat, also, *added(evidence), *chance, *untrained) if text)
     if confirmed:
         verdict: Verdict = "confirmed with a caveat" if caveats else "confirmed"
     elif claim.right_if is not None and claim.right_if.holds(measured):
@@ -156,10 +159,26 @@ def _measured(claim: Claim, evidence: Evidence, way: Way | None, untrained: Sequ
     return Judgement(claim, verdict, figures, caveats, evidence, way=way)
 
 
+def _beside(claim: Claim, measured: Mapping[str, Any]) -> tuple[str, dict[str, Value]]:
+    """What is to be said where the figures are so, and figures that are shown though they decide nothing."""
+    figures: dict[str, Value] = {}
+    for path in claim.shown.split():
+        with suppress(Absent):
+            figures[path] = look_up(path, measured)
+    if claim.also_if is None:
+        return "", figures
+    try:
+        holds = claim.also_if.holds(measured)
+    except Absent:  # of networks that were not trained nothing is to be said
+        return "", figures
+    return (claim.also, figures | claim.also_if.figures(measured)) if holds else ("", figures)
+
+
 def added(evidence: Evidence) -> Iterable[str]:
     """What evidence itself asks to be said beside a verdict."""
     yield from evidence.caveats
     yield from departed(evidence)
+    yield from warmed(evidence)
     if len(evidence.seeds) == 1:
         yield "one seed"
     if evidence.budget == "smoke" and evidence.recipes:

@@ -57,7 +57,7 @@ def explained(one: Judgement) -> list[str]:
     if one.verdict == "wrong in the seed":
         lines.append(f"Right: {one.claim.right} ({one.claim.source})")
     lines += [_sentence(text) for text in one.caveats]
-    printed = one.claim.documented == "unmeasured"  # its caveat says where
+    printed = one.claim.documented == "unmeasured" and one.claim.source in one.claim.caveat
     if one.claim.source and not printed and one.verdict != "wrong in the seed":
         lines.append(f"Source: {one.claim.source}.")
     if one.verdict == "not measured":
@@ -149,6 +149,7 @@ def facts(one: Evidence) -> list[tuple[str, str]]:
         ("command", one.command),
         ("budget", one.budget),
         ("commit", one.commit or "-"),
+        ("commit, machine and versions", f"those of {one.of}"),
         ("date", one.date),
         ("seconds", f"{one.seconds:,.0f}"),
         ("seed" if len(one.seeds) == 1 else "seeds", ", ".join(map(str, one.seeds)) or "-"),

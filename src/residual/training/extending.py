@@ -17,7 +17,7 @@ from pathlib import Path
 from residual.borrowed import borrowed
 from residual.data.batches import steps_of
 from residual.device import alike_here, devices
-from residual.environment import check_versions, machine, versions
+from residual.environment import check_versions, commit, machine, versions
 from residual.errors import EnvironmentFault, UsageError
 from residual.evaluation.classifier import WEIGHTS
 from residual.files import Facts, digest
@@ -195,6 +195,7 @@ def extend(
         "reasons": reasons,
         "parent": origin,
         "versions": versions(),
+        "commit": commit(),
         "machine": machine(compute.device),
     }
     start = start_files(parent) if facts.get("start") else None

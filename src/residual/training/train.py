@@ -18,7 +18,7 @@ from residual.data.concerns import concerns
 from residual.data.datasets import divide
 from residual.data.source import Dataset
 from residual.device import choose_device, mind_fork
-from residual.environment import check_versions, machine, versions
+from residual.environment import check_versions, commit, machine, versions
 from residual.errors import DataError, Interrupted, ModelError, StorageError, UsageError, log
 from residual.files import Facts
 from residual.launch import launched
@@ -203,6 +203,7 @@ def _begin(
             "data": opening.data_facts(dataset, division),
             **weight_facts(class_weights(recipe.loss, dataset, division), dataset),
             "versions": versions(),
+            "commit": commit(),
             "machine": machine(compute.device),
         }
         ready = made_ready(start, dataset, division, facts, steps) if start is not None else None
@@ -348,7 +349,8 @@ def _sit(
         session = opening.open_session(folder, recipe, compute, listener, signals, data, ranks)
         if writes:
             began = {"event": "began", "step": session.state.step, "at": now(), "processes": ranks.world}
-            folder.note_session({**began, "versions": versions(), **compute.facts()})
+            here = {"versions": versions(), "commit": commit(), "machine": machine(compute.device)}
+            folder.note_session({**began, **here, **compute.facts()})
         listener.began(
             {
                 "run": str(folder.path),
