@@ -56,9 +56,9 @@ def _advice(error: OSError) -> str:
     words = {
         "ENOSPC": "free some space, then go on with --resume",
         "EDQUOT": "your quota is used up; free some space, then go on with --resume",
-        "EROFS": "the file system is read-only; name another folder with --out",
-        "EACCES": "you may not write there; name another folder with --out",
-        "EPERM": "you may not write there; name another folder with --out",
+        "EROFS": "the file system is read-only; name another folder with --out, or go on with a copy of the run",
+        "EACCES": "you may not write there; name another folder with --out, or go on with a copy of the run",
+        "EPERM": "you may not write there; name another folder with --out, or go on with a copy of the run",
         "ENOTDIR": "a file stands where a folder is needed; name another folder with --out",
         "EEXIST": "something stands there already; name another folder with --out",
         "ENOTEMPTY": "something stands there already; name another folder with --out",

@@ -15,6 +15,8 @@ from residual.errors import InUse, StorageError
 from residual.files import storage
 
 _NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOLCK}
+_LOOKED_AT = 0.3
+"""Seconds: whoever lists runs tries the lock of one for an instant, and must not be taken for a holder."""
 
 
 @contextlib.contextmanager
@@ -25,7 +27,7 @@ def lock(path: Path, subject: str) -> Iterator[None]:
         InUse: another process holds it; the message names that process where it is known.
         StorageError: the file system has no locks; a file that merely stands there would outlive its holder.
     """
-    guard = filelock.FileLock(path, timeout=0, fallback_to_soft=False)
+    guard = filelock.FileLock(path, timeout=_LOOKED_AT, fallback_to_soft=False)
     note = path.with_name(path.name + ".holder")
     with storage(path):
         try:
@@ -33,7 +35,9 @@ def lock(path: Path, subject: str) -> Iterator[None]:
         except filelock.Timeout:  # an OSError, so it must not reach `storage`
             holder = note.read_text(encoding="utf-8", errors="replace").strip() if note.is_file() else "unknown"
             raise InUse(
-                f"{subject} is in use by another process", holder, "wait for it, or stop it, or choose another --out"
+                f"{subject} is in use by another process",
+                holder,
+                "wait for it or stop it; a new run wants another --out",
             ) from None
         except (NotImplementedError, OSError) as error:
             if isinstance(error, OSError) and error.errno not in _NO_LOCKS:

@@ -8,12 +8,24 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 from collections.abc import Mapping
 from pathlib import Path
 
 from residual.errors import UsageError, log
-from residual.files import Damaged, Facts, canonical, digest, new_folder, read_regular, storage
+from residual.files import (
+    TEMPORARY,
+    Damaged,
+    Facts,
+    canonical,
+    digest,
+    new_folder,
+    persistent,
+    read_regular,
+    storage,
+    sync_folder,
+)
 from residual.version import VERSION
 
 FORMAT = 1
@@ -52,6 +64,27 @@ def write_folder(folder: Path, contents: Mapping[str, bytes], kind: str, facts: 
             its last fsync failed.
     """
     new_folder(folder, seal(contents, kind, facts))
+
+
+def rewrite_folder(folder: Path, contents: Mapping[str, bytes], kind: str, facts: Facts) -> None:
+    """As `write_folder`; what stands there goes when the new one is whole, and is missing for one renaming alone."""
+    if not folder.exists():
+        write_folder(folder, contents, kind, facts)
+        return
+    fresh, before = (folder.with_name(f"{TEMPORARY}{word}{folder.name}") for word in ("", "old-"))
+    for left in (fresh, before):
+        shutil.rmtree(left, ignore_errors=True)
+    write_folder(fresh, contents, kind, facts)
+    read_folder(fresh, kind, own=True)
+    with storage(folder):
+        persistent(os.rename, folder, before)
+        try:
+            persistent(os.rename, fresh, folder)
+        except OSError:
+            os.rename(before, folder)
+            raise
+        sync_folder(folder.parent)
+    shutil.rmtree(before, ignore_errors=True)
 
 
 def read_manifest(folder: Path, *kinds: str) -> Facts:

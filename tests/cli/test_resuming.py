@@ -199,6 +199,13 @@ def test_a_run_without_checkpoints(refused, say, unfinished, six):
     for name in (NEWEST, BEFORE):
         (unfinished / name).rename(unfinished / "checkpoints" / f".tmp-{name[-8:]}-1")
     refused(4, ["evaluate", "run"], "no model yet", "residual train --resume run")
+    before = (unfinished / "records.jsonl").read_bytes()
+    said = say("train", "--resume", "run")
+    assert said.code == 4
+    assert "the checkpoints are gone of a run that had reached step 6" in only_error(said)
+    assert (unfinished / "records.jsonl").read_bytes() == before
+    for name in ("records.jsonl", "sessions.jsonl"):  # as if killed before the first of them
+        (unfinished / name).unlink()
     said = say("train", "--resume", "run", "--log", "plain")
     assert (said.code, said.err) == (0, "")
     assert "run: starting of 6" in said.out

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
-from residual.errors import ModelError
+from residual import sealed
+from residual.errors import ModelError, StorageError
 from residual.files import canonical, digest
 from residual.runs.folder import RunFolder
 from residual.sealed import MANIFEST, read_manifest
@@ -108,3 +110,38 @@ def test_an_old_one_that_someone_holds_ends_no_run(
     monkeypatch.undo()
     run.save_checkpoint(25, contents(25), {"step": 25}, 2)
     assert run.steps() == [25, 20]
+
+
+def test_a_run_whose_checkpoints_are_gone_is_not_begun_again(run: RunFolder) -> None:
+    shutil.rmtree(run.path / "checkpoints")
+    assert run.newest_checkpoint() is None, "nothing was written down yet"
+    run.note_session({"event": "interrupted", "step": 10})
+    with pytest.raises(
+        ModelError, match=r"checkpoints are gone of a run that had reached step 10 .*restore that folder"
+    ):
+        run.newest_checkpoint()
+
+
+def test_the_one_that_is_replaced_goes_when_the_new_one_is_whole(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise StorageError("cannot write: no space left on device", "checkpoints", "free some space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sealed, "new_folder", full)
+        with pytest.raises(StorageError):
+            run.save_checkpoint(10, contents(11), {"step": 10}, 9, replaces=True)
+    assert run.newest_checkpoint() == ({"step": 10}, contents(10))
+    run.save_checkpoint(10, contents(11), {"step": 10}, 9, replaces=True)
+    assert run.newest_checkpoint() == ({"step": 10}, contents(11))
+    assert names(run) == ["step-00000005", "step-00000010"]
+    run.save_checkpoint(10, contents(12), {"step": 10}, 9)
+    assert run.newest_checkpoint() == ({"step": 10}, contents(11)), "a sound one stays"
+
+
+def test_one_that_may_be_whole_is_set_aside_by_a_save(run: RunFolder) -> None:
+    (run.checkpoint_path(10) / "notes.txt").touch()
+    save(run, 10)
+    assert names(run) == ["aside-step-00000010", "step-00000005", "step-00000010"]
+    assert run.newest_checkpoint() == ({"step": 10}, contents(10))

@@ -315,6 +315,7 @@ def test_words_of_some_figures_are_said_where_they_are_so_and_shown_ones_decide_
     found = judge(claim, [sample(measured={**MEASURED, **behind})], {})
     assert (found.verdict, found.caveats) == ("confirmed with a caveat", ("the residual one is behind, too",))
     assert found.figures["resnet-56.training_error.mean"] == 7.0
+    assert claim.confirmed is not None
     for measured in (MEASURED, {**MEASURED, **ahead}):
         found = judge(claim, [sample(measured=measured)], {})
         assert (found.verdict, found.caveats) == ("confirmed", ())

@@ -10,6 +10,7 @@ import torch
 
 import residual
 from campaigns.running import fingerprint
+from residual.data.batches import stretches
 from residual.errors import Interrupted, NonFiniteError, UsageError
 from residual.runs.records import timeless
 from residual.training.extending import extend
@@ -85,3 +86,23 @@ def test_batch_normalisation_of_a_single_value_is_one_line(changes: dict[str, ob
     settings = {"network.name": "resnet-18", "network.stem": "7x7", "network.widths": [4, 4, 4, 4], "steps": 1}
     with pytest.raises(UsageError, match=r"batch_size|norm_group"):
         train("digits", set=settings | {"data.limit": 100, "compute.threads": 1} | changes, out=tmp_path / "run")
+
+
+def test_the_last_validation_of_a_run_that_patience_ends_counts_once(tmp_path: Path) -> None:
+    plateau = {"kind": "plateau", "rate": 1e-6, "patience": 3, "watch": "validation"}
+    settings = TINY | {"steps": 40, "schedule": plateau, "evaluation.patience": 2, "compute.precision": "float32"}
+    run = train("digits", set=settings | {"evaluation.every_epochs": 0.5}, out=tmp_path / "run")
+    events = [(record["name"], record["step"]) for record in run.records() if record["kind"] == "event"]
+    assert events[0][0] == "stopped-early", "before three validations without a better one"
+    assert len(events) == 1, "the same one a second time is none"
+
+
+@pytest.mark.parametrize("every", [0.1, 0.2, 0.3, 0.7, 1.0, 2.0, 1e6])
+def test_validations_are_where_their_share_of_an_epoch_ends(every: float) -> None:
+    steps = 60  # of ten an epoch
+    due = [
+        step
+        for step in range(1, steps + 1)
+        if stretches(step * 18, 180, every) > stretches((step - 1) * 18, 180, every)
+    ]
+    assert due == [step for step in range(1, steps + 1) if round(step * 10) % round(every * 100) == 0]

@@ -1,4 +1,4 @@
-"""Where Windows takes no names as long as those of a run, which is found out before any image is read."""
+"""Where no run can be made, as under names too long for Windows: found out before any image is read."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from residual.errors import UsageError
+from residual.runs.folder import RunFolder
 from residual.training.places import refuse_unmakeable
 
 
@@ -57,3 +58,25 @@ def test_a_short_name_is_none_of_its_business(tmp_path: Path, monkeypatch: pytes
 def test_elsewhere_names_may_be_longer(tmp_path: Path) -> None:
     if sys.platform == "linux":
         refuse_unmakeable(run_of(240, tmp_path))
+
+
+def test_what_stands_there_is_found_out_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").touch()
+    with pytest.raises(UsageError, match="the output folder is not empty"):
+        refuse_unmakeable(tmp_path / "full")
+    (tmp_path / "volume").mkdir()
+    refuse_unmakeable(tmp_path / "volume")
+    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path).name == "volume")
+    with pytest.raises(UsageError, match=r"root of a file system .*: name a folder in it, as in --out .*volume.run"):
+        refuse_unmakeable(tmp_path / "volume")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need a right on Windows")
+def test_a_link_to_an_empty_folder_is_one(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "run").symlink_to("elsewhere")
+    refuse_unmakeable(tmp_path / "run")
+    made = RunFolder.create(tmp_path / "run", {"seed": 0}, "", {})
+    assert made.path == tmp_path / "run"
+    assert RunFolder.open(tmp_path / "elsewhere").facts()["seed"] == 0

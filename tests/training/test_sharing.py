@@ -249,3 +249,12 @@ def test_processes_meet_without_a_context_on_a_gpu(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("residual.training.processes._set_pg_timeout", lambda timeout: None)
     assert processes._begin(Launch(0, 1, 0, 1, "", 0), cast(Any, torch.distributed).HashStore(), 1.0)
     assert begun == ["cpu:gloo,cuda:nccl"]
+
+
+def test_a_run_that_has_its_batches_is_told_other_processes() -> None:
+    recipe, network = override(RECIPES["digits"], [("batch_size", 64)]), resolve(NetworkSettings(name="resnet-8"), 10)
+    check_shares(recipe, network, 4, begun=True)
+    with pytest.raises(UsageError, match="choose a multiple of 3"):
+        check_shares(recipe, network, 3)
+    with pytest.raises(UsageError, match="the run keeps its batches: start 1 or 2 or 4"):
+        check_shares(recipe, network, 3, begun=True)

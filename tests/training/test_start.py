@@ -187,7 +187,13 @@ def test_the_copy_in_the_run_is_what_it_begins_from(base: Path, tmp_path: Path) 
     run = train(set=TUNED, start_from=moved, out=tmp_path / "run")
     shutil.rmtree(moved)
     expected = state(run.path)
-    for place in ("model", "result.json", "checkpoints"):  # as if killed before the first checkpoint
+    for place in (
+        "model",
+        "result.json",
+        "checkpoints",
+        "records.jsonl",
+        "sessions.jsonl",
+    ):  # as if killed before the first checkpoint
         path = run.path / place
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     (run.path / "checkpoints").mkdir()

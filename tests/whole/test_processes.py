@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks import processes_scaling
 from campaigns import processes
@@ -80,6 +83,36 @@ def test_a_study_of_arms_is_shared_and_rank_0_alone_speaks_and_writes(tmp_path: 
         result = RunFolder(tmp_path / "study" / arm / "seed-0").result()
         assert result is not None
         assert result["processes"] == [2]
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_found_so_where_one_machine_has_its_images_elsewhere(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("dark", "light"):
+        (tmp_path / "here" / name).mkdir(parents=True)
+        for number in range(12):
+            pixels = rng.integers(0, 120, (24, 24, 3), dtype=np.uint8) + (120 if name == "light" else 0)
+            Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "here" / name / f"{number}.png")
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+    words = [
+        sys.executable,
+        "-m",
+        "residual",
+        "train",
+        "photos",
+        "--network",
+        "resnet-8",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    settings = {"steps": 2, "batch_size": 4, "data.image_size": 32, "network.widths": [4, 4, 4], "start.freeze": "none"}
+    settings |= {"data.test": 0.2, "compute.threads": 1, "compute.precision": "float32"}
+    words += [word for path, value in settings.items() for word in ("--set", f"{path}={json.dumps(value)}")]
+    both = [[*words, "--data", str(tmp_path / place)] for place in ("here", "there")]
+    for samples in ("first", "again"):
+        ended = together(both, tmp_path / samples)
+        assert [one.code for one in ended] == [0, 0], [one.err for one in ended]
+    assert [entry["event"] for entry in RunFolder(tmp_path / "run").sessions()] == ["began", "finished"]
 
 
 def test_rates_are_those_between_the_lines_without_evaluations(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -109,7 +110,7 @@ def train(
     from residual.cli.drawing import draw_run
     from residual.cli.text import printable
     from residual.cli.words import say_result, telling
-    from residual.errors import UsageError, argument
+    from residual.errors import ResidualError, UsageError, argument
     from residual.runs.folder import RUN, find_run
     from residual.training.extending import extend
     from residual.training.progress import Listener, Silent
@@ -159,7 +160,8 @@ def train(
         if from_ is not None:
             what = "a run that goes on has the weights it began from in its own folder"
             raise UsageError(what, "--from", "leave it out, or start a new run")
-        done = first and find_run(name).result() is not None
+        with suppress(ResidualError):  # where there is none, the processes hear of it together
+            done = first and find_run(name).result() is not None
         folder = go_on(name, recipe=recipe, set=changes, override_safe=override, listener=listener)
     else:
         if override:

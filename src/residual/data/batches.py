@@ -76,6 +76,11 @@ def steps_of(epochs: float, images: int, batch_size: int) -> int:
     return max(1, math.ceil(Fraction(str(epochs)) * images / batch_size))
 
 
+def stretches(seen: int, images: int, every: float) -> int:
+    """How often `every` epochs of `images` images are whole in so many that were seen."""
+    return int(Fraction(seen, images) // Fraction(repr(float(every))))
+
+
 def share_of(batch_size: int, world: int) -> int:
     """The images of a batch that each of `world` processes has.
 
@@ -164,6 +169,10 @@ class Batches:
     def epoch(self, step: int) -> float:
         """How many epochs have been seen before `step`."""
         return step * self.batch_size / len(self)
+
+    def stretches(self, step: int, every: float) -> int:
+        """How often so many epochs are whole before `step`: counted exactly, where .3 / .1 would be below 3."""
+        return stretches(step * self.batch_size, len(self), every)
 
     def sequence(self, epoch: int) -> Tensor:
         """The numbers in the source of an epoch's images, int64 N, in the order in which they are seen."""

@@ -39,10 +39,11 @@ from residual.files import (
     storage,
 )
 from residual.locks import lock
+from residual.runs.places import RUN_FILE, refuse_occupied
 from residual.runs.records import last_figures
-from residual.sealed import FORMAT, Altered, Unread, put_aside, read_folder, seal, write_folder
+from residual.sealed import FORMAT, Altered, Unread, put_aside, read_folder, rewrite_folder, seal, write_folder
 
-RUN, RECIPE, SPLIT, RESULT = "run.json", "recipe.toml", "split.json", "result.json"
+RUN, RECIPE, SPLIT, RESULT = RUN_FILE, "recipe.toml", "split.json", "result.json"
 RECORDS, SESSIONS, LOCK = "records.jsonl", "sessions.jsonl", "lock"
 CHECKPOINTS, MODEL, START, CURVES = "checkpoints", "model", "start", "curves.png"
 _STEP = "step-"
@@ -98,13 +99,7 @@ class RunFolder:
             UsageError: something stands there already; nothing is ever overwritten.
             StorageError: the disk refused.
         """
-        if os.path.lexists(path):
-            if (path / RUN).is_file():
-                raise UsageError("a run stands there already", path, "continue it with --resume, or name another --out")
-            if not path.is_dir() or any(path.iterdir()):
-                raise UsageError("the output folder is not empty or not a folder", path, "name another --out")
-            if os.path.samefile(path, os.curdir):
-                raise UsageError("a run needs a folder of its own, not the working folder", path, "name another --out")
+        refuse_occupied(path)
         contents: dict[str, bytes | Mapping[str, bytes]] = {
             RUN: readable({"format": FORMAT} | facts),
             RECIPE: recipe_toml.encode(),
@@ -113,7 +108,7 @@ class RunFolder:
         }
         if start is not None:
             contents[START] = seal(start, "model", {"step": 0})
-        new_folder(path, contents)
+        new_folder(path.resolve() if os.path.islink(path) else path, contents)
         return RunFolder(path)
 
     @staticmethod
@@ -261,10 +256,11 @@ class RunFolder:
                 self._read_checkpoint(step, own=True)
                 if not replaces:
                     return
+            except Unread:
+                put_aside(path)  # it may be whole
             except Damaged:
                 pass
-            remove_folder(path)
-        write_folder(path, contents, "checkpoint", facts)
+        rewrite_folder(path, contents, "checkpoint", facts)
         self._read_checkpoint(step, own=True)
         for old in self.steps()[max(2, keep) :]:
             try:
@@ -286,7 +282,7 @@ class RunFolder:
 
         Raises:
             ModelError: there are checkpoints, and all are damaged; or the newest may be whole and cannot be read: to
-                go on from an older one would cost its steps.
+                go on from an older one would cost its steps; or there is none, and the run has written down steps.
         """
         steps = self.steps()
         first: Damaged | None = None
@@ -303,9 +299,12 @@ class RunFolder:
                 if others:
                     log.warning("the checkpoint of step %d is set aside, step %d is next: %s", step, others[0], error)
         if first is not None:
-            raise ModelError(
-                f"no checkpoint of this run can be used; of the newest, {first.what}", first.where, first.remedy
-            )
+            what = f"no checkpoint of this run can be used; of the newest, {first.what}"
+            raise ModelError(what, first.where, first.remedy)
+        reached = max((int(found.get("step", 0)) for found in (*self.records(), *self.sessions())), default=0)
+        if reached > self.facts().get("parent", {}).get("step", 0):  # before the first step there is a checkpoint
+            what = f"the checkpoints are gone of a run that had reached step {reached:,}"
+            raise ModelError(what, self.path / CHECKPOINTS, "restore that folder, or begin anew with another --out")
         return None
 
     def models(self) -> list[Path]:

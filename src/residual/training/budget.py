@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 
+from residual.data.batches import stretches
 from residual.data.datasets import Division
 from residual.data.resizing import Stages
 from residual.data.source import Dataset
@@ -88,7 +89,7 @@ def expected(steps: int, costs: Costs, work: Work) -> float:
     borders = [0, *(math.ceil(share * steps) for share, _ in work.stages), steps]
     parts = zip(costs.steps, pairwise(borders), strict=True)
     training = sum(cost * (end - start) for cost, (start, end) in parts)
-    between = int(work.epochs(steps - 1) / work.every_epochs)
+    between = stretches((steps - 1) * work.batch_size, work.images, work.every_epochs)
     evaluated = between * (work.validation + work.watched * work.test)
     evaluated += work.validation + work.test * (1 + work.judged_twice) + min(work.precise, work.images)
     seconds = costs.opening + costs.warming + training + costs.epoch * math.ceil(work.epochs(steps))

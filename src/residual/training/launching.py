@@ -159,6 +159,7 @@ class Launched:
         # The address of a ledger may hold a password, and is none of the processes' business.
         environment = {name: value for name, value in os.environ.items() if name != "RESIDUAL_STORAGE"}
         environment.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
+        environment.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", f"{PATIENCE - 5:.0f}")  # torchrun kills after 30 s
         with storage(said):
             errors = said.open("ab")
         with errors, Signals() as signals, _begun(command, environment, errors) as job:

@@ -11,13 +11,14 @@ from pathlib import Path
 from residual.errors import UsageError
 from residual.files import TEMPORARY
 from residual.runs.folder import find_run
+from residual.runs.places import refuse_occupied
 from residual.sealed import mind_sealed
 from residual.training.recipe import Override, Recipe, override
 
 _MOST = 259
 """Characters of the whole name of a file on Windows, where nothing else is set."""
-_TEMPORARY = f"{TEMPORARY}old-step-00000000-1234567-01234567"
-"""The longest name of a folder that a run makes: a checkpoint on its way out."""
+_TEMPORARY = f"{TEMPORARY}{TEMPORARY}step-00000000-1234567-01234567"
+"""The longest name of a folder that a run makes: a checkpoint on its way in, where an earlier one stands."""
 
 
 def lasting(recipe: Recipe) -> Recipe:
@@ -54,7 +55,8 @@ def refuse_unmakeable(path: Path) -> None:
     """Find out before the data is read that no run folder can be made there."""
     try:
         path.lstat()
-        return  # RunFolder.create judges what stands there
+        refuse_occupied(path)
+        return
     except OSError:
         longest = path / "checkpoints" / _TEMPORARY / "preprocessing.safetensors"
     if (length := len(os.path.abspath(longest))) > _MOST and not _takes_long_names():

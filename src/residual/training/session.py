@@ -157,7 +157,7 @@ class Session:
         if step in (0, self.end):
             return step == self.end
         every = self.recipe.evaluation.every_epochs
-        return int(self.batches.epoch(step) / every) > int(self.batches.epoch(step - 1) / every)
+        return self.batches.stretches(step, every) > self.batches.stretches(step - 1, every)
 
     # -- records ---------------------------------------------------------------------------------------
 
@@ -193,13 +193,14 @@ class Session:
             check_replicas(self.state.classifier.network, step, self.ranks)
         while self.journal.evaluated != step and self.due(step):
             final = step == self.end
+            again = self.events.happened.get(STOPPED) == step  # validated before, as one evaluation among others
             with at_rest(self.compute):
                 found = self._evaluations(final)
             if found is None:
                 return  # a signal came; all of it is done anew on resume
             for record in found:
                 self._record(record)
-                if record["kind"] == "evaluation":
+                if record["kind"] == "evaluation" and not again:
                     self._judge(record["split"], 1 - record["top1"])
             if self.patience is not None and not final and self.patience.judge(found[0]):
                 self.events.happened[STOPPED] = step  # so that this step is the last, and is evaluated as such

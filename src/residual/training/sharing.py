@@ -21,12 +21,19 @@ OWN = ("data.path", "data.threads", "data.workers")
 """Settings that may differ from machine to machine."""
 
 
-def check_shares(recipe: Recipe, network: NetworkSpec, world: int) -> None:
+def check_shares(recipe: Recipe, network: NetworkSpec, world: int, begun: bool = False) -> None:
     """Refuse a number of processes that cannot share the batches of a run.
+
+    Args:
+        begun: the run has its batches already, so that the processes must be others.
 
     Raises:
         UsageError: with the numbers.
     """
+    if begun and recipe.batch_size % world:
+        what = f"a batch of {recipe.batch_size} cannot be shared equally by {world} processes"
+        fitting = [n for n in range(1, 2 * world) if recipe.batch_size % n == 0]
+        raise UsageError(what, "batch_size", f"the run keeps its batches: start {' or '.join(map(str, fitting))}")
     share = share_of(recipe.batch_size, world)
     if world > 1 and share % 2 and (recipe.data.augment.mixup or recipe.data.augment.cutmix):
         what = f"mixup and CutMix mix pairs, and each of {world} processes has {share} images of a batch"

@@ -108,7 +108,7 @@ def train(
                 raise UsageError(what, "--out", "name the run, as in --out runs/NAME")
             if ranks.first((place / RUN).is_file):  # begun by an earlier start of the same
                 meant = recipe_of(recipe, started="start.weights" in dict(changes)) if recipe is None else recipe
-                return _go_on(RunFolder(place), meant, changes, False, heard, ranks, wishes)
+                return _go_on(RunFolder(place), meant, changes, False, heard, ranks, wishes, LEASE)
         base = recipe_of(recipe, started="start.weights" in dict(changes))
         return _begin(base, changes, place, heard, told, ranks, wishes)
 
@@ -251,7 +251,9 @@ def _go_on(
     listener: Listener,
     ranks: Ranks,
     wishes: Wishes | None = None,
+    patience: float = 0.0,
 ) -> RunFolder:
+    """Go on with a run; `patience` are the seconds to wait for another process that holds it."""
     check_versions_alike(versions(), ranks)
     facts = ranks.first(folder.facts)
     if not all(isinstance(facts.get(part), dict) for part in ("recipe", "network", "data", "versions", "machine")):
@@ -263,7 +265,8 @@ def _go_on(
     agreed = agree(folder, facts, stored, recipe, changes, override_safe, ranks)
     recipe = agreed.recipe
     if ranks.first(lambda: folder.result() is not None):
-        if agreed.changes("data.path") and recipe.data.path is not None:
+        elsewhere = agreed.changes("data.path") and recipe.data.path is not None
+        if ranks.largest(int(elsewhere)):  # on one machine, maybe: what follows, all processes do together
             _refuse_others(folder, settled(recipe, facts, folder.path), facts, ranks)
         return folder
     if agreed.device is not None:
@@ -273,10 +276,10 @@ def _go_on(
     opening.warn_of_differences(facts, compute, versions(), machine(compute.device), ranks.world)
     whole = settled(recipe, facts, folder.path)
     ranks.be_patient(whole.processes.timeout)
-    check_shares(whole, NetworkSpec.model_validate(facts["network"]), ranks.world)
+    check_shares(whole, NetworkSpec.model_validate(facts["network"]), ranks.world, begun=True)
     signals = Signals()
     with signals:
-        return _sit(folder, whole, compute, listener, signals, ranks)
+        return _sit(folder, whole, compute, listener, signals, ranks, patience=patience)
 
 
 def _refuse_others(folder: RunFolder, recipe: Recipe, facts: Facts, ranks: Ranks) -> None:
@@ -332,10 +335,11 @@ def _sit(
     signals: Signals,
     ranks: Ranks,
     data: Any = None,
+    patience: float = 0.0,
 ) -> RunFolder:
     """Train to the end; of several processes rank 0 alone touches the folder."""
     writes = ranks.rank == 0
-    patience = LEASE if launched() is not None else 0.0  # begun again, maybe by a machine that is gone
+    patience = LEASE if launched() is not None else patience  # begun again, maybe by a machine that is gone
 
     def heed() -> None:
         signals.heed(f"while another process held the run {folder.name}", folder.path)
