@@ -7,7 +7,7 @@ from pathlib import Path
 
 import residual
 from residual.data.source import everything, names
-from residual.data.splits import FAIR
+from residual.data.splits import FAIR, TOGETHER
 from residual.training.opening import run_data, stored_recipe
 from residual.training.signals import Signals
 from tests.cli.test_photographs import PLAIN, SMALL
@@ -38,7 +38,7 @@ def test_a_run_of_an_earlier_release_keeps_its_division(here):
     settings = SMALL | {"steps": 2, "batch_size": 8, "data.group": "patient", "data.validation": 0.2, "data.test": 0.2}
     run = residual.train("t.csv", set=settings, out="run")
     facts = json.loads((here / "run" / "run.json").read_text())
-    assert facts["data"]["division"] == FAIR
+    assert facts["data"]["division"] == TOGETHER
     groups = {side: len({patient[name] for name in run.split()["files"][side]}) for side in ("training", "validation")}
     assert facts["data"]["groups"] == groups
     recipe = stored_recipe(run, facts)
@@ -62,7 +62,7 @@ def test_a_model_of_an_earlier_release_is_judged_on_its_own_test_images(here):
     large = []
     for division in (FAIR, None):
         classifier = residual.load(here / "run" / "model")
-        assert classifier.data.pop("division") == FAIR
+        assert classifier.data.pop("division") == TOGETHER
         if division is not None:
             classifier.data["division"] = division
         judged = residual.evaluate(classifier).sheet.images

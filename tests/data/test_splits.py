@@ -18,7 +18,7 @@ from residual.data.choosing import drawn
 from residual.data.datasets import DataSettings, divide
 from residual.data.digits import read_digits
 from residual.data.source import Dataset, MemorySource, Subset
-from residual.data.splits import FAIR, FIRST, by_class, divided, grouped, stratified
+from residual.data.splits import FAIR, FIRST, TOGETHER, by_class, divided, grouped, stratified
 from tests.conftest import subprocess_environment
 from tests.data.photographs import photographs
 
@@ -260,3 +260,36 @@ def test_two_fresh_processes_divide_alike(tmp_path):
     sides = [{patient[name.removeprefix("./")] for name in part} for part in json.loads(found[0].splitlines()[1])]
     assert all(sides)
     assert sum(map(len, sides)) == len(set.union(*sides)) == 6
+
+
+@given(GROUPED, st.floats(0, 0.5), st.booleans())
+def test_copies_of_an_image_are_on_one_side(pairs, share, groups_too):
+    """Also where they lie in several classes, and with groups, of which none is on both sides then."""
+    labels = torch.tensor([label for label, _ in pairs], dtype=torch.int64)
+    digests = [str(number) for _, number in pairs]
+    groups = torch.arange(len(pairs)) // 2 if groups_too else None
+    kept, held = divided(labels, share, "some", groups, TOGETHER, digests)
+    assert sorted([*kept.tolist(), *held.tolist()]) == list(range(len(pairs)))
+    assert not {digests[i] for i in kept.tolist()} & {digests[i] for i in held.tolist()}
+    if groups is not None:
+        assert not {i // 2 for i in kept.tolist()} & {i // 2 for i in held.tolist()}
+    assert set(labels.tolist()) == set(labels[kept].tolist()), "every class has an image to learn"
+    assert len(held) <= round(share * len(pairs)) + (len(pairs) if groups_too else 0)
+
+
+@given(LABELS, SHARES)
+def test_without_copies_nothing_is_divided_otherwise(labels, share):
+    digests = [str(number) for number in range(len(labels))]
+    for new, before in zip(
+        divided(labels, share, "a", None, TOGETHER, digests), divided(labels, share, "a", None, FAIR), strict=True
+    ):
+        assert torch.equal(new, before)
+
+
+def test_a_few_copies_cost_no_held_image():
+    labels = torch.arange(200) % 2
+    digests = [str(number if number % 20 else number // 40) for number in range(200)]  # five pairs, within a class
+    held = divided(labels, 0.1, "a", None, TOGETHER, digests)[1]
+    assert labels[held].bincount().tolist() == [10, 10]
+    alone = divided(labels, 0.1, "a", None, FAIR)[1]
+    assert len(set(held.tolist()) & set(alone.tolist())) >= 15, "most are those that are held without copies"

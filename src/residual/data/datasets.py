@@ -28,8 +28,8 @@ from residual.data.geometry import Interpolation, Resize
 from residual.data.layout import ARCHIVES
 from residual.data.places import holds_photographs, is_file_of_photographs
 from residual.data.preprocessing import Normalisation
-from residual.data.source import Dataset, everything
-from residual.data.splits import FAIR, FIRST, divided, stratified
+from residual.data.source import Dataset, FileSource, everything
+from residual.data.splits import FIRST, TOGETHER, divided, stratified
 from residual.data.workers import Workers
 from residual.errors import DataError, argument
 
@@ -160,7 +160,7 @@ def open_photographs(
     settings: DataSettings,
     heed: Callable[[], None] = nothing,
     anew: bool = False,
-    division: int = FAIR,
+    division: int = TOGETHER,
 ) -> Dataset:
     """The data set in a folder of class folders; `heed` is called while the images are checked."""
     if path is None:
@@ -201,7 +201,7 @@ def _search(title: str, *names: str) -> Path:
 
 
 def open_dataset(
-    settings: DataSettings, heed: Callable[[], None] = nothing, anew: bool = False, division: int = FAIR
+    settings: DataSettings, heed: Callable[[], None] = nothing, anew: bool = False, division: int = TOGETHER
 ) -> Dataset:
     """The data set a recipe asks for, verified; `heed` is called now and then, and may raise to stop.
 
@@ -282,7 +282,8 @@ def divide(dataset: Dataset, settings: DataSettings) -> Division:
     if dataset.validation is not None:
         return Division(used, everything(dataset.validation))
     groups = None if dataset.groups is None else dataset.groups[used]
-    kept, held = divided(labels[used], settings.validation, f"{dataset.name}-validation", groups, division)
+    digests = dataset.train.digests(used) if isinstance(dataset.train, FileSource) else ()
+    kept, held = divided(labels[used], settings.validation, f"{dataset.name}-validation", groups, division, digests)
     if settings.validation and groups is not None and not len(held):
         what = f"no group is small enough to hold a share of {settings.validation:g} of the images out"
         raise DataError(what, dataset.origin, "give a split column, or raise data.validation")

@@ -29,7 +29,7 @@ from residual.data.layout import EXPECTED, Bad, Class, Layout, Part, some
 from residual.data.places import scan
 from residual.data.reading import FolderSource
 from residual.data.source import Dataset
-from residual.data.splits import FAIR, divided
+from residual.data.splits import TOGETHER, divided
 from residual.data.stores import File, shown
 from residual.data.trees import composed
 from residual.data.workers import Workers
@@ -55,7 +55,7 @@ class Wishes:
     interpolation: Interpolation = "bilinear"
     crop: float = 1.0
     workers: Workers = "threads"
-    division: int = FAIR
+    division: int = TOGETHER
 
 
 @dataclass
@@ -147,8 +147,9 @@ def _set_aside(sound: Sound, wishes: Wishes, groups: _Groups) -> tuple[_Files, _
     trained = sound.parts.get("train") or sound.parts["all"]
     if not wishes.test:
         return trained, sound.parts.get("test", _Files())
-    kept, aside = divided(torch.tensor(trained.labels), wishes.test, "folder-test", groups.of(trained), wishes.division)
-    return trained.some(kept), trained.some(aside)
+    known = groups.of(trained), wishes.division, [one.sha256 for one in trained.verdicts]
+    both = divided(torch.tensor(trained.labels), wishes.test, "folder-test", *known)
+    return trained.some(both[0]), trained.some(both[1])
 
 
 def _narrow(wishes: Wishes, side: int) -> Callable[[Verdict], str]:
@@ -195,11 +196,8 @@ class _Groups:
         if not self.named:
             return None
         numbers: dict[tuple[bool, str], int] = {}
-        for file in part.files:
-            group = self.named.get(file.path)
-            numbers.setdefault((group is not None, group or file.path), len(numbers))
         keys = [(file.path in self.named, self.named.get(file.path) or file.path) for file in part.files]
-        return torch.tensor([numbers[key] for key in keys], dtype=torch.int64)
+        return torch.tensor([numbers.setdefault(key, len(numbers)) for key in keys], dtype=torch.int64)
 
 
 def _checksums(layout: Layout, sound: Sound) -> dict[str, str]:

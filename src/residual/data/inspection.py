@@ -287,7 +287,8 @@ def _twins(rows: Sequence[Row]) -> list[Finding]:
             what = f"{len(sets):,} sets of the same image, {bits}"
             if sets is near and not whole:
                 what += f", where the search ended at {MOST_PAIRS:,} pairs and there may be more"
-            found.append(Finding("concern", word, files, f"{what}; a division may put it on both sides"))
+            sides = "may put it" if sets is near else "made here does not put it"
+            found.append(Finding("concern", word, files, f"{what}; a division {sides} on both sides"))
     return found
 
 

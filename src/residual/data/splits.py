@@ -3,16 +3,19 @@
 The validation images are chosen by the data alone, so that runs with different seeds are judged on
 the same images and none of them is ever trained on. `FAIR` divisions draw what `FIRST` ones, which earlier releases
 made and their runs keep, left to an order: which classes get the places that are left over, and which groups are held.
+`TOGETHER` divisions have besides all copies of an image, bit for bit, on one side: else it is learnt and judged.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from residual.chance import stream
 
-FIRST, FAIR = 1, 2
+FIRST, FAIR, TOGETHER = 1, 2, 3
 
 
 def by_class(labels: Tensor) -> dict[int, Tensor]:
@@ -22,7 +25,16 @@ def by_class(labels: Tensor) -> dict[int, Tensor]:
     return dict(zip(classes.tolist(), order.split(counts.tolist()), strict=True))
 
 
-def stratified(labels: Tensor, share: float, name: str, keep: int = 0, division: int = FIRST) -> tuple[Tensor, Tensor]:
+def copies(digests: Sequence[str]) -> Tensor | None:
+    """int64 N: equal numbers for images of equal content; None where all differ."""
+    numbers: dict[str, int] = {}
+    found = [numbers.setdefault(digest, len(numbers)) for digest in digests]
+    return torch.tensor(found) if len(numbers) < len(found) else None
+
+
+def stratified(
+    labels: Tensor, share: float, name: str, keep: int = 0, division: int = FIRST, alike: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Divide the numbers 0..N-1 into (kept, held), each sorted, `share` of every class held.
 
     The number held is round(share * N) in all; classes whose share is not whole receive the
@@ -34,6 +46,7 @@ def stratified(labels: Tensor, share: float, name: str, keep: int = 0, division:
         share: in [0, 1).
         name: the address of the draws; the same labels and name give the same division.
         keep: how many images of every class are kept at least, where it has so many.
+        alike: what `copies` gives: such are held together, if all of them have this class and places are left.
     """
     classes = by_class(labels)
     exact = [share * len(members) for members in classes.values()]
@@ -49,17 +62,53 @@ def stratified(labels: Tensor, share: float, name: str, keep: int = 0, division:
     held = torch.zeros(len(labels), dtype=torch.bool)
     for (label, members), places in zip(classes.items(), quota, strict=True):
         order = torch.randperm(len(members), generator=stream(0, "split", name, label))
-        held[members[order[:places]]] = True
+        drawn = members[order]
+        held[drawn[:places] if alike is None else _whole(drawn, places, alike)] = True
     return torch.nonzero(~held).flatten(), torch.nonzero(held).flatten()
 
 
+def _whole(drawn: Tensor, places: int, alike: Tensor) -> Tensor:
+    """The first of the images, as many as there are places; copies come together or not at all."""
+    sets: dict[int, list[int]] = {}
+    for image, number in zip(drawn.tolist(), alike[drawn].tolist(), strict=True):
+        sets.setdefault(number, []).append(image)
+    sizes, chosen = alike.bincount().tolist(), list[int]()
+    for number, images in sets.items():
+        if len(images) == sizes[number] and len(chosen) + len(images) <= places:
+            chosen += images
+    return torch.tensor(chosen, dtype=torch.int64)
+
+
 def divided(
-    labels: Tensor, share: float, name: str, groups: Tensor | None = None, division: int = FIRST
+    labels: Tensor,
+    share: float,
+    name: str,
+    groups: Tensor | None = None,
+    division: int = FIRST,
+    digests: Sequence[str] = (),
 ) -> tuple[Tensor, Tensor]:
-    """As `stratified` with an image of every class kept; where images have groups, each is on one side as a whole."""
+    """As `stratified` with an image of every class kept; where images have groups, each is on one side as a whole.
+
+    Args:
+        digests: of the content of each image, if known.
+    """
+    alike = copies(digests) if division >= TOGETHER else None
     if groups is None:
-        return stratified(labels, share, name, keep=1, division=division)
-    return grouped(labels, groups, share, name, division)
+        return stratified(labels, share, name, keep=1, division=division, alike=alike)
+    return grouped(labels, groups if alike is None else merged(groups, alike), share, name, division)
+
+
+def merged(groups: Tensor, alike: Tensor) -> Tensor:
+    """int64 N: groups that have copies of one image in common are one."""
+    found = torch.arange(len(groups))
+    while True:
+        before = found
+        for numbers in (groups, alike):
+            member = numbers.unique(return_inverse=True)[1]
+            least = torch.full((len(groups),), len(groups)).scatter_reduce(0, member, found, "amin")
+            found = least[member]
+        if torch.equal(found, before):
+            return found
 
 
 def grouped(labels: Tensor, groups: Tensor, share: float, name: str, division: int = FIRST) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,7 @@ from residual.data.changes import changed
 from residual.data.datasets import DataSettings, Division, divide, open_dataset
 from residual.data.preprocessing import measure
 from residual.data.source import Dataset, FileSource, everything, names
-from residual.data.splits import FAIR, FIRST
+from residual.data.splits import FIRST, TOGETHER
 from residual.errors import DataError, ModelError, UsageError, log
 from residual.evaluation.classifier import WEIGHTS, Classifier, stored_preprocessing
 from residual.files import Appender, Facts, canonical, digest
@@ -254,7 +254,7 @@ def run_data(recipe: Recipe, facts: Facts, signals: Signals, ranks: Ranks = ALON
     return dataset, divide(dataset, settings)
 
 
-def opened(settings: DataSettings, signals: Signals, ranks: Ranks, division: int = FAIR) -> Dataset:
+def opened(settings: DataSettings, signals: Signals, ranks: Ranks, division: int = TOGETHER) -> Dataset:
     """The data set, verified by every process; the first of a machine goes before, and leaves the others its copies."""
 
     def heed() -> None:
