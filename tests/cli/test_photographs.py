@@ -291,12 +291,12 @@ def test_what_is_not_used_is_said_when_a_run_begins_and_not_again(say, photos):
     assert words in said.err
 
 
-def test_copies_are_told(say, photos):
-    for number in range(10):
-        shutil.copy(photos / "cat" / "000.jpg", photos / "cat" / f"copy{number}.jpg")
-    said = say("train", "PHOTOS/", "--set", "steps=1", *PLAIN, "--out", "run")
+def test_copies_are_told_where_they_were_put_on_both_sides(say, here):
+    divided(here / "parts", ["train", "val"])
+    shutil.copy(sorted((here / "parts/train/cat").iterdir())[0], here / "parts/val/cat/copy.jpg")
+    said = say("train", "parts/", "--set", "steps=1", *PLAIN, "--out", "run")
     assert said.code == 0
-    assert "validation images are trained on as well, bit for bit" in said.err
+    assert "1 of the 16 validation images are trained on as well, bit for bit" in said.err
 
 
 def test_a_batch_that_was_asked_for_is_not_made_smaller(refused, photos):
