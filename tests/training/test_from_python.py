@@ -72,7 +72,7 @@ def test_a_listener_stops_the_run_which_goes_on_as_if_left_alone(tmp_path: Path,
     else:
         work()
     (error,) = caught
-    assert "step 2 of 4, all of it saved" in str(error)
+    assert "stopped by residual.stop() at step 2 of 4, all of it saved" in str(error)
     assert f"residual.resume({str(tmp_path / 'run')!r}) goes on" in str(error), "no command is known to a program"
     run = residual.find_run(tmp_path / "run")
     assert run.steps()[0] == 2

@@ -6,8 +6,6 @@ step they were done at, so an interruption anywhere repeats nothing and leaves n
 
 from __future__ import annotations
 
-import signal
-
 from residual.errors import Interrupted, argument
 from residual.training.session import Session
 from residual.training.signals import is_command
@@ -39,7 +37,7 @@ def run_loop(session: Session) -> None:
 
 
 def _interrupted(session: Session, number: int) -> Interrupted:
-    name = signal.Signals(number).name
+    name = session.signals.name(number)
     step, total, path = session.state.step, session.total, session.folder.path
     return Interrupted(
         f"stopped by {name} at step {step:,} of {total:,}, all of it saved",

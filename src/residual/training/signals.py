@@ -56,7 +56,7 @@ def stop() -> None:
     """
     for one in [*_active]:
         if one.number is None:
-            one.number, one._since = signal.SIGINT, time.monotonic()
+            one.number, one._since, one.asked = signal.SIGINT, time.monotonic(), True
 
 
 class Signals:
@@ -64,11 +64,16 @@ class Signals:
 
     def __init__(self) -> None:
         self.number: int | None = None
+        self.asked = False
         self._since = 0.0
         self._before: dict[int, Any] = {}
 
     def __bool__(self) -> bool:
         return self.number is not None
+
+    def name(self, number: int) -> str:
+        """What has stopped the work: a signal by its name, or who asked for the same by `stop`."""
+        return "residual.stop()" if self.asked else signal.Signals(number).name
 
     def heed(
         self,
@@ -82,8 +87,7 @@ class Signals:
             Interrupted: a signal came.
         """
         if self.number is not None:
-            name = signal.Signals(self.number).name
-            raise Interrupted(f"stopped by {name} {meanwhile}", where, remedy, self.number)
+            raise Interrupted(f"stopped by {self.name(self.number)} {meanwhile}", where, remedy, self.number)
 
     def _heard(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
