@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,14 @@ from torch import nn
 
 from residual.cli.main import run
 from residual.data.preprocessing import Preprocessing
-from residual.errors import ModelError
+from residual.errors import ModelError, UsageError
 from residual.evaluation.classifier import Classifier
 from residual.evaluation.imported import classifier_of
 from residual.export.weights import family_for, pack
-from residual.models import NetworkSettings, build, resolve
+from residual.models import NetworkSettings, build, heads, resolve
 from residual.models.interchange import timm, torchvision
 from residual.models.interchange.families import bring_in
-from residual.models.interchange.foreign import read_foreign
+from residual.models.interchange.foreign import Foreign, read_foreign
 from residual.sealed import write_folder
 
 WIDTHS = (4, 8, 16, 32)
@@ -175,3 +176,29 @@ def test_a_dictionary_of_tensors_says_what_it_lacks(tmp_path, capsys, monkeypatc
     assert "residual import" not in said
     assert run(["export", "net", "--to", "torchvision", "--out", "x.safetensors"]) == 0
     assert "residual import x.safetensors" in capsys.readouterr().out
+
+
+@torch.inference_mode()
+def test_a_vgg_that_pools_otherwise_than_torchvision_goes_there_for_even_sides_alone(monkeypatch):
+    monkeypatch.setattr(heads, "_HIDDEN", 8)
+    network = build(resolve("vgg-16", 2)).eval()
+
+    def sight(height: int, width: int) -> dict[str, Any]:
+        return {"image_size": (height, width), "mean": [0.5] * 3, "std": [0.5] * 3}
+
+    for size in ((100, 96), (96, 33)):
+        with pytest.raises(ModelError, match=r"sides of 32, 64, \.\.\. are answered alike") as caught:
+            pack(Classifier.of(network, ["a", "b"], **sight(*size)), "torchvision")
+        assert f"images of {size[0]} x {size[1]} pixels have such sides" in str(caught.value)
+        assert pack(Classifier.of(network, ["a", "b"], **sight(*size)), "safetensors")
+    data = pack(Classifier.of(network, ["a", "b"], **sight(96, 32)), "torchvision", plain=True)
+    theirs = bring_in(Foreign(torch.load(io.BytesIO(data), weights_only=True), "made"), "auto", "here").network
+    assert (network.spec.pool_rounding, theirs.spec.pool_rounding) == ("up", "down")
+    even, odd = torch.randn(1, 3, 96, 64), torch.randn(1, 3, 100, 33)
+    assert torch.equal(theirs(even), network(even))
+    assert not torch.equal(theirs(odd), network(odd))
+    assert pack(Classifier.of(theirs, ["a", "b"], **sight(100, 33)), "torchvision")  # is as it was there
+    with pytest.raises(ModelError, match="take images of at least 32 pixels a side"):
+        Classifier.of(theirs, ["a", "b"], **sight(31, 40))
+    with pytest.raises(UsageError, match="choose at least 32"):
+        resolve(NetworkSettings(name="vgg-16", pool_rounding="down"), 10, image_size=31)

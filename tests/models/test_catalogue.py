@@ -71,10 +71,12 @@ def test_every_override_reaches_the_spec():
         "stride_unit": "last",
         "first_activation": "unit",
         "pool_padding": "zero",
+        "pool_rounding": "up",  # with strides there is nothing else
     }
     assert set(chosen) == set(NetworkSettings.model_fields) - {"name"}
     spec = resolve(NetworkSettings(name="ResNet20", **chosen), classes=100, channels=1)
     assert spec.model_dump() == {"name": "resnet-20", "classes": 100, "channels": 1, **chosen}
+    assert resolve(NetworkSettings(name="vgg-16", pool_rounding="down"), classes=10).pool_rounding == "down"
 
 
 @pytest.mark.parametrize(("name", "shortcut"), [("plain-20", "A"), ("plain-20", "B"), ("resnet-20", "none")])
@@ -144,6 +146,7 @@ def test_patterns():
         ({"stride_unit": "last", "downsampling": "max-pool"}, "with max-pooling no unit has a stride"),
         ({"first_activation": "unit"}, "with order original no unit begins"),
         ({"first_activation": "unit", "order": "relu-only-pre-activation"}, "no unit begins"),
+        ({"pool_rounding": "down"}, "leave it at up or choose max-pool"),
         ({"pool_padding": "zero", "order": "full-pre-activation"}, "choose first_activation=unit"),
     ],
     ids=str,

@@ -41,6 +41,7 @@ PARTS = st.fixed_dictionaries(
         "stride_unit": choice(kinds.StrideUnitKind),
         "first_activation": choice(kinds.FirstActivationKind),
         "pool_padding": choice(kinds.PoolPaddingKind),
+        "pool_rounding": choice(kinds.PoolRoundingKind),
         "projection_norm": st.none() | st.booleans(),
         "zero_last_scale": st.none() | st.booleans(),
     }

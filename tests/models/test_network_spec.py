@@ -57,6 +57,12 @@ def test_option_b_may_shrink_the_channels():
     assert changed(widths=(64, 32, 16), shortcut="B").widths == (64, 32, 16)
 
 
+def test_networks_of_earlier_releases_pool_as_they_did():
+    stored = find("vgg-16").spec().model_dump(mode="json")
+    assert stored.pop("pool_rounding") == "up"
+    assert NetworkSpec.model_validate(stored) == find("vgg-16").spec()
+
+
 def test_outputs_of_the_stages():
     assert changed(unit="bottleneck").outputs == (64, 128, 256)
     assert changed().outputs == (16, 32, 64)

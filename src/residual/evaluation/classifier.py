@@ -71,6 +71,10 @@ class Classifier:
         if self.preprocessing.channels != self.spec.channels:
             what = f"preprocessing gives {self.preprocessing.channels} channels, not {self.spec.channels}"
             raise ModelError(what, self.spec.name, "give a mean and a deviation for each channel of the network")
+        least, (height, width) = self.spec.least_side, self.preprocessing.image_size
+        if min(height, width) < least:
+            what = f"pooling leaves nothing of images of {height} x {width} pixels"
+            raise ModelError(what, self.spec.name, f"take images of at least {least} pixels a side")
 
     def __repr__(self) -> str:
         height, width = self.preprocessing.image_size

@@ -41,6 +41,20 @@ def family_for(spec: NetworkSpec, target: Target) -> Family:
     return family
 
 
+def _mind_rounding(classifier: Classifier, target: Target) -> None:
+    """Refuse a VGG whose images have other answers there: pooling leaves out the last pixel of an odd side.
+
+    Raises:
+        ModelError: they have.
+    """
+    spec, (height, width) = classifier.spec, classifier.preprocessing.image_size
+    step = 1 << len(spec.depths)
+    if spec.downsampling == "max-pool" and spec.pool_rounding == "up" and (height % step or width % step):
+        what = f"{target} pools an odd side without its last pixel, {spec.name} here with it"
+        what += f", and images of {height} x {width} pixels have such sides"
+        raise ModelError(what, "--to", f"{_EXACT}; sides of {step}, {2 * step}, ... are answered alike")
+
+
 def pack(classifier: Classifier, target: Target, plain: bool = False) -> bytes:
     """The bytes of a file of weights.
 
@@ -48,6 +62,8 @@ def pack(classifier: Classifier, target: Target, plain: bool = False) -> bytes:
         plain: a dictionary as `torch.save` writes it, without any description.
     """
     family = family_for(classifier.spec, target)
+    if target != "safetensors":
+        _mind_rounding(classifier, target)
     tensors = rename(classifier.network, family)
     if plain:
         buffer = io.BytesIO()

@@ -80,9 +80,17 @@ def resolve(
     if chosen.get("norm", base["norm"]) != base["norm"]:
         chosen.setdefault("conv_bias", chosen["norm"] == "none")
     try:
-        return NetworkSpec.model_validate({**base, **chosen, "classes": classes, "channels": channels})
+        spec = NetworkSpec.model_validate({**base, **chosen, "classes": classes, "channels": channels})
     except ValidationError as error:
         raise UsageError("this network cannot be built", settings.name, ". ".join(_faults(error))) from None
+    if image_size is not None and (side := _shorter(image_size)) < spec.least_side:
+        rule = f"image_size is {side}; pooling leaves nothing of it, so choose at least {spec.least_side}"
+        raise UsageError("this network cannot be built", settings.name, rule)
+    return spec
+
+
+def _shorter(image_size: int | tuple[int, int]) -> int:
+    return image_size if isinstance(image_size, int) else min(image_size)
 
 
 def _faults(error: ValidationError) -> Iterator[str]:

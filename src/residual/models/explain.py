@@ -81,6 +81,9 @@ _OF_A_VALUE: Final[Mapping[str, Mapping[Any, str]]] = {
         "in Keras's ResNetV2 and timm's resnetv2; in [2] the first activation follows the first convolution (appendix)",
     },
     "pool_padding": {"zero": "the stem pools with zeros at the border, which counts before a ReLU; Keras's ResNetV2"},
+    "pool_rounding": {
+        "down": "max-pooling leaves out the last pixel of an odd side, as torchvision's VGG; here it is kept"
+    },
     "head": {"vgg": "two hidden layers of 4096, on maps averaged to 7x7 where the image is not of 224 pixels"},
     "unit": {"1layer": "each shortcut skips one convolution: 9.90 %, with pre-activation 8.91 % ([2] table 3)"},
 }

@@ -29,6 +29,8 @@ def misfits(spec: NetworkSpec) -> Iterator[str]:
         )
     if spec.stride_unit == "last" and spec.downsampling == "max-pool":
         yield "stride_unit is 'last'; with max-pooling no unit has a stride, so leave it at first"
+    if spec.pool_rounding == "down" and spec.downsampling == "stride":
+        yield "pool_rounding is 'down'; nothing is pooled between stages, so leave it at up or choose max-pool"
     yield from _first_activation(spec)
     yield from _without_shortcut(spec)
     yield from _zero_scale(spec)

@@ -41,7 +41,8 @@ class ResidualNetwork(nn.Module):
         self.classifier = nn.Linear(self.head.width, spec.classes)
 
     def features(self, images_NCHW: Tensor) -> list[Tensor]:
-        """The maps that each stage gives, in order: (N, spec.outputs[s], H, W), halved, rounded up, at every stage.
+        """The maps that each stage gives, in order: (N, spec.outputs[s], H, W), halved at every stage, and rounded up
+        unless `pool_rounding` says otherwise.
 
         Those of the last stage come after the final activation of a pre-activation network. Where the last unit of a
         stage has the stride, the stage's own maps are halved already, and those of the last two are of one size.
@@ -114,7 +115,7 @@ def _stage(spec: NetworkSpec, number: int, c_in: int) -> nn.Sequential:
         activated = number == place == 0 and spec.first_activation == "stem"
         stride = 2 if place == strided else 1
         units.append(Unit(c_out if place else c_in, width, stride, spec, first=activated))
-    return nn.Sequential(*units, *([nn.MaxPool2d(2, ceil_mode=True)] if pooled else []))
+    return nn.Sequential(*units, *([nn.MaxPool2d(2, ceil_mode=spec.pool_rounding == "up")] if pooled else []))
 
 
 def _final(spec: NetworkSpec, layers: Layers) -> nn.Sequential:

@@ -25,6 +25,7 @@ StridePlace = Literal["1x1", "3x3"]
 StrideUnitKind = Literal["first", "last"]
 FirstActivationKind = Literal["stem", "unit"]
 PoolPaddingKind = Literal["lowest", "zero"]
+PoolRoundingKind = Literal["up", "down"]
 # `unnormalised`: where no normalisation follows at once.
 BiasKind = Literal[False, True, "unnormalised"]
 ShortcutKind = Literal["none", "A", "A-both", "B", "C", "avgpool"]
@@ -49,6 +50,7 @@ Finite = Annotated[float, Field(allow_inf_nan=False, strict=True)]
 # Layers with weights on the main path. The papers count neither a projection nor a gate.
 STEM_LAYERS: Final[Mapping[StemKind, int]] = {"none": 0, "3x3": 1, "3x3/2": 1, "7x7": 1, "3-conv": 3}
 UNIT_LAYERS: Final[Mapping[UnitKind, int]] = {"basic": 2, "bottleneck": 3, "1layer": 1}
+STEM_STRIDES: Final[Mapping[StemKind, int]] = {"none": 1, "3x3": 1, "3x3/2": 2, "7x7": 4, "3-conv": 4}
 HEAD_LAYERS: Final[Mapping[HeadKind, int]] = {"average": 1, "vgg": 3}
 EXPANSION: Final[Mapping[UnitKind, int]] = {"basic": 1, "bottleneck": 4, "1layer": 1}
 
@@ -96,6 +98,7 @@ class NetworkSpec(BaseModel, frozen=True, extra="forbid"):
     stride_unit: StrideUnitKind = "first"
     first_activation: FirstActivationKind = "stem"
     pool_padding: PoolPaddingKind = "lowest"
+    pool_rounding: PoolRoundingKind = "up"
 
     @model_validator(mode="after")
     def _parts_fit(self) -> NetworkSpec:
@@ -118,6 +121,13 @@ class NetworkSpec(BaseModel, frozen=True, extra="forbid"):
     def stem_width(self) -> int:
         """Channels that enter the first stage."""
         return self.channels if self.stem == "none" else self.widths[0]
+
+    @property
+    def least_side(self) -> int:
+        """The shortest side of an image of which a pixel is left for the head."""
+        if self.pool_rounding == "up":
+            return 1
+        return STEM_STRIDES[self.stem] * ((1 << len(self.depths)) - 1) + 1
 
     @property
     def outputs(self) -> tuple[int, ...]:
@@ -199,4 +209,7 @@ class NetworkSettings(BaseModel, frozen=True, extra="forbid"):
     )
     pool_padding: PoolPaddingKind | None = Field(
         None, description="of the 7x7 stem's max pooling: the lowest number, or zero as Keras has it"
+    )
+    pool_rounding: PoolRoundingKind | None = Field(
+        None, description="of a side that max pooling between stages halves; down is torchvision's VGG"
     )

@@ -145,11 +145,15 @@ def check_sizes(spec: NetworkSpec, dataset: Dataset) -> None:
 
 
 def check_device(recipe: Recipe, spec: NetworkSpec, dataset: Dataset, compute: Compute) -> None:
-    """Refuse what the device of a run would compute otherwise than it was asked for.
+    """Refuse what the device of a run would compute otherwise than it was asked for, and images of too few pixels.
 
     Raises:
         UsageError: with the setting.
     """
+    small = next((side for _, side in recipe.data.augment.sizes if side < spec.least_side), None)
+    if small is not None:
+        what = f"pooling of {spec.name} leaves nothing of images of {small} pixels"
+        raise UsageError(what, "data.augment.sizes", f"choose sides of at least {spec.least_side}")
     kind = compute.torch_device.type
     if kind == "mps" and recipe.compute.recompute and spec.shortcut_dropout:  # torch puts no generator of mps back
         what = "on mps dropout would draw anew what is computed once more"

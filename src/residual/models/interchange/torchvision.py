@@ -140,6 +140,7 @@ def recognise_vgg(shapes: Shapes, where: str) -> NetworkSpec:
         "norm": "batch" if normal else "none",
         "conv_bias": True,
         "downsampling": "max-pool",
+        "pool_rounding": "down",
         "head": "vgg",
         "dropout": 0.5,
         "classes": channels_of(shapes, "classifier.6.weight", 2, 0, where),
@@ -162,6 +163,11 @@ def _places(depths: tuple[int, ...], normal: bool) -> list[int]:
 def _firsts(depths: tuple[int, ...], normal: bool) -> list[int]:
     places = _places(depths, normal)
     return [places[sum(depths[:stage])] for stage in range(len(depths))]
+
+
+def assumed_vgg(_: NetworkSpec) -> tuple[str, ...]:
+    """What becomes of an odd side where it is pooled."""
+    return ("the tensors do not tell: max-pooling leaves out the last pixel of an odd side",)
 
 
 def origins_vgg(spec: NetworkSpec) -> dict[str, Origin]:
@@ -205,4 +211,5 @@ VGG: Final = Family(
     origins_vgg,
     refusal_vgg,
     sight,
+    assumed_vgg,
 )
