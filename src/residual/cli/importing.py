@@ -116,11 +116,11 @@ def import_(
         return 0
     height, width = classifier.preprocessing.image_size
     _tell(report, said, f"{foreign.file} ({foreign.form}, SHA-256 {foreign.sha256})")
-    print(
-        printable(f"network  {spec.name}, {spec.classes} classes, {spec.channels} channels, {height} x {width} pixels")
-    )
+    channels_ = "1 channel" if spec.channels == 1 else f"{spec.channels} channels"
+    print(printable(f"network  {spec.name}, {spec.classes} classes, {channels_}, {height} x {width} pixels"))
     print(printable(f"model    {target}"))
-    print(printable(f"next     residual predict {argument(target)} IMAGE_OR_FOLDER"))
+    if spec.channels in (1, 3):
+        print(printable(f"next     residual predict {argument(target)} IMAGE_OR_FOLDER"))
     return 0
 
 

@@ -41,10 +41,12 @@ class Image(NamedTuple):
         """uint8 CHW in the geometry of a model.
 
         Raises:
-            DataError: the file cannot be read, or the image holds no sound pixels.
+            DataError: the file cannot be read, or the image holds no sound pixels.  UsageError: the model takes other
+                channels than images have.
         """
         if isinstance(self.what, Path):
             return read_image(self.what, sight)
+        sight.mind_pictures(self.name)
         with self._held(self.what) as image:
             return fitted(Encoded(image), sight.channels, sight.image_size, self.name, sight.geometry)
 

@@ -203,7 +203,8 @@ def read_image(path: Path, preprocessing: Preprocessing) -> Tensor:
     """uint8 CHW of a file in the geometry a model was trained on.
 
     Raises:
-        DataError: the file cannot be read or is no image.
+        DataError: the file cannot be read or is no image.  UsageError: the model takes other channels than files have.
     """
     sight = preprocessing
+    sight.mind_pictures(path)
     return decode_fitted(read_file(path), sight.channels, sight.image_size, path, sight.geometry)

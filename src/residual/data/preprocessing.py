@@ -16,6 +16,7 @@ from torch.nn.functional import interpolate
 
 from residual.data.geometry import Geometry, Interpolation, Resize
 from residual.data.source import FileSource, Source, expect
+from residual.errors import UsageError
 
 Normalisation = Literal["per-pixel-mean", "mean-std"]
 _LARGEST = 1 << 14  # channels, or pixels on a side
@@ -60,6 +61,16 @@ class Preprocessing:
         if size is None or size == self.image_size:
             return replace(self, **way)
         return replace(self.with_size(size), train_size=self.train_size or self.image_size, **way)
+
+    def mind_pictures(self, where: object) -> None:
+        """See that image files can reach the model.
+
+        Raises:
+            UsageError: it takes other channels than any of them has.
+        """
+        if self.channels not in (1, 3):
+            what = f"image files give 1 or 3 channels and the model takes {self.channels}"
+            raise UsageError(what, where, "give uint8 tensors of C x H x W to Classifier.logits")
 
     def with_size(self, size: tuple[int, int]) -> Preprocessing:
         """The same constants for images of (H, W): a mean image resized (bilinear), means of channels as they are."""

@@ -72,9 +72,14 @@ def classifier_of(
         preprocessing = replace(preprocessing, crop=side / resize)
     if interpolation is not None:
         preprocessing = replace(preprocessing, interpolation=interpolation)
-    preprocessing = _with_channels(preprocessing, spec.channels, foreign.file)
+    if preprocessing.channels != spec.channels:
+        how = "their mean over the channels" if spec.channels == 1 else "repeated in turn"
+        said.append(f"constants for {spec.channels} of {preprocessing.channels} channels: {how}")
+        preprocessing = _with_channels(preprocessing, spec.channels, foreign.file)
     found, words = _names(brought, names, labels)
     said.append(words)
+    if spec.channels not in (1, 3):
+        said.append(f"no image file has {spec.channels} channels: give uint8 tensors of C x H x W to Classifier.logits")
     old = (description or {}).get("provenance", {})
     provenance = {
         **old,
@@ -137,8 +142,6 @@ def _check_data(data: dict[str, Any]) -> None:
 
 def _with_channels(preprocessing: Preprocessing, channels: int, where: str) -> Preprocessing:
     """The constants for other channels: their mean for one, else repeated in turn."""
-    if preprocessing.channels == channels:
-        return preprocessing
     if preprocessing.normalisation != "mean-std":
         raise ModelError("its mean image has other channels", where, f"leave --channels at {preprocessing.channels}")
     return preprocessing.with_channels(channels)

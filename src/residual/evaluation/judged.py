@@ -65,8 +65,9 @@ def select(
 
     Raises:
         DataError: the images are not there, or not those of the training, or of unknown classes.
-        UsageError: there are no images of that split.
+        UsageError: there are no images of that split, or no image has the channels that the network takes.
     """
+    classifier.preprocessing.mind_pictures(classifier.spec.name)
     facts = classifier.data
     folder = Path(path).expanduser() if path is not None else None
     if folder is None or not (facts["name"] == "folder" or holds_photographs(folder)):
@@ -97,7 +98,7 @@ def open_data(
         place: where the classifier came from; a run knows which files it had.
 
     Raises:
-        DataError: it is not there, or not the same files.
+        DataError: it is not there, or not the same files.  UsageError: they have other channels than it takes.
     """
     facts = classifier.data
     if facts["name"] == "folder":
@@ -105,6 +106,9 @@ def open_data(
         dataset = open_folder(folder, _wishes(classifier, follow_links), layout=_scan(folder, facts, follow_links))
     else:
         dataset = open_dataset(DataSettings(dataset=facts["name"], path=path or _origin(facts)))
+    if dataset.channels != (takes := classifier.preprocessing.channels):
+        what = f"these images have {dataset.channels} channels and the model takes {takes}"
+        raise UsageError(what, dataset.origin, "judge image files with --data FOLDER, which are brought to them")
     if dataset.checksums != facts["checksums"]:
         listed: Mapping[str, Any] = {}
         with suppress(ResidualError):
