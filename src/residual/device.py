@@ -47,7 +47,7 @@ def choose_device(wanted: str | torch.device) -> str:
     keep_float32()
     if wanted == "auto":
         return next(one for one in (*present[1:], "cpu") if not _passed_over(one))
-    name = "cuda:0" if wanted == "cuda" else wanted
+    name = {"cuda": "cuda:0", "mps:0": "mps"}.get(wanted, wanted)
     if name not in present:
         none_at_all = name.startswith("cuda") and not any(one.startswith("cuda") for one in present)
         why, remedy = _absence() if none_at_all else ("", "")

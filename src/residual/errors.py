@@ -12,6 +12,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
+from numbers import Integral
 from typing import NamedTuple
 
 log = logging.getLogger("residual")
@@ -154,6 +155,23 @@ def check(what: str, faults: Iterable[Fault], where: object = "") -> None:
     found = list(faults)
     if found:
         raise UsageError(what, where, ". ".join(str(fault) for fault in found))
+
+
+def is_whole(value: object) -> bool:
+    """Whether this is a whole number, Python's or numpy's, and no truth value."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def check_top_k(top_k: object) -> None:
+    """Refuse what is no number of classes.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if not is_whole(top_k):
+        raise UsageError(f"top_k is {top_k!r:.40}", "--top-k", "it must be a whole number, 1 or above")
+    if int(top_k) < 1:  # type: ignore[call-overload]
+        raise UsageError(f"top-k is {top_k}", "--top-k", "it must be at least 1")
 
 
 def argument(path: str | os.PathLike[str]) -> str:

@@ -96,6 +96,7 @@ CHANGES = {
     "three names": ({"class_names": ["a", "b", "c"]}, "3 class names for 4 classes"),
     "five names": ({"class_names": list("abcde")}, "5 class names for 4 classes"),
     "no names": ({"class_names": None}, "cannot be used.*class_names"),
+    "a name twice": ({"class_names": ["a", "b", "a", "c"]}, "two classes are called a, .* by Classifier.of"),
     "a word for names": ({"class_names": "abcd"}, "class_names is not a list of names"),
     "numbers for names": ({"class_names": [1, 2, 3, 4]}, "class_names is not a list of names"),
     "no network": ({"network": None}, "cannot be used.*network"),

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import residual
-from residual.errors import ModelError, UsageError
+from residual.errors import EnvironmentFault, ModelError, UsageError
 from residual.evaluation.classifier import Classifier
 
 RNG = np.random.default_rng(3)
@@ -137,10 +137,14 @@ def test_parts_that_do_not_fit_each_other_are_refused(classifier: Classifier, tm
         ({"mean": [0.4, float("nan"), 0.5]}, "mean is not 3 x 1 x 1 finite"),
         ({"crop": 0}, "crop is 0.0, not a share"),
         ({"interpolation": "foo"}, "cannot be resized by 'foo'"),
-        ({"image_size": 0}, "is not possible"),
+        ({"image_size": 0}, "image_size is 0"),
+        ({"image_size": 16.5}, "image_size is 16.5"),
+        ({"image_size": (16, 16, 3)}, "or \\(height, width\\)"),
+        ({"mean": 0.5}, "mean is 0.5"),
+        ({"class_names": "abc"}, "class_names is 'abc', a single text"),
     ):
         with pytest.raises(UsageError, match=words):
-            Classifier.of(network, NAMES, **{**CONSTANTS, **change})
+            Classifier.of(network, **{"class_names": NAMES, **CONSTANTS, **change})
     with pytest.raises(UsageError, match="Linear is no network of this program"):
         Classifier.of(nn.Linear(2, 3), NAMES, **CONSTANTS)  # type: ignore[arg-type]
     assert Classifier.of(network, NAMES, **{**CONSTANTS, "image_size": np.int64(16)}).preprocessing.image_size == (
@@ -151,9 +155,8 @@ def test_parts_that_do_not_fit_each_other_are_refused(classifier: Classifier, tm
         Classifier.of(network, NAMES, image_size=16, mean=[0.5], std=[0.5])
     with pytest.raises(UsageError, match="std is not 2 x 1 x 1 finite"):
         Classifier.of(network, NAMES, image_size=16, mean=[0.5, 0.5], std=[0.5])
-    half = Classifier.of(residual.build("resnet-8", classes=3).half(), NAMES, **CONSTANTS)
-    with pytest.raises(ModelError, match=r"is torch\.float16"):
-        half.save(tmp_path / "model")
+    with pytest.raises(ModelError, match="two classes are called ant"):
+        Classifier.of(network, ("ant", "bee", "ant"), **CONSTANTS)
     with torch.no_grad():
         network.classifier.weight[0, 0] = torch.nan
     with pytest.raises(ModelError, match="weight is not finite"):
@@ -166,3 +169,44 @@ def test_parts_that_do_not_fit_each_other_are_refused(classifier: Classifier, tm
 
 def test_it_says_what_it_is_in_a_line(classifier: Classifier) -> None:
     assert repr(classifier) == "<Classifier resnet-8: 3 classes, 16 x 16 pixels>"
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_network_of_another_type_is_refused_before_it_is_asked(kind: torch.dtype, tmp_path: Path) -> None:
+    network = residual.build("resnet-8", classes=3).to(kind)
+    with pytest.raises(ModelError, match=f"is {kind}") as caught:
+        Classifier.of(network, NAMES, **CONSTANTS)
+    assert "network.float()" in caught.value.remedy
+    classifier = Classifier.of(network.float(), NAMES, **CONSTANTS)
+    network.to(kind)
+    for write in (
+        lambda: classifier.save(tmp_path / "model"),
+        lambda: residual.export_model(classifier, tmp_path / "x.safetensors", to="safetensors"),
+        lambda: residual.export_model(classifier, tmp_path / "x.onnx", to="onnx"),
+    ):
+        with pytest.raises(ModelError, match=f"is {kind}"):
+            write()
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize("temperature", [0, -1, float("nan"), float("inf"), "2", True, None])
+def test_no_probabilities_of_what_is_no_temperature(classifier: Classifier, temperature: Any) -> None:
+    pixels = classifier.prepare(COLOUR)
+    with pytest.raises(UsageError, match="the temperature is"):
+        classifier.probabilities(pixels, temperature=temperature)
+    torch.testing.assert_close(
+        classifier.probabilities(pixels, temperature=2), (classifier.logits(pixels) / 2).softmax(1)
+    )
+
+
+def test_devices_and_counts_are_those_of_every_command(classifier: Classifier) -> None:
+    pixels = classifier.prepare(COLOUR)
+    assert torch.equal(classifier.logits(pixels, "cpu"), classifier.logits(pixels, torch.device("cpu")))
+    for look in (classifier.logits, classifier.probabilities, classifier.embed):
+        with pytest.raises(EnvironmentFault, match="no device foo here"):
+            look(pixels, "foo")
+    for top_k in ("3", 1.5, True, None, 0):
+        for look in (classifier.predict, lambda images, **more: residual.explain(classifier, images, **more)):
+            with pytest.raises(UsageError, match=r"top.k is"):
+                look(pixels, top_k=top_k)
+    assert len(classifier.predict(pixels, top_k=np.int64(2))[0].best) == 2  # type: ignore[arg-type]

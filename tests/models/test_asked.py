@@ -1,10 +1,11 @@
 """`residual.build("resnet-20", classes=10)`: a network by its name, with parts, or one line that says what is wrong."""
 
+import numpy as np
 import pytest
 import torch
 
 import residual
-from residual.errors import UsageError
+from residual.errors import OutOfMemory, UsageError
 from residual.models import NETWORKS, NetworkSettings, build, count, resolve
 
 
@@ -54,6 +55,17 @@ def test_settings_and_specifications_are_taken():
         ("resnet-20", {"shortcut": "Q", "unit": "bottel"}, "unit is 'bottel': no such kind.*shortcut is 'Q'"),
         ("resnet-20", {"classes": 0}, "classes"),
         ("resnet-20", {"dropout": 2.0}, "dropout is 2.0"),
+        ("resnet-20", {"classes": "5"}, "classes is '5': must be a whole number"),
+        ("resnet-20", {"classes": 5.0}, "classes is 5.0: must be a whole number"),
+        ("resnet-20", {"classes": 1 << 21}, "classes is 2097152: must be less than"),
+        ("resnet-20", {"channels": 1 << 21}, "channels is 2097152: must be less than"),
+        ("resnet-20", {"widths": (1 << 21, 4, 4)}, r"widths\.0 is 2097152: must be less than or equal to 1048576$"),
+        ("resnet-20", {"image_size": 0}, "image_size is 0"),
+        ("resnet-20", {"image_size": -4}, "image_size is -4"),
+        ("resnet-20", {"image_size": "32"}, "image_size is '32'"),
+        ("resnet-20", {"image_size": (32, 32, 3)}, r"or \(height, width\)"),
+        ("resnet-20", {"seed": "x"}, "seed is 'x'"),
+        (NETWORKS["resnet-20"].spec(), {"seed": 1.5}, "seed is 1.5"),
         (NETWORKS["resnet-20"].spec(), {"classes": 3}, "specification"),
         (NETWORKS["resnet-20"].spec(), {"shortcut": "B"}, "specification"),
     ],
@@ -77,3 +89,15 @@ def test_what_is_no_name_is_refused_and_a_name_alone_resolves() -> None:
     with pytest.raises(UsageError, match="20 is no name of a network"):
         residual.build(20)  # type: ignore[arg-type]
     assert resolve("resnet20", 5) == resolve(NetworkSettings(name="resnet-20"), 5)
+
+
+def test_a_network_that_no_memory_holds_is_one_line() -> None:
+    for width in (1 << 20, 300_000):
+        with pytest.raises(OutOfMemory, match=f"the memory does not hold the weights of widths .{width}, ") as caught:
+            residual.build("resnet-20", widths=(width,) * 3)
+        assert "narrower network" in caught.value.remedy
+
+
+def test_numpys_numbers_are_numbers() -> None:
+    network = residual.build("resnet-8", np.int64(3), channels=np.int32(1), seed=np.int64(2))  # type: ignore[arg-type]
+    assert same(network, residual.build("resnet-8", 3, channels=1, seed=2))

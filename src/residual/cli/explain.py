@@ -52,10 +52,10 @@ def explain(
     """
     from residual.cli.predict import mind_first_word
     from residual.environment import check_versions
-    from residual.errors import DataError, ResidualError, UsageError, log
+    from residual.errors import DataError, ResidualError, UsageError, check_top_k, log
 
     mind_first_word(run, "explain", images)
-    _check(top_k)
+    check_top_k(top_k)
     if out is not None and Path(out).expanduser().exists() and not Path(out).expanduser().is_dir():
         raise UsageError("this is not a folder", out, "name a folder with --out")
     check_versions()
@@ -130,7 +130,9 @@ def explain_images(
     Raises:
         DataError: an image cannot be read.  UsageError: what is given is no image.
     """
-    _check(top_k)
+    from residual.errors import check_top_k
+
+    check_top_k(top_k)
     import torch
 
     from residual.analysis.explain import explain as look
@@ -144,13 +146,6 @@ def explain_images(
     with borrowed():
         classifier.network.to(torch.device(choose_device(device)))
         return look(classifier, [image.read(classifier.preprocessing) for image in gather(images)], top_k)
-
-
-def _check(top_k: int) -> None:
-    from residual.errors import UsageError
-
-    if top_k < 1:
-        raise UsageError(f"top-k is {top_k}", "--top-k", "it must be at least 1")
 
 
 def _safe(stem: str) -> str:

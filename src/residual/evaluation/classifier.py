@@ -7,7 +7,9 @@ The files of a model folder (and of every checkpoint) are `model.json`, `model.s
 from __future__ import annotations
 
 import json
+import math
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +22,12 @@ from torch import Tensor
 
 from residual.data.geometry import Interpolation, Resize
 from residual.data.preprocessing import Preprocessing
+from residual.device import choose_device
 from residual.errors import ModelError, UsageError
 from residual.evaluation.evaluate import batch_size, resting
 from residual.files import Damaged, canonical
 from residual.models import NetworkSpec, ResidualNetwork, build, load_weights, pack_weights
+from residual.models.asked import sides
 from residual.sealed import mind_sealed, read_folder, write_folder
 
 if TYPE_CHECKING:
@@ -68,6 +72,8 @@ class Classifier:
             raise ModelError(what, self.spec.name, f"build it with residual.build(..., classes={answers})")
         if len(self.class_names) != classes:
             raise ModelError(f"{len(self.class_names)} class names for {classes} classes", self.spec.name, _NAMES)
+        if (twin := twin_of(self.class_names)) is not None:
+            raise ModelError(f"two classes are called {twin:.80}", self.spec.name, "give each a name of its own")
         if self.preprocessing.channels != self.spec.channels:
             what = f"preprocessing gives {self.preprocessing.channels} channels, not {self.spec.channels}"
             raise ModelError(what, self.spec.name, "give a mean and a deviation for each channel of the network")
@@ -103,14 +109,20 @@ class Classifier:
 
         Raises:
             UsageError: it is no network of this program, or images cannot be prepared so.
-            ModelError: names, constants and network do not fit each other.
+            ModelError: names, constants and network do not fit each other, or the network is not of float32.
         """
         if not isinstance(network, ResidualNetwork):
             what = f"{type(network).__name__} is no network of this program"
             raise UsageError(what, "network", "build one with residual.build, and load your weights into it")
-        size = tuple(image_size) if isinstance(image_size, tuple | list) else (image_size,) * 2
+        mind_float32(network)
+        if isinstance(class_names, str):
+            raise UsageError(f"class_names is {class_names!r:.60}, a single text", "class_names", _NAMES)
+        for name, values in (("mean", mean), ("std", std)):
+            if not hasattr(values, "__len__") or isinstance(values, str):
+                remedy = "give a list with a number for each channel, of pixels from 0 to 1"
+                raise UsageError(f"{name} is {values!r:.60}", name, remedy)
         facts = {
-            "image_size": [int(side) for side in size],
+            "image_size": list(sides(image_size)),
             "channels": len(mean),
             "normalisation": "mean-std",
             "crop": float(crop),
@@ -142,11 +154,8 @@ class Classifier:
         if os.path.lexists(path) and (not path.is_dir() or any(path.iterdir())):
             raise UsageError("something stands there already", path, "name another folder")
         mind_sealed(path)
+        mind_float32(self.network)
         for name, tensor in self.network.state_dict().items():
-            if tensor.is_floating_point() and tensor.dtype != torch.float32:
-                raise ModelError(
-                    f"{name} is {tensor.dtype}", self.spec.name, "save a network of float32: network.float()"
-                )
             if not bool(tensor.isfinite().all()):
                 raise ModelError(f"{name} is not finite", self.spec.name, "take weights from before it was")
         step = self.provenance.get("step", 0)
@@ -199,6 +208,9 @@ class Classifier:
             raise ModelError(f"the model's description cannot be used: {error!r:.200}", where, "restore it") from None
         if len(names) != spec.classes:
             raise ModelError(f"{len(names)} class names for {spec.classes} classes", where, "restore model.json")
+        if (twin := twin_of(names)) is not None:
+            remedy = "load its weights into residual.build(...), and give each class a name of its own by Classifier.of"
+            raise ModelError(f"two classes are called {twin:.80}, as they no longer may be", where, remedy)
         network = build(spec)
         load_weights(network, weights, where)
         network.eval()
@@ -263,6 +275,7 @@ class Classifier:
 
         Raises:
             UsageError: these are no such images.  ModelError: an answer is not finite.
+            EnvironmentFault: there is no such device.
         """
         return finite(self._over(images, device, self.network), self.spec.name)
 
@@ -272,7 +285,13 @@ class Classifier:
         device: torch.device | str | None = None,
         temperature: float = 1.0,
     ) -> Tensor:
-        """float32 NK class probabilities, on the CPU, of uint8 images CHW in the model's geometry."""
+        """float32 NK class probabilities, on the CPU, of uint8 images CHW in the model's geometry.
+
+        Args:
+            device: as for `logits`.
+            temperature: what the logits are divided by, above 0.
+        """
+        check_temperature(temperature, "temperature", "a number above 0")
         return shares(self.logits(images, device), temperature)
 
     def embed(self, images: Sequence[Tensor] | Tensor, device: torch.device | str | None = None) -> Tensor:
@@ -288,7 +307,7 @@ class Classifier:
     ) -> Tensor:
         batch = self._checked(images)
         if device is not None:
-            self.network.to(device)
+            self.network.to(choose_device(device))
         here = self.network.classifier.weight.device
         sight, parts = self.preprocessing.on(here), batch.split(batch_size(*self.preprocessing.image_size))
         with resting(self.network):
@@ -313,6 +332,11 @@ class Classifier:
         return each if isinstance(each, Tensor) else torch.stack(each)
 
 
+def twin_of(names: Sequence[str]) -> str | None:
+    """The first name that stands twice among others."""
+    return next((name for name, count in Counter(names).items() if count > 1), None)
+
+
 def finite(logits_NK: Tensor, where: object) -> Tensor:
     """The logits as they are.
 
@@ -323,6 +347,29 @@ def finite(logits_NK: Tensor, where: object) -> Tensor:
         remedy = "its weights are too large for float32: take an earlier checkpoint, or another model"
         raise ModelError("the network's answers are not finite", where, remedy)
     return logits_NK
+
+
+def check_temperature(temperature: object, where: str, remedy: str) -> None:
+    """Refuse what logits cannot be divided by.
+
+    Raises:
+        UsageError: it is no number above 0.
+    """
+    number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
+    if not number or not 0 < temperature < math.inf:  # type: ignore[operator]
+        raise UsageError(f"the temperature is {temperature}", where, remedy)
+
+
+def mind_float32(network: ResidualNetwork) -> None:
+    """See that a network is of the type that images are given to it in, and that files of models have.
+
+    Raises:
+        ModelError: a weight is of another.
+    """
+    for name, tensor in network.state_dict().items():
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            what = f"{name} is {tensor.dtype}"
+            raise ModelError(what, network.spec.name, "give a network of float32: network.float()")
 
 
 def shares(logits_NK: Tensor, temperature: float = 1.0) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -18,9 +17,9 @@ from residual.data.given import Given, Image, gather
 from residual.data.preprocessing import Preprocessing
 from residual.data.workers import workers
 from residual.device import choose_device, mind_fork
-from residual.errors import DataError, ResidualError, UsageError, argument, log, nearest
+from residual.errors import DataError, ResidualError, UsageError, argument, check_top_k, log, nearest
 from residual.evaluation.calibration import fit_temperature
-from residual.evaluation.classifier import DESCRIPTION, Classifier, shares
+from residual.evaluation.classifier import DESCRIPTION, Classifier, check_temperature, shares
 from residual.evaluation.predictions import answers
 from residual.evaluation.use import Place, load
 from residual.runs.folder import find_run
@@ -195,12 +194,8 @@ def _tell(error: ResidualError) -> None:
 
 
 def _check(top_k: int, temperature: Temperature | None, on_error: str) -> None:
-    if top_k < 1:
-        raise UsageError(f"top-k is {top_k}", "--top-k", "it must be at least 1")
+    check_top_k(top_k)
     if on_error not in ("raise", "skip"):
         raise UsageError(f"on_error is {on_error!r}", "predict", nearest(on_error, ("raise", "skip")))
-    if temperature is None or temperature == "calibrated":
-        return
-    number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
-    if not number or not math.isfinite(temperature) or temperature <= 0:
-        raise UsageError(f"the temperature is {temperature}", "--temperature", "a number above 0, or calibrated")
+    if temperature is not None and temperature != "calibrated":
+        check_temperature(temperature, "--temperature", "a number above 0, or calibrated")

@@ -13,7 +13,7 @@ from torch import Tensor
 from residual.data.digits import read_digits
 from residual.data.images import find_images, fit, read_image
 from residual.errors import ResidualError, UsageError, nearest
-from residual.evaluation.classifier import Classifier
+from residual.evaluation.classifier import Classifier, mind_float32
 from residual.evaluation.judged import select
 from residual.evaluation.use import Place, load, named
 from residual.export.onnx_file import Agreement, export_onnx
@@ -78,6 +78,7 @@ def export_model(
         raise UsageError("something stands there already", path, "name another --out")
     mind_sealed(path, "--out")
     classifier = classifier or load(place)
+    mind_float32(classifier.network)
     if to == "onnx":
         pixels, said = _images(classifier, place, images, check or _COMPARED)
         data, found = export_onnx(classifier, pixels, prepared)

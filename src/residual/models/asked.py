@@ -9,11 +9,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from residual.errors import UsageError, nearest, rule_of
+from residual.errors import UsageError, is_whole, nearest, rule_of
 from residual.models.catalogue import find, resolve
 from residual.models.networks import ResidualNetwork
 from residual.models.networks import build as build_spec
 from residual.models.spec import NONE_IS_A_CHOICE, NetworkSettings, NetworkSpec
+
+LARGEST = 1 << 14
+"""Pixels of a side at most."""
 
 OTHER_WORDS = {
     "num_classes": "classes",
@@ -51,6 +54,11 @@ def build(
     Raises:
         UsageError: no such network or part, or parts that do not fit together, every fault at once.
     """
+    if not is_whole(seed):
+        raise UsageError(f"seed is {seed!r:.60}", "build", "give a whole number")
+    seed = int(seed)  # numpy's is written otherwise, and would be another
+    if image_size is not None:
+        image_size = sides(image_size)
     if isinstance(network, NetworkSpec):
         if parts or image_size is not None or not (classes is None is channels):
             what = "a specification names every part, and others were given beside it"
@@ -61,9 +69,24 @@ def build(
     else:
         name = network
     entry = find(name)
-    classes = entry.classes if classes is None else classes
-    channels = entry.channels if channels is None else channels
+    classes, channels = (
+        own if asked is None else int(asked) if is_whole(asked) else asked  # numpy's numbers, too
+        for own, asked in ((entry.classes, classes), (entry.channels, channels))
+    )
     return build_spec(named(entry.name, parts.items(), classes, channels, image_size), seed)
+
+
+def sides(image_size: object) -> tuple[int, int]:
+    """(H, W) of images whose side is given, or both.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    both = tuple(image_size) if isinstance(image_size, tuple | list) else (image_size, image_size)
+    if len(both) != 2 or not all(is_whole(side) and 0 < side <= LARGEST for side in both):
+        remedy = f"give the side in pixels, or (height, width), from 1 to {LARGEST}"
+        raise UsageError(f"image_size is {image_size!r:.60}", "image_size", remedy)
+    return int(both[0]), int(both[1])
 
 
 def named(
@@ -96,8 +119,10 @@ def named(
     try:
         NetworkSettings.model_validate({"name": name, **found})
     except ValidationError as error:
-        wrong += [_fault(fault) for fault in error.errors()]
-        found = {part: value for part, value in found.items() if part not in {f["loc"][0] for f in error.errors()}}
+        bad, inner = error.errors(), {fault["loc"][0] for fault in error.errors() if len(fault["loc"]) > 1}
+        # Of a list with wrong entries pydantic also says that it has none.
+        wrong += [_fault(fault) for fault in bad if len(fault["loc"]) > 1 or fault["loc"][0] not in inner]
+        found = {part: value for part, value in found.items() if part not in {f["loc"][0] for f in bad}}
     try:
         spec = resolve(NetworkSettings.model_validate({"name": name, **found}), classes, channels, image_size)
     except UsageError as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from residual.errors import OutOfMemory, lacks_memory
 from residual.models.heads import make_head
 from residual.models.initialisation import initialise
 from residual.models.layers import Layers
@@ -141,10 +142,19 @@ def build(spec: NetworkSpec, seed: int = 0) -> ResidualNetwork:
     """The network with the initial weights of that seed: on the CPU, float32, in training mode.
 
     Same spec, same seed: same weights, whatever was drawn before. Leaves torch's global generator as it was.
+
+    Raises:
+        OutOfMemory: the memory does not hold its weights.
     """
-    network = outline(spec)
-    # Not `to_empty`, for which torch imports sympy.
-    room = {name: torch.empty(kept.shape, dtype=kept.dtype) for name, kept in network.state_dict().items()}
+    try:
+        network = outline(spec)
+        # Not `to_empty`, for which torch imports sympy.
+        room = {name: torch.empty(kept.shape, dtype=kept.dtype) for name, kept in network.state_dict().items()}
+    except (RuntimeError, MemoryError) as error:
+        if not lacks_memory(error):
+            raise
+        what = f"the memory does not hold the weights of widths {list(spec.widths)}, {spec.classes:,} classes"
+        raise OutOfMemory(what, spec.name, "choose a narrower network, or fewer classes") from None
     network.load_state_dict(room, assign=True)
     initialise(network, seed)
     return network

@@ -40,7 +40,7 @@ AnyStem = Literal["auto", StemKind]
 # [2] calls option C of [1] a 1x1 convolution on all shortcuts.
 AnyShortcut = Annotated[ShortcutKind, BeforeValidator(lambda value: "C" if value == "conv-all" else value)]
 # Strict: true is no number.
-Widths = Annotated[tuple[Annotated[int, Field(ge=1, strict=True)], ...], Field(min_length=1)]
+Widths = Annotated[tuple[Annotated[int, Field(ge=1, le=1 << 20, strict=True)], ...], Field(min_length=1)]
 Depths = Annotated[tuple[Annotated[int, Field(ge=1, le=10_000, strict=True)], ...], Field(min_length=1)]
 Probability = Annotated[float, Field(ge=0, lt=1, strict=True)]
 Epsilon = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
@@ -74,8 +74,8 @@ class NetworkSpec(BaseModel, frozen=True, extra="forbid"):
     stem: StemKind
     unit: UnitKind
     shortcut: AnyShortcut
-    classes: Annotated[int, Field(ge=2)]
-    channels: Annotated[int, Field(ge=1)] = 3
+    classes: Annotated[int, Field(ge=2, le=1 << 20, strict=True)]
+    channels: Annotated[int, Field(ge=1, le=1 << 20, strict=True)] = 3
     dropout: Probability = 0.0
     initialisation: InitialisationKind = "he-fan-in"
     norm_eps: Epsilon = 1e-5

@@ -227,8 +227,12 @@ def described(where: object, parts: Mapping[str, Any]) -> NetworkSpec:
     try:
         spec = NetworkSpec.model_validate({"name": "imported", **parts})
     except ValidationError as error:
-        rule = rule_of(error.errors()[0]["type"], error.errors()[0]["msg"])
-        raise ModelError("the tensors make no network known here", where, rule) from None
+        fault = error.errors()[0]
+        place, rule = ".".join(map(str, fault["loc"])), rule_of(fault["type"], fault["msg"])
+        told = f"{place} is {fault['input']}: {rule}" if place else rule
+        if place == "classes" and fault["input"] == 1:
+            told += "; a single answer is a score, of which no network here is made"
+        raise ModelError("the tensors make no network known here", where, told) from None
 
     def distance(name: str) -> int:
         entry = NETWORKS[name]
