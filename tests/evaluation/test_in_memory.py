@@ -206,7 +206,7 @@ def test_devices_and_counts_are_those_of_every_command(classifier: Classifier) -
         with pytest.raises(EnvironmentFault, match="no device foo here"):
             look(pixels, "foo")
     for top_k in ("3", 1.5, True, None, 0):
-        for look in (classifier.predict, lambda images, **more: residual.explain(classifier, images, **more)):
+        for ask in (residual.predict, residual.explain):
             with pytest.raises(UsageError, match=r"top.k is"):
-                look(pixels, top_k=top_k)
+                ask(classifier, pixels, top_k=top_k)  # type: ignore[arg-type]
     assert len(classifier.predict(pixels, top_k=np.int64(2))[0].best) == 2  # type: ignore[arg-type]

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from residual.models.interchange.conversion import Report
 
 _NAMES_LIMIT = 1 << 24
-_USUAL_SIDE = 224
-"""Of torchvision's networks."""
 
 
 def import_(
@@ -86,26 +84,13 @@ def import_(
     from residual.sealed import mind_sealed, write_folder
 
     mind_sealed(target, "--to")
-    if channels is not None and not 1 <= channels <= 1024:
-        raise UsageError(f"{channels} is out of range", "--channels", "choose a number between 1 and 1024")
     names = _read_names(Path(os.path.expanduser(classes))) if classes is not None else None
-    images = _asked_images(image_size, mean, std)
+    constants = (_numbers("--mean", mean), _numbers("--std", std))
 
-    from residual.evaluation.bringing import weight_file
-    from residual.evaluation.imported import classifier_of
-    from residual.models.interchange.beside import labels_beside, sight_beside
-    from residual.models.interchange.families import bring_in
-    from residual.models.interchange.foreign import read_foreign
+    from residual.evaluation.bringing import Asked, import_file
 
-    path, usual = weight_file(weights)
-    foreign = read_foreign(path, part)
-    brought = bring_in(foreign, "torchvision" if usual is not None else from_, path, channels)
-    side = resize
-    if side is None and usual is not None:  # the same share of a larger or smaller image
-        side = usual if image_size is None else round(image_size * usual / _USUAL_SIDE)
-    classifier, said = classifier_of(
-        brought, foreign, names, side, interpolation, sight_beside(path), labels_beside(path), images
-    )
+    asked = Asked(from_, part, names, channels, image_size, *constants, resize, interpolation)
+    classifier, foreign, brought, said = import_file(weights, asked)
     write_folder(
         target, classifier.pack(), "model", {"step": classifier.provenance["step"], "imported": foreign.sha256}
     )
@@ -124,29 +109,17 @@ def import_(
     return 0
 
 
-def _asked_images(image_size: int | None, mean: str | None, std: str | None) -> dict[str, Any]:
-    """What was said of the images, by the name of its part."""
+def _numbers(flag: str, text: str | None) -> tuple[float, ...] | None:
+    """The numbers that stand in a text between commas."""
     from residual.errors import UsageError
 
-    found: dict[str, Any] = {}
-    if image_size is not None:
-        if not 8 <= image_size <= 4096:
-            raise UsageError(f"{image_size} is out of range", "--image-size", "choose a side between 8 and 4096")
-        found["image_size"] = image_size
-    if (mean is None) != (std is None):
-        raise UsageError("--mean and --std belong together", "import", "give both, as of the training of the weights")
-    for name, text, least in (("mean", mean, 0.0), ("std", std, 1e-6)):
-        if text is None:
-            continue
-        try:
-            numbers = tuple(float(part) for part in text.split(","))
-        except ValueError:
-            numbers = ()
-        if not numbers or not all(least <= number <= 1 for number in numbers):
-            remedy = "give a number for each channel, of pixels from 0 to 1, as in 0.485,0.456,0.406"
-            raise UsageError(f"{text[:60]!r} cannot be used", f"--{name}", remedy)
-        found[name] = numbers
-    return found
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        remedy = "give a number for each channel, of pixels from 0 to 1, as in 0.485,0.456,0.406"
+        raise UsageError(f"{text[:60]!r} cannot be used", flag, remedy) from None
 
 
 def _read_names(path: Path) -> list[str]:

@@ -16,7 +16,7 @@ from residual.data.datasets import Name
 from residual.data.geometry import Interpolation
 from residual.data.preprocessing import Preprocessing
 from residual.errors import ModelError, UsageError
-from residual.evaluation.classifier import Classifier
+from residual.evaluation.classifier import Classifier, twin_of
 from residual.models.interchange.class_names import imagenet_names
 from residual.models.interchange.conversion import Sight
 from residual.models.interchange.families import Brought
@@ -150,14 +150,18 @@ def _with_channels(preprocessing: Preprocessing, channels: int, where: str) -> P
 def _names(brought: Brought, names: Sequence[str] | None, labels: Sequence[str] | None) -> tuple[tuple[str, ...], str]:
     classes = brought.network.spec.classes
     if names is not None:
+        if (twin := twin_of(names)) is not None:
+            raise UsageError(f"two classes are called {twin:.80}", "--classes", "give each a name of its own")
         if len(names) != classes:
-            raise UsageError(f"{len(names)} names for {classes} classes", "--classes", "give one name on each line")
+            raise UsageError(f"{len(names)} names for {classes} classes", "--classes", "give one name for each class")
         return tuple(names), "classes: as given"
     if brought.description is not None:
         found = tuple(brought.description["class_names"])
         if len(found) != classes:
             what = f"{len(found)} class names for {classes} classes"
             raise ModelError(what, brought.report.family, "give them with --classes")
+        if (twin := twin_of(found)) is not None:
+            raise ModelError(f"two classes are called {twin:.80}", brought.report.family, "name them with --classes")
         return found, "classes: from the file"
     if labels is not None and len(labels) == classes:
         return tuple(labels), "classes: as the config.json beside the weights names them"

@@ -116,12 +116,13 @@ class Report:
 
 
 def convert(
-    foreign: Foreign, family: Family, where: object, spec: NetworkSpec | None = None
+    foreign: Foreign, family: Family, where: object, spec: NetworkSpec | None = None, remedy: str = ""
 ) -> tuple[ResidualNetwork, Report]:
     """The network of a foreign file, in evaluation mode, and the report of its names.
 
     Args:
         spec: the network, where the file tells it; else its shapes do.
+        remedy: what may help where it does not fit, beside another file.
 
     Raises:
         ModelError: it is no network of that family, or a tensor is missing, mis-shaped or left over.
@@ -160,7 +161,7 @@ def convert(
     if faults:
         counted = f"{len(absent)} missing, {len(shaped)} mis-shaped, {len(unused)} left over"
         what = f"the file is not {spec.name} as {family.title} names it ({counted})"
-        raise ModelError(what, where, f"{first(faults)}; name the right library with --from")
+        raise ModelError(what, where, f"{first(faults)}; {remedy or 'take another file'}")
     poisoned = [name for name, tensor in state.items() if not tensor.isfinite().all()]
     if poisoned:
         raise ModelError("the weights are not finite in float32", where, f"{first(poisoned)}; take another file")

@@ -26,6 +26,7 @@ LIBRARIES: Final[dict[str, tuple[Family, ...]]] = {
     "cifar": (cifar_resnets.FAMILY,),
     "safetensors": (own.FAMILY,),
 }
+_ALIKE: Final = "timm names these tensors alike: taken as torchvision's; --from timm says otherwise"
 FAMILIES: Final = {family.name: family for families in LIBRARIES.values() for family in families}
 
 
@@ -54,13 +55,16 @@ def bring_in(foreign: Foreign, library: Library, where: object, channels: int | 
         family = FAMILIES.get(description["names"])
         if family is None or library not in ("auto", "safetensors", _library(family)):
             raise ModelError(
-                f"the file has the names of {description['names']:.40}", where, "leave --from out, or give it auto"
+                f"the file has the names of {description['names']:.40}", where, "leave out --from, or give it auto"
             )
         network, report = convert(foreign, family, where, spec)
         found = Brought(network, report, None, description)
     else:
         family, said = detect(foreign, library, where)
-        network, report = convert(foreign, family, where)
+        several = said == (_ALIKE,)
+        network, report = convert(
+            foreign, family, where, remedy="name the right library with --from" if several else ""
+        )
         report = report.with_remarks(*said, *family.assumed(network.spec))
         found = Brought(network, report, family.sight(network.spec), None)
     if channels is not None and channels != found.network.spec.channels:
@@ -82,7 +86,7 @@ def detect(foreign: Foreign, library: Library, where: object) -> tuple[Family, t
         names = " and of ".join(n for n, _ in found)
         raise ModelError(f"the file has names of {names}", where, "name one with --from")
     if len(found) > 1:
-        return family, ("timm names these tensors alike: taken as torchvision's; --from timm says otherwise",)
+        return family, (_ALIKE,)
     return family, (f"recognised by its names: {family.title}",) if library == "auto" else ()
 
 

@@ -141,7 +141,7 @@ def _choose(value: object, where: Path, part: str | None) -> tuple[Mapping[str, 
     if part is not None:
         chosen = value.get(part)
         if not isinstance(chosen, dict) or not _tensors(chosen):
-            remedy = f"choose one of {', '.join(inner)}" if inner else "leave --part out"
+            remedy = f"choose one of {', '.join(inner)}" if inner else "leave out --part"
             raise ModelError(f"the file has no part {part[:80]!r} of tensors", where, remedy)
     elif len(inner) != 1:
         keys = first([str(name) for name in value]) or "nothing"
