@@ -250,7 +250,16 @@ BYTES: dict[str, tuple[str, Callable[[], bytes], str]] = {
         lambda: changed(layer1__0__conv2__weight=torch.ones(2, 2, 5, 5)),
         "has shape [2, 2, 5, 5]",
     ),
-    "another classifier": ("x.safetensors", lambda: changed("linear.weight", "linear.bias"), "nearest is torchvision"),
+    "no classifier": (
+        "x.safetensors",
+        lambda: changed("linear.weight", "linear.bias"),
+        "fc.weight or linear.weight (x.",
+    ),
+    "another classifier": (
+        "x.safetensors",
+        lambda: stored(**{n.replace("linear", "top"): t for n, t in SOUND.items()}),
+        "nearest is torchvision",
+    ),
     "renamed tensors": (
         "x.safetensors",
         lambda: stored(**{f"net_{n}": t for n, t in SOUND.items()}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
 from residual.errors import ModelError
 from residual.models.interchange.families import bring_in
@@ -28,3 +29,46 @@ def refusal(state: State, library: Any = "auto") -> str:
 def test_a_network_of_one_answer_is_refused_with_the_number():
     said = refusal(layouts.make_resnet((1, 1, 1, 1), WIDTHS, False, 1))
     assert "(here): classes is 1: must be greater than or equal to 2; a single answer is a score" in said
+
+
+MADE: dict[str, tuple[State, str]] = {
+    "torchvision": (layouts.make_resnet((1, 1, 1, 1), WIDTHS, False, 7), "fc.weight"),
+    "timm, d": (layouts.make_resnet((1, 1, 1, 1), WIDTHS, False, 7, "d"), "fc.weight"),
+    "timm, v2": (layouts.make_v2((1, 1, 1, 1), WIDTHS, 7), "head.fc.weight"),
+    "Keras": (layouts.make_keras((1, 1, 1, 1), WIDTHS, 7), "predictions/kernel"),
+}
+
+
+@pytest.mark.parametrize(("state", "last"), MADE.values(), ids=MADE)
+def test_a_network_without_its_last_layer_is_called_so(state, last):
+    layer = last.removesuffix(".weight").removesuffix("/kernel")
+    bare = {name: tensor for name, tensor in state.items() if not name.startswith(layer)}
+    assert len(bare) == len(state) - 2
+    for prefix in ("", "backbone.", "module.encoder."):
+        if prefix and "/" in last:
+            continue
+        said = refusal({prefix + name: tensor for name, tensor in bare.items()})
+        also = " or linear.weight" if "conv1.weight" in bare else ""
+        assert f"a network without its last layer, {last}{also} (here): take weights that have it" in said
+
+
+@pytest.mark.parametrize("prefix", ["backbone.", "encoder.", "model.backbone."])
+def test_backbones_and_encoders_lose_their_prefix(prefix):
+    state, _ = MADE["torchvision"]
+    network, report, *_ = bring_in(foreign({prefix + name: tensor for name, tensor in state.items()}), "auto", "here")
+    assert network.spec.classes == 7
+    assert f"begin with {prefix.split('.')[-2]}., which is left off" in " ".join(report.remarks)
+
+
+def test_one_layer_behind_a_dropout_is_the_last_one():
+    state, _ = MADE["torchvision"]
+    moved = {name.replace("fc.", "fc.1."): tensor for name, tensor in state.items()}
+    network, report, *_ = bring_in(
+        foreign({f"module.{name}": tensor for name, tensor in moved.items()}), "auto", "here"
+    )
+    assert torch.equal(network.state_dict()["classifier.weight"], state["fc.weight"])
+    assert any(line.startswith("fc.1 is the one layer of fc that has weights: taken as fc") for line in report.remarks)
+    for more in ({"fc.0.weight": torch.ones(8)}, {"fc.4.weight": torch.ones(3, 7), "fc.4.bias": torch.ones(3)}):
+        said = refusal(moved | more)
+        assert "its last layer is made of several: fc." in said
+        assert "networks here end with one linear layer" in said

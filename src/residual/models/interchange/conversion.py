@@ -19,11 +19,12 @@ from residual.errors import ModelError, rule_of
 from residual.models.catalogue import departures
 from residual.models.entries import NETWORKS
 from residual.models.interchange.foreign import Foreign, first
+from residual.models.interchange.last_layer import out_of_sequence
 from residual.models.networks import ResidualNetwork, build, outline
 from residual.models.spec import NetworkSpec
 
 Shapes = Mapping[str, tuple[int, ...]]
-_WRAPPED: Final = ("module.", "_orig_mod.", "model.", "net.")
+_WRAPPED: Final = ("module.", "_orig_mod.", "model.", "net.", "backbone.", "encoder.")
 _AVERAGED: Final = "n_averaged"
 _COUNTER: Final = "num_batches_tracked"
 
@@ -192,7 +193,7 @@ def rename(network: ResidualNetwork, family: Family) -> dict[str, Tensor]:
 
 def without_prefix(tensors: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], tuple[str, ...]]:
     """The tensors without what DataParallel, torch.compile and Lightning put before every name, one in another, and
-    without the counter that torch's AveragedModel has beside the network's."""
+    without the counter that torch's AveragedModel has beside the network's; a last layer in a sequence named alone."""
     said: list[str] = []
     counter, rest = tensors.get(_AVERAGED), {name: own for name, own in tensors.items() if name != _AVERAGED}
     if counter is not None and counter.numel() == 1 and rest and all(name.startswith("module.") for name in rest):
@@ -205,7 +206,8 @@ def without_prefix(tensors: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor],
         tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
         if not tensors:
             break
-    return tensors, tuple(said)
+    tensors, more = out_of_sequence(tensors)
+    return tensors, (*said, *more)
 
 
 def _changed(tensor: Tensor, change: Change | None) -> Tensor | None:

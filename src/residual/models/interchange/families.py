@@ -14,6 +14,7 @@ from residual.models.interchange import cifar_resnets, keras, keras_v2, own, tim
 from residual.models.interchange.adapting import adapt
 from residual.models.interchange.conversion import Family, Report, Shapes, Sight, convert, without_prefix
 from residual.models.interchange.foreign import Foreign, first
+from residual.models.interchange.last_layer import refuse_headless
 from residual.models.networks import ResidualNetwork
 from residual.models.spec import NetworkSpec
 
@@ -79,6 +80,8 @@ def detect(foreign: Foreign, library: Library, where: object) -> tuple[Family, t
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     libraries = list(LIBRARIES) if library == "auto" else [library]
     found = [(name, family) for name in libraries for family in LIBRARIES[name] if family.looks_like(shapes)]
+    near = [family for _, family in found] or FAMILIES.values()
+    refuse_headless(shapes, {family.name: family.example for family in near}, where)
     if not found:
         raise ModelError(*_unknown(shapes, library, where))
     family = found[0][1]
