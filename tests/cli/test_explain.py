@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 
+import pytest
+import torch
 from PIL import Image
 
 import residual
+from residual.errors import UsageError
 from tests.analysis.test_figures import picture_size
 from tests.cli.conftest import only_error
 from tests.data.photographs import encoded, picture
@@ -58,6 +61,24 @@ def test_what_is_explained_is_had_from_python(finished, here):
     assert found[0].maps.shape == (2, *found[0].pixels.shape[1:])
     (alone,) = residual.explain("run", "a.png", top_k=2)
     assert [name for name, _ in alone.answers] == [name for name, _ in found[0].answers]
+
+
+def test_a_class_that_is_named_is_explained_whatever_comes_first(say, refused, finished, here):
+    (here / "a.png").write_bytes(encoded(picture(0)))
+    order = [name for name, _ in residual.predict("run", "a.png", top_k=99)[0].best]
+    (whole,) = residual.explain("run", "a.png", top_k=len(order))
+    (last,) = residual.explain("run", "a.png", classes=order[-1])
+    assert last.answers == whole.answers[-1:]
+    assert torch.equal(last.maps, whole.maps[-1:])
+    (two,) = residual.explain("run", "a.png", classes=[order[-1], order[0], order[-1]])
+    assert two.answers == (whole.answers[-1], whole.answers[0])
+    said = say("explain", "run", "a.png", "--class", order[-1], "--class", order[0], "--out", "out", "--json")
+    assert [one["class"] for one in json.loads(said.out)[0]["predictions"]] == [order[-1], order[0]]
+    refused(2, ["explain", "run", "a.png", "--class", f"{order[0]}x"], "there is no class", "(--class)", order[0])
+    with pytest.raises(UsageError, match=r"there is no class 'kat' \(classes\): "):
+        residual.explain("run", "a.png", classes="kat")
+    with pytest.raises(UsageError, match="no class is named"):
+        residual.explain("run", "a.png", classes=[])
 
 
 def test_refusals(refused, finished, here):

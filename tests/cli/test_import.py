@@ -56,6 +56,9 @@ def test_foreign_weights_evaluate_and_predict(say, small, here):
         assert [shares[name] for name in NAMES] == pytest.approx(expected.tolist(), rel=1e-4)
     judged = json.loads(say("evaluate", "net", "--data", "photos", "--json").out)
     assert (judged["images"], judged["step"]) == (12, 0)
+    said = say("evaluate", "net", "--data", "photos").out
+    assert said.startswith("net on ")
+    assert "step" not in said.splitlines()[0]
 
 
 def test_what_is_said_of_the_images_goes_before_what_is_usual(say, refused, small, here):
@@ -90,6 +93,16 @@ def test_where_it_came_from_is_kept(say, small, here):
 def test_without_images_of_its_own_it_asks_for_them(say, refused, small):
     say("import", small, "--to", "net")
     refused(3, ["evaluate", "net"], "no such folder (the images its weights were trained on)", "--data")
+
+
+def test_folders_with_names_are_not_judged_by_numbers(say, refused, small, here):
+    say("import", small, "--to", "net")
+    photographs(here / "photos", NAMES, 1)
+    words = "the classes of the network are only numbered, and those of the folder have names, 'cat', 'dog', 'owl'"
+    refused(3, ["evaluate", "net", "--data", "photos"], words, "import its weights again with --classes FILE")
+    for number in range(3):
+        (here / "photos" / NAMES[number]).rename(here / "photos" / f"class {number}")
+    assert say("evaluate", "net", "--data", "photos").code == 0
 
 
 def test_resized_to_256_and_cut_to_224(say, here):

@@ -123,7 +123,8 @@ def test_a_model_trained_here_names_its_run_and_where_its_figures_are():
 def test_a_licence_is_what_its_owner_says_and_nothing_else():
     assert "license" not in head(card(classifier("cat", "dog"), "run", RESULT))
     assert head(card(classifier("cat", "dog"), "run", RESULT, "cc-by-4.0"))["license"] == "cc-by-4.0"
-    for wrong in ("", "MIT", "mit\nbase_model: x", "a" * 101, "-"):
+    assert head(card(classifier("cat", "dog"), "run", RESULT, "MIT"))["license"] == "mit"
+    for wrong in ("", "M I T", "mit\nbase_model: x", "a" * 101, "-"):
         with pytest.raises(UsageError, match="no name of a licence"):
             card(classifier("cat", "dog"), "run", RESULT, wrong)
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+import residual
 from residual.data.digits import read_digits
 from residual.data.preprocessing import measure
 from residual.data.source import everything
@@ -156,3 +160,28 @@ def test_an_exporter_that_fails_is_one_line(digits, monkeypatch):
     monkeypatch.setattr(onnx_file, "_graph", fail)
     with pytest.raises(ModelError, match="cannot be written as ONNX: many lines"):
         export_onnx(made(), digits)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "I;16", "P"])
+def test_the_example_of_the_documents_answers_as_predict_does(
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[2] / "docs" / "weights.md").read_text(encoding="utf-8")
+    (example,) = (block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "photo.jpg" in block)
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 4), dtype=np.uint8)
+    if mode == "I;16":
+        image = Image.fromarray(pixels[..., 0].astype(np.uint16) * 256 + 77)
+    elif mode == "LA":
+        image = Image.merge("LA", [Image.fromarray(pixels[..., part]) for part in (0, 3)])
+    else:
+        image = Image.fromarray(pixels if mode == "RGBA" else np.ascontiguousarray(pixels[..., :3])).convert(mode)
+    image.save("photo.png")
+    network = residual.build("resnet-8", classes=3)
+    named = residual.Classifier.of(network, ["a", "b", "c"], image_size=16, mean=[0.5] * 3, std=[0.2] * 3)
+    residual.export_model(named, "mine.onnx", to="onnx", prepared=True)
+    exec(compile(example.replace("photo.jpg", "photo.png"), "example", "exec"), {})
+    name, share = capsys.readouterr().out.split()
+    ((best, expected),) = named.predict("photo.png", top_k=1)[0].best
+    assert name == best
+    assert float(share) == pytest.approx(expected, abs=1e-5)

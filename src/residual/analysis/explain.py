@@ -70,16 +70,25 @@ def relative(maps_NTHW: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.where(largest > 0, resized / largest.clamp_min(torch.finfo(resized.dtype).tiny), 0.0)
 
 
-def explain(classifier: Classifier, pixels: Sequence[Tensor], top_k: int = 3) -> list[Explanation]:
-    """The first answers to uint8 images CHW in the classifier's geometry, each with its map."""
+def explain(
+    classifier: Classifier, pixels: Sequence[Tensor], top_k: int = 3, classes: Sequence[int] | None = None
+) -> list[Explanation]:
+    """The first answers to uint8 images CHW in the classifier's geometry, each with its map.
+
+    Args:
+        classes: the answers that are asked for instead of the first.
+    """
     found: list[Explanation] = []
     for some in _batches(pixels):
         logits = _logits(classifier, some)
-        classes = logits.argsort(dim=1, descending=True, stable=True)  # by the logits: many probabilities may be 0
-        shares = logits.softmax(1).gather(1, classes)
-        maps = _maps(classifier, some, classes[:, :top_k])
-        for image, share, order, of_image in zip(some, shares.tolist(), classes.tolist(), maps, strict=True):
-            answers = tuple((classifier.class_names[c], p) for c, p in zip(order, share, strict=True))[:top_k]
+        if classes is None:  # by the logits: many probabilities may be 0
+            chosen = logits.argsort(dim=1, descending=True, stable=True)[:, :top_k]
+        else:
+            chosen = torch.tensor([*classes], dtype=torch.int64).expand(len(logits), -1)
+        shares = logits.softmax(1).gather(1, chosen)
+        maps = _maps(classifier, some, chosen)
+        for image, share, order, of_image in zip(some, shares.tolist(), chosen.tolist(), maps, strict=True):
+            answers = tuple((classifier.class_names[c], p) for c, p in zip(order, share, strict=True))
             found.append(Explanation(image, answers, of_image))
     return found
 

@@ -174,7 +174,10 @@ def _say(found: Together, split: str | None) -> None:
     dataset = facts["origin"] if facts["dataset"] == "folder" else facts["dataset"]
     places = [one.place for one in found.reports]
     names = dict(zip(places, shortest_ends(places), strict=True))
-    steps = ", ".join(f"{names[one.place]} at step {one.step:,}" for one in found.members)
+    steps = ", ".join(
+        names[one.place] + ("" if one.sheet.facts.get("trained_elsewhere") else f" at step {one.step:,}")
+        for one in found.members
+    )
     times = f"{sum(one.sheet.facts['seconds'] for one in found.members):.1f} s"
     print(printable(f"{steps} on {dataset}, {facts['protocol']}, {facts['device']}, {times}"))
     print(printable(f"protocol  {facts['words']}"))

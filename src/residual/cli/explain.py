@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,6 +29,7 @@ def explain(
     *images: str,
     out: str | None = None,
     top_k: Whole = 3,
+    class_: Annotated[list[str] | None, Parameter(name="--class", allow_repeating=True, negative=())] = None,
     device: str = "auto",
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
@@ -45,6 +46,8 @@ def explain(
         RUN-explained in the working folder, after the run's name. Pictures of an earlier call are replaced.
     top_k
         How many classes to explain for each image.
+    class_
+        The class to explain instead of the first ones; more than one where it is given again.
     device
         auto, cpu, mps, cuda or cuda:N.
     json
@@ -78,6 +81,7 @@ def explain(
     pictures = [album / f"{number:0{digits}}-{_safe(file.stem)}.png" for number, file in enumerate(files, 1)]
     mind_images(pictures[:1], "--out", [Path(name).expanduser() for name in images])
     classifier = load(run)
+    classes = _places(class_, classifier.class_names, "--class") if class_ else None
     mind_images(pictures[:1], "--out", [photographs(classifier.provenance.get("data", {}))])
     mind_places(pictures, "--out", is_ours)
     others = {one for one in album.glob("*.png") if _PICTURE.fullmatch(one.name)} - {*pictures}
@@ -91,7 +95,7 @@ def explain(
             bad.append(error)
             others |= {picture} if picture.exists() else set()
             continue
-        (found,) = look(classifier, [pixels], top_k)
+        (found,) = look(classifier, [pixels], top_k, classes)
         draw_explanation(found, picture, file.name)
         answers = [{"class": name, "probability": share} for name, share in found.answers]
         rows.append({"file": str(file), "picture": str(picture), "predictions": answers})
@@ -114,6 +118,7 @@ def explain_images(
     images: Given | Iterable[Given],
     *,
     top_k: int = 3,
+    classes: str | Sequence[str] | None = None,
     device: str | torch.device = "auto",
 ) -> list[Explanation]:
     """Where in images a network finds what speaks for its first classes (Grad-CAM): `residual.explain`.
@@ -122,13 +127,14 @@ def explain_images(
         place: a run, model folder or checkpoint, or a classifier; None for the last run.
         images: whatever `residual.predict` takes.
         top_k: how many classes to explain.
+        classes: the name of a class to explain instead of the first ones, or several.
 
     Returns:
         For each image, in their order: `pixels` (uint8 CHW, as the network sees it), `answers` (class, probability)
         and `maps` (0..1, one HW for each answer). `residual.analysis.explaining.draw_explanation` draws one.
 
     Raises:
-        DataError: an image cannot be read.  UsageError: what is given is no image.
+        DataError: an image cannot be read.  UsageError: what is given is no image, or there is no such class.
     """
     from residual.errors import check_top_k
 
@@ -143,9 +149,27 @@ def explain_images(
 
     mind_fork()
     classifier = load(place)
+    wanted = [classes] if isinstance(classes, str) else classes
+    chosen = None if wanted is None else _places(wanted, classifier.class_names, "classes")
     with borrowed():
         classifier.network.to(torch.device(choose_device(device)))
-        return look(classifier, [image.read(classifier.preprocessing) for image in gather(images)], top_k)
+        return look(classifier, [image.read(classifier.preprocessing) for image in gather(images)], top_k, chosen)
+
+
+def _places(wanted: Sequence[str], names: Sequence[str], where: str) -> list[int]:
+    """The places of classes among all names, each once.
+
+    Raises:
+        UsageError: there is no such class; says what the nearest is.
+    """
+    from residual.errors import UsageError, nearest
+
+    unknown = next((name for name in wanted if name not in names), None)
+    if unknown is not None:
+        raise UsageError(f"there is no class {str(unknown)[:80]!r}", where, nearest(str(unknown)[:80], names))
+    if not wanted:
+        raise UsageError("no class is named", where, "name one, or leave it out for the first answers")
+    return [names.index(name) for name in dict.fromkeys(wanted)]
 
 
 def _safe(stem: str) -> str:

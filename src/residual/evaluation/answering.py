@@ -182,6 +182,8 @@ def answer_sheet(
         "identity": _identity(classifier, judged),
         "temperature": None,
     }
+    if not facts["step"] and {"imported", "program"} & {*classifier.provenance}:
+        facts["trained_elsewhere"] = True
     chose = classifier.provenance.get("selection")
     if chose and judged.own and judged.split == "validation":
         facts["selected"] = str(chose)

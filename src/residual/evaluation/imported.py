@@ -169,7 +169,12 @@ def _names(brought: Brought, names: Sequence[str] | None, labels: Sequence[str] 
         return imagenet_names(), "classes: the 1000 of ImageNet in their usual order"
     if brought.report.family == "cifar" and classes == len(CLASS_NAMES):
         return CLASS_NAMES, "classes: the ten of CIFAR-10 in their official order"
-    return tuple(f"class {number}" for number in range(classes)), "classes: not known, numbered; --classes names them"
+    return numbered(classes), "classes: not known, numbered; --classes names them"
+
+
+def numbered(classes: int) -> tuple[str, ...]:
+    """The names of classes of which nothing is known."""
+    return tuple(f"class {number}" for number in range(classes))
 
 
 def _data(names: tuple[str, ...]) -> dict[str, Any]:

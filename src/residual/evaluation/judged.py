@@ -21,7 +21,7 @@ from residual.data.changes import changed
 from residual.data.choosing import some_classes
 from residual.data.datasets import DataSettings, open_dataset
 from residual.data.folder import Wishes, open_folder, open_to_judge
-from residual.data.layout import Layout
+from residual.data.layout import Layout, some
 from residual.data.places import holds_photographs, scan
 from residual.data.reading import FolderSource
 from residual.data.source import Dataset, Source, everything, names
@@ -30,6 +30,7 @@ from residual.data.tables import is_table
 from residual.data.trees import inside
 from residual.errors import DataError, ResidualError, UsageError, log
 from residual.evaluation.classifier import Classifier
+from residual.evaluation.imported import numbered
 from residual.models.interchange.class_names import imagenet_names, imagenet_numbers
 from residual.runs.folder import find_run
 
@@ -184,6 +185,13 @@ def _own(dataset: Dataset, place: str | os.PathLike[str] | None, split: Split | 
 def _other(classifier: Classifier, layout: Layout, split: Split | None) -> Judged:
     """All images of a part of another folder; a folder without parts is taken as a test set."""
     names = classifier.class_names
+    folders = {name for classes in layout.parts.values() for name in classes}
+    if names == numbered(len(names)) and not folders & {*names}:
+        what = (
+            f"the classes of the network are only numbered, and those of the folder have names, {some(sorted(folders))}"
+        )
+        remedy = "import its weights again with --classes FILE, which has the name of a class on each line"
+        raise DataError(what, layout.root, remedy)
     aliases = dict(zip(imagenet_numbers(), names, strict=True)) if names == imagenet_names() else None
     parts = open_to_judge(layout, names, _wishes(classifier, False), aliases)
     named: dict[Split, Source | None] = {

@@ -30,8 +30,9 @@ def card(classifier: Classifier, name: str, result: Facts | None, license: str |
         license: the hub's word for the terms under which the weights are given away; None leaves it out.
 
     Raises:
-        UsageError: the licence is none of the hub's words, which are of small letters, digits, dots and hyphens.
+        UsageError: the licence is none of the hub's words, of letters, digits, dots and hyphens.
     """
+    license = None if license is None else license.lower()
     if license is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,99}", license):
         what = f"{license[:60]!r} is no name of a licence as the hub writes it"
         raise UsageError(what, "--license", "as in mit, apache-2.0, cc-by-4.0, cc-by-nc-4.0 or other")
