@@ -93,7 +93,7 @@ def test_what_is_no_name_is_refused_and_a_name_alone_resolves() -> None:
 
 def test_a_network_that_no_memory_holds_is_one_line() -> None:
     for width in (1 << 20, 300_000):
-        with pytest.raises(OutOfMemory, match=f"the memory does not hold the weights of widths .{width}, ") as caught:
+        with pytest.raises(OutOfMemory, match=f"out of memory for the weights of widths .{width}, ") as caught:
             residual.build("resnet-20", widths=(width,) * 3)
         assert "narrower network" in caught.value.remedy
 

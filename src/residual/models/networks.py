@@ -153,7 +153,7 @@ def build(spec: NetworkSpec, seed: int = 0) -> ResidualNetwork:
     except (RuntimeError, MemoryError) as error:
         if not lacks_memory(error):
             raise
-        what = f"the memory does not hold the weights of widths {list(spec.widths)}, {spec.classes:,} classes"
+        what = f"out of memory for the weights of widths {list(spec.widths)}, {spec.classes:,} classes"
         raise OutOfMemory(what, spec.name, "choose a narrower network, or fewer classes") from None
     network.load_state_dict(room, assign=True)
     initialise(network, seed)
