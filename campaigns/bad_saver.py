@@ -40,7 +40,7 @@ def read_unverified(folder: Path, kind: str, own: bool = False) -> tuple[Facts, 
     return facts, {p.name: p.read_bytes() for p in folder.iterdir() if p.name != sealed.MANIFEST}
 
 
-SAVER = {"write_folder": write_in_place, "read_folder": read_unverified}
+SAVER = dict.fromkeys(("write_folder", "rewrite_folder"), write_in_place) | {"read_folder": read_unverified}
 
 if __name__ == "__main__":
     vars(folders).update(SAVER)

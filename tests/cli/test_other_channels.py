@@ -39,7 +39,7 @@ def test_nor_does_python_and_its_logits_take_them() -> None:
     for image in (np.zeros((16, 16, 4), np.uint8), torch.zeros(4, 16, 16, dtype=torch.uint8)):
         for look in (residual.predict, residual.explain, Classifier.prepare):
             with pytest.raises(UsageError, match=_FILES.format(4)) as caught:
-                look(four, image)  # type: ignore[operator]
+                look(four, image)
             assert caught.value.remedy == _WAY
     assert four.logits(torch.zeros(2, 4, 16, 16, dtype=torch.uint8)).shape == (2, 3)
 
