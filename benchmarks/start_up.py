@@ -38,7 +38,7 @@ class First(progress.Silent):
         print(step, time.time(), flush=True)
         os._exit(0)
 
-progress.make_listener = lambda style="auto": First()
+progress.make_listener = lambda style="auto", stream=None: First()
 sys.exit(run(sys.argv[1:]))
 """
 

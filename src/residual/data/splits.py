@@ -60,21 +60,23 @@ def stratified(
     for place in sorted(spare, key=lambda i: (quota[i] - exact[i], turn[i]))[:missing]:
         quota[place] += 1
     held = torch.zeros(len(labels), dtype=torch.bool)
+    sizes = None if alike is None else alike.bincount()[alike]  # of the set of each image, counted once for all classes
     for (label, members), places in zip(classes.items(), quota, strict=True):
         order = torch.randperm(len(members), generator=stream(0, "split", name, label))
         drawn = members[order]
-        held[drawn[:places] if alike is None else _whole(drawn, places, alike)] = True
+        held[drawn[:places] if alike is None or sizes is None else _whole(drawn, places, alike, sizes)] = True
     return torch.nonzero(~held).flatten(), torch.nonzero(held).flatten()
 
 
-def _whole(drawn: Tensor, places: int, alike: Tensor) -> Tensor:
+def _whole(drawn: Tensor, places: int, alike: Tensor, sizes: Tensor) -> Tensor:
     """The first of the images, as many as there are places; copies come together or not at all."""
     sets: dict[int, list[int]] = {}
     for image, number in zip(drawn.tolist(), alike[drawn].tolist(), strict=True):
         sets.setdefault(number, []).append(image)
-    sizes, chosen = alike.bincount().tolist(), list[int]()
+    size_of = dict(zip(alike[drawn].tolist(), sizes[drawn].tolist(), strict=True))
+    chosen: list[int] = []
     for number, images in sets.items():
-        if len(images) == sizes[number] and len(chosen) + len(images) <= places:
+        if len(images) == size_of[number] and len(chosen) + len(images) <= places:
             chosen += images
     return torch.tensor(chosen, dtype=torch.int64)
 
