@@ -133,6 +133,9 @@ def test_parts_of_epochs_are_told_apart(say):
     places = [line.split(",")[0] for line in said.out.splitlines() if line.startswith("epoch ")]
     assert places == ["epoch 0.67/2", "epoch 1/2", "epoch 1.67/2", "epoch 2/2"], said.out
     assert [progress.passes(n) for n in (12.00128, 0.333, 0.5, 1200)] == ["12", "0.33", "0.5", "1,200"]
+    assert [progress.passes(n * 8 / 45, 8 / 45) for n in (1, 5, 6, 7, 12)] == ["0.18", "0.89", "1", "1.24", "2"], (
+        "of batches that do not end with an epoch the first after it"
+    )
 
 
 def test_json_lines_are_nothing_else(say, here):

@@ -165,7 +165,7 @@ class Telling:
 
     def __init__(self, log: str, stream: TextIO | None = None) -> None:
         self._json, self._stream = log == "json", stream
-        self._since, self._epochs = time.monotonic(), 0.0
+        self._since, self._epochs, self._share = time.monotonic(), 0.0, 0.0
 
     def __call__(self, event: Facts) -> None:
         if self._json:
@@ -176,7 +176,7 @@ class Telling:
         self._since = time.monotonic()
 
     def began(self, plan: Record) -> None:
-        self._epochs = plan["epochs"]
+        self._epochs, self._share = plan["epochs"], plan["epochs"] / plan["steps"]
 
     def stepped(self, step: int, images: int) -> None: ...
 
@@ -185,7 +185,7 @@ class Telling:
         if validated and not record["final"] and not self._json and time.monotonic() - self._since > 10:
             from residual.training.progress import passes
 
-            place = f"epoch {passes(record['epoch'])}/{passes(self._epochs)}"
+            place = f"epoch {passes(record['epoch'], self._share)}/{passes(self._epochs, self._share)}"
             print(f"    {place}: validation top-1 {record['top1']:.2%}", file=self._stream, flush=True)
             self._since = time.monotonic()
 

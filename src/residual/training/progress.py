@@ -6,6 +6,7 @@ The loop only calls the five methods of `Listener`; nothing comes back from them
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -108,9 +109,14 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def passes(epochs: float) -> str:
-    """A number of epochs; whole ones as such, though batches seldom end with them."""
-    return f"{round(epochs, 2):,.2f}".rstrip("0").rstrip(".")
+def passes(epochs: float, step: float = 0.0) -> str:
+    """A number of epochs; whole ones as such, though batches seldom end with them.
+
+    Args:
+        step: the share of an epoch that a step is: what goes beyond a whole number by less counts as that.
+    """
+    whole = math.floor(epochs + 1e-9)
+    return f"{whole:,}" if epochs - whole < step - 1e-9 else f"{round(epochs, 2):,.2f}".rstrip("0").rstrip(".")
 
 
 def describe(record: Record) -> str:
@@ -157,7 +163,9 @@ class Plain(Silent):
             rate = self._images / max(1e-9, now - self._since)
             done = max(1, self._step - self._first)
             left = (now - self._start) / done * (self._total - self._step)
-            head = f"epoch {passes(record['epoch'])}/{passes(self._epochs)}, step {self._step:,}/{self._total:,}"
+            share = self._epochs / self._total
+            epochs = f"epoch {passes(record['epoch'], share)}/{passes(self._epochs, share)}"
+            head = f"{epochs}, step {self._step:,}/{self._total:,}"
             speed = f"{rate:,.0f} images/s, " if self._images else ""
             self._line = f"{head}; {describe(record)}; {speed}{_clock(left)} left"
             self._images, self._paused = 0, True
