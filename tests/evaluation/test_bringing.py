@@ -93,3 +93,16 @@ def test_another_library_is_advised_only_where_names_are_those_of_several(tmp_pa
         bring(str(tmp_path / "plain.pth"))
     with pytest.raises(ModelError, match="not of this network; take another file"):
         residual.import_weights(tmp_path / "plain.pth", library="torchvision")
+
+
+def test_a_stem_is_named_from_python_as_by_the_command(tmp_path: Path) -> None:
+    state = {**make_resnet((1, 1, 1), (4, 8, 16), False, 3), "conv1.weight": torch.randn(4, 3, 3, 3)}
+    (tmp_path / "small.pt").write_bytes(saved(state))
+    with pytest.raises(ModelError, match='give stem="3x3", or 3x3/2'):
+        residual.import_weights(tmp_path / "small.pt")
+    made = residual.import_weights(tmp_path / "small.pt", stem="3x3", class_names=NAMES)
+    assert (made.spec.stem, made.preprocessing.image_size) == ("3x3", (32, 32))
+    assert run(["import", str(tmp_path / "small.pt"), "--to", str(tmp_path / "net"), "--stem", "3x3"]) == 0
+    assert torch.equal(residual.load(tmp_path / "net").network.state_dict()["stem.conv.weight"], state["conv1.weight"])
+    with pytest.raises(UsageError, match="'5x5' is unknown"):
+        residual.import_weights(tmp_path / "small.pt", stem="5x5")

@@ -35,6 +35,7 @@ def import_(
     mean: str | None = None,
     std: str | None = None,
     part: str | None = None,
+    stem: Literal["3x3", "3x3/2"] | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Make a model folder of weights from elsewhere, which evaluate and predict take.
@@ -66,6 +67,9 @@ def import_(
         What they are divided by then.
     part
         Which dictionary of a checkpoint that holds several, as state_dict_ema.
+    stem
+        Of a ResNet with torchvision's names for small images, whose tensors do not tell it: 3x3, or 3x3/2 with stride
+        2; no pooling follows.
     json
         The report as JSON.
     """
@@ -89,7 +93,7 @@ def import_(
 
     from residual.evaluation.bringing import Asked, import_file
 
-    asked = Asked(from_, part, names, channels, image_size, *constants, resize, interpolation)
+    asked = Asked(from_, part, names, channels, image_size, *constants, resize, interpolation, stem)
     classifier, foreign, brought, said = import_file(weights, asked)
     write_folder(
         target, classifier.pack(), "model", {"step": classifier.provenance["step"], "imported": foreign.sha256}

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple, get_args
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 from residual.data.download import Told
 from residual.data.geometry import Interpolation
@@ -74,6 +74,7 @@ class Asked:
     std: Sequence[float] | None = None
     resize: int | None = None
     interpolation: Interpolation | None = None
+    stem: str | None = None
 
     def check(self) -> None:
         """Refuse what can be asked of no weights.
@@ -84,6 +85,7 @@ class Asked:
         for flag, word, known in (
             ("--from", self.library, Library),
             ("--interpolation", self.interpolation, Interpolation),
+            ("--stem", self.stem, Literal["3x3", "3x3/2"]),
         ):
             if word is not None and word not in get_args(known):
                 raise UsageError(f"{word!r:.40} is unknown", flag, nearest(str(word), get_args(known)))
@@ -134,7 +136,7 @@ def import_file(weights: str, asked: Asked, told: Told = lambda _: None) -> Impo
     asked.check()
     path, usual = weight_file(weights, told)
     foreign = read_foreign(path, asked.part)
-    brought = bring_in(foreign, "torchvision" if usual is not None else asked.library, path, asked.channels)
+    brought = bring_in(foreign, "torchvision" if usual is not None else asked.library, path, asked.channels, asked.stem)
     side = asked.resize
     if side is None and usual is not None:  # the same share of a larger or smaller image
         side = usual if asked.image_size is None else round(asked.image_size * usual / _USUAL_SIDE)
@@ -164,6 +166,7 @@ def import_weights(
     std: Sequence[float] | None = None,
     resize: int | None = None,
     interpolation: Interpolation | None = None,
+    stem: str | None = None,
 ) -> Classifier:
     """Trained weights as a classifier: `residual.import_weights("torchvision:resnet50")`, or a file of another library.
 
@@ -181,14 +184,15 @@ def import_weights(
         mean, std: what is taken from pixels / 255 and what they are divided by then, a number for each channel.
         resize: the side to which images are resized before the centre is cut.
         interpolation: how they are resized.
+        stem: of a ResNet with torchvision's names for small images, whose tensors do not tell it: "3x3" or "3x3/2".
 
     Raises:
         UsageError: no weights are published by that name, or something cannot be asked of them.
         ModelError: what is there cannot be used.
     """
-    asked = Asked(library, part, class_names, channels, image_size, mean, std, resize, interpolation)
+    asked = Asked(library, part, class_names, channels, image_size, mean, std, resize, interpolation, stem)
     place = os.fspath(weights)
-    more = (part, class_names, channels, image_size, mean, std, resize, interpolation)
+    more = (part, class_names, channels, image_size, mean, std, resize, interpolation, stem)
     try:
         if library != "auto" or any(one is not None for one in more) or is_weights(place):
             found, said = import_file(place, asked, told)[::3]
@@ -203,13 +207,13 @@ def import_weights(
 
 _FLAGS: Final = {"--from": "library", "--classes": "class_names"} | {
     f"--{name.replace('_', '-')}": name
-    for name in ("part", "channels", "image_size", "mean", "std", "resize", "interpolation")
+    for name in ("part", "channels", "image_size", "mean", "std", "resize", "interpolation", "stem")
 }
 
 
 def _in_python(text: str) -> str:
     """Words about the options of `residual import`, with the arguments that these are here."""
-    text = re.sub(r"--(from|part) (\w[\w.-]*)", lambda found: f'{_FLAGS[f"--{found[1]}"]}="{found[2]}"', text)
+    text = re.sub(r"--(from|part|stem) (\w[\w.-]*)", lambda found: f'{_FLAGS[f"--{found[1]}"]}="{found[2]}"', text)
     return re.sub(r"--[a-z-]+", lambda found: _FLAGS.get(found[0], found[0]), text)
 
 
@@ -266,7 +270,7 @@ def bring(place: str, told: Told = lambda _: None) -> Origin:
 
 def _of_import(error: ModelError) -> ModelError:
     """The error; where an option would help that only `residual import` has, with what to do then."""
-    if not re.search(r"--(from|part|classes)\b", error.remedy):
+    if not re.search(r"--(from|part|classes|stem)\b", error.remedy):
         return error
     remedy = f"{error.remedy}, of `residual import`, and begin from the model folder it makes"
     return ModelError(error.what, error.where, remedy)

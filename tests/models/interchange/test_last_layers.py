@@ -20,10 +20,32 @@ def foreign(state: State) -> Foreign:
     return Foreign(dict(state), "made")
 
 
-def refusal(state: State, library: Any = "auto") -> str:
+def refusal(state: State, library: Any = "auto", **asked: Any) -> str:
     with pytest.raises(ModelError) as caught:
-        bring_in(foreign(state), library, "here")
+        bring_in(foreign(state), library, "here", **asked)
     return str(caught.value)
+
+
+def small_stem() -> State:
+    """A network of torchvision's names with a 3x3 convolution first, as people make them for small images."""
+    state = layouts.make_resnet((1, 1, 1), (4, 8, 16), False, 7)
+    return {**state, "conv1.weight": torch.randn(4, 3, 3, 3)}
+
+
+def test_a_stem_that_no_tensor_tells_is_named():
+    state = small_stem()
+    said = refusal(state)
+    assert "its first convolution is 3x3" in said
+    assert "give --stem 3x3, or 3x3/2 if it has stride 2" in said
+    images = torch.randn(2, 3, 32, 32)
+    for stem, side, stride in (("3x3", 32, 1), ("3x3/2", 64, 2)):
+        network, _, sight, _ = bring_in(foreign(state), "auto", "here", stem=stem)
+        assert (network.spec.stem, sight.image_size) == (stem, side)
+        maps = torch.conv2d(images, state["conv1.weight"], stride=stride, padding=1)
+        found = network.eval().get_submodule("stem.conv")(images)
+        assert torch.allclose(found, maps, atol=1e-6)
+    assert "its first convolution is 7x7" in refusal(layouts.make_resnet((1, 1, 1), WIDTHS[:3], False, 7), stem="3x3")
+    assert "leave out --stem" in refusal(layouts.make_resnet((1, 1, 1), (4, 8, 16), False, 7, "cifar"), stem="3x3")
 
 
 def test_a_network_of_one_answer_is_refused_with_the_number():

@@ -40,12 +40,15 @@ class Brought(NamedTuple):
     description: dict[str, Any] | None
 
 
-def bring_in(foreign: Foreign, library: Library, where: object, channels: int | None = None) -> Brought:
+def bring_in(
+    foreign: Foreign, library: Library, where: object, channels: int | None = None, stem: str | None = None
+) -> Brought:
     """The network of a foreign file.
 
     Args:
         library: whose names its tensors have; `auto` finds out and says so.
         channels: of the images it shall take, if not those it was trained on.
+        stem: that of a ResNet with torchvision's names, if not 7x7.
 
     Raises:
         ModelError: it belongs to no family, or not to that of the library, or a tensor does not fit.
@@ -62,10 +65,8 @@ def bring_in(foreign: Foreign, library: Library, where: object, channels: int | 
         found = Brought(network, report, None, description)
     else:
         family, said = detect(foreign, library, where)
-        several = said == (_ALIKE,)
-        network, report = convert(
-            foreign, family, where, remedy="name the right library with --from" if several else ""
-        )
+        remedy = "name the right library with --from" if said == (_ALIKE,) else ""
+        network, report = convert(foreign, family, where, _with_stem(foreign, family, where, stem), remedy)
         report = report.with_remarks(*said, *family.assumed(network.spec))
         found = Brought(network, report, family.sight(network.spec), None)
     if channels is not None and channels != found.network.spec.channels:
@@ -91,6 +92,16 @@ def detect(foreign: Foreign, library: Library, where: object) -> tuple[Family, t
     if len(found) > 1:
         return family, (_ALIKE,)
     return family, (f"recognised by its names: {family.title}",) if library == "auto" else ()
+
+
+def _with_stem(foreign: Foreign, family: Family, where: object, stem: str | None) -> NetworkSpec | None:
+    """The network, where its stem was named; None leaves it to the names and shapes."""
+    if stem is None:
+        return None
+    if family is not torchvision.FAMILY:
+        raise ModelError(f"{family.title} has stems of its own, which the names tell", where, "leave out --stem")
+    tensors, _ = without_prefix(foreign.tensors)
+    return torchvision.recognise({name: tuple(own.shape) for name, own in tensors.items()}, str(where), stem)
 
 
 def _library(family: Family) -> str:

@@ -26,24 +26,36 @@ from residual.models.spec import NetworkSpec
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 RESIZED: Final = 224 / 256
+SMALL_STEMS: Final = ("3x3", "3x3/2")
+"""Without pooling, as people give them to networks of these names for small images."""
 WIDTHS: Final = (64, 128, 256, 512)
 UNITS: Final = r"layer(?P<stage>\d{1,5})\.(?P<unit>\d{1,5})\.conv(?P<conv>[123])\.weight"
 
 
-def sight(_: NetworkSpec) -> Sight:
+def sight(spec: NetworkSpec) -> Sight:
+    if spec.stem in SMALL_STEMS:
+        mean, std = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+        side = 32 if spec.stem == "3x3" else 64
+        return Sight(side, 1.0, mean, std, "constants usual for CIFAR-10, not known to be those of the training")
     return Sight(224, RESIZED, MEAN, STD, "ImageNet's constants, as torchvision's first weights were trained")
 
 
-def recognise(shapes: Shapes, where: str) -> NetworkSpec:
-    """The ResNet with the stem of the paper; classes, channels, depths and widths from the shapes."""
+def recognise(shapes: Shapes, where: str, stem: str | None = None) -> NetworkSpec:
+    """The ResNet with the stem of the paper; classes, channels, depths and widths from the shapes.
+
+    Args:
+        stem: another stem, of `SMALL_STEMS`: its convolution does not tell what follows it, so somebody must.
+    """
     stages = read_stages(shapes, UNITS, where, start=1)
     side = channels_of(shapes, "conv1.weight", 4, 2, where)
-    if side != 7:
+    if side != (7 if stem is None else 3):
         remedy = (
             "networks of these names have 7x7 here: of another stem the tensors do not tell whether pooling follows"
         )
-        raise ModelError(f"its first convolution is {side}x{side}", where, remedy)
-    return described(where, resnet_parts(shapes, stages.depths, stages.widths, stages.bottleneck, where))
+        ways = {3: f"{remedy}; where none does, give --stem 3x3, or 3x3/2 if it has stride 2", 7: "leave out --stem"}
+        raise ModelError(f"its first convolution is {side}x{side}", where, ways.get(side, remedy))
+    parts = resnet_parts(shapes, stages.depths, stages.widths, stages.bottleneck, where)
+    return described(where, parts if stem is None else parts | {"stem": stem})
 
 
 def resnet_parts(
