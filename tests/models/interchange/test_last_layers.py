@@ -40,6 +40,7 @@ def test_a_stem_that_no_tensor_tells_is_named():
     images = torch.randn(2, 3, 32, 32)
     for stem, side, stride in (("3x3", 32, 1), ("3x3/2", 64, 2)):
         network, _, sight, _ = bring_in(foreign(state), "auto", "here", stem=stem)
+        assert sight is not None
         assert (network.spec.stem, sight.image_size) == (stem, side)
         maps = torch.conv2d(images, state["conv1.weight"], stride=stride, padding=1)
         found = network.eval().get_submodule("stem.conv")(images)
