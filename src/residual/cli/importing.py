@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json as json_
 import os
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -128,6 +126,7 @@ def _numbers(flag: str, text: str | None) -> tuple[float, ...] | None:
 
 def _read_names(path: Path) -> list[str]:
     from residual.errors import UsageError
+    from residual.evaluation.classifier import twin_of
     from residual.files import Damaged, read_regular
 
     try:
@@ -138,15 +137,12 @@ def _read_names(path: Path) -> list[str]:
     names = [line.strip() for line in lines]
     while names and not names[-1]:
         names.pop()
-    for fault, found in (("is empty", ""), *((f"is there twice: {n:.40}", n) for n in _twins(names))):
+    twin = twin_of(names)
+    for fault, found in (("is empty", ""), *(() if twin is None else ((f"is there twice: {twin:.40}", twin),))):
         if found in names:
             line = names.index(found) + 1
             raise UsageError(f"line {line} {fault}", path, "give every class a name of its own")
     return names
-
-
-def _twins(names: Sequence[str]) -> list[str]:
-    return [name for name, count in Counter(names).items() if count > 1][:1]
 
 
 def _tell(report: Report, said: list[str], file: str) -> None:
