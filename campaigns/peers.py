@@ -1,9 +1,10 @@
 """The libraries' own networks beside ours: same weights in, same logits out, on twenty random images.
 
-torchvision, timm and Keras are no tools of this project and must be installed beside it for this. Every network of
-theirs gets random scales, shifts and statistics, is written to a file by its own library, imported, and answers the
-same images: in evaluation, and in training, where the statistics must move alike (Keras, on its torch backend:
-evaluation, through each of its three kinds of file). torchvision's wheels do not load beside a CPU build of torch
+torchvision, timm, Transformers and Keras are no tools of this project and must be installed beside it for this. Every
+network of theirs gets random scales, shifts and statistics, is written to a file by its own library, imported, and
+answers the same images: in evaluation, and in training, where the statistics must move alike (Keras, on its torch
+backend: evaluation, through each of its three kinds of file). Of Transformers what was imported is exported again and
+answers there. torchvision's wheels do not load beside a CPU build of torch
 unless their `_meta_registrations.py`, which no network needs, is emptied. Writes `results/peers.json`.
 """
 
@@ -14,7 +15,8 @@ import importlib
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +27,10 @@ from torch import Tensor, nn
 
 from campaigns.running import require, write_result
 from residual.errors import EnvironmentFault
+from residual.evaluation.bringing import import_weights
+from residual.export.writing import export_model
 from residual.files import Facts
+from residual.models.interchange.beside import network_beside
 from residual.models.interchange.families import Library, bring_in
 from residual.models.interchange.foreign import read_foreign
 
@@ -33,7 +38,9 @@ IMAGES, SIDE, TOLERANCE = 20, 64, 1e-5
 OF_TORCH: Final[dict[Library, tuple[str, ...]]] = {
     "torchvision": ("resnet18", "resnet50", "resnet101", "vgg16_bn"),
     "timm": ("resnet18", "resnet50", "resnet50d", "resnetv2_18", "resnetv2_50", "resnetv2_50d"),
+    "transformers": ("resnet-18", "resnet-50", "resnet-50, stride in the 1x1"),
 }
+LIBRARIES: Final = (*OF_TORCH, "keras")
 OF_KERAS: Final = ("ResNet50", "ResNet101", "ResNet50V2", "ResNet152V2")
 
 
@@ -53,18 +60,48 @@ def drawn(module: nn.Module) -> nn.Module:
 
 def beside_torch(library: Library, name: str, theirs: nn.Module, place: Path) -> Facts:
     """How far ours is from a network of theirs: logits in both modes, and the statistics after training."""
-    path = place / f"{name}.pth"
-    torch.save(drawn(theirs).state_dict(), path)
-    ours = bring_in(read_foreign(path), library, path).network
+    if library == "transformers":
+        drawn(theirs).save_pretrained(place / name)  # type: ignore[operator]  # as all of its models have it
+        path = place / name / "model.safetensors"
+    else:
+        path = place / f"{name}.pth"
+        torch.save(drawn(theirs).state_dict(), path)
+    ours = bring_in(read_foreign(path), library, path, beside=network_beside(path)).network
     images = torch.randn(IMAGES, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(5))
-    found: Facts = {"library": library, "network": name, "ours": ours.spec.name, "file": ".pth"}
+    found: Facts = {"library": library, "network": name, "ours": ours.spec.name, "file": path.suffix}
     with torch.no_grad():
-        found["evaluation"] = _apart(ours.eval()(images), theirs.eval()(images))
+        found["evaluation"] = _apart(ours.eval()(images), _logits(theirs.eval()(images)))
         if not any(isinstance(part, nn.Dropout) and part.p > 0 for part in theirs.modules()):
-            found["training"] = _apart(ours.train()(images), theirs.train()(images))
+            found["training"] = _apart(ours.train()(images), _logits(theirs.train()(images)))
             pairs = zip(_statistics(ours), _statistics(theirs), strict=True)
             found["statistics"] = max(_apart(one, other) for one, other in pairs)
     return found
+
+
+def _logits(answer: Any) -> Tensor:
+    """Of Transformers' answers the logits."""
+    found: Tensor = getattr(answer, "logits", answer)
+    return found
+
+
+def of_transformers(transformers: Any, name: str) -> nn.Module:
+    """A ResNet of Transformers with random weights, as its configuration makes it."""
+    parts: Facts = {"downsample_in_bottleneck": name.endswith("1x1")}
+    if name == "resnet-18":
+        parts |= {"layer_type": "basic", "depths": [2, 2, 2, 2], "hidden_sizes": [64, 128, 256, 512]}
+    made: nn.Module = transformers.ResNetForImageClassification(transformers.ResNetConfig(**parts, num_labels=1000))
+    return made
+
+
+def out_to_transformers(transformers: Any, name: str, place: Path) -> Facts:
+    """How far what `residual export` makes of such a network is from it, where Transformers has read it."""
+    ours = import_weights(place / name / "model.safetensors")
+    made = export_model(ours, place / f"{name}, out", to="transformers")
+    theirs = transformers.AutoModelForImageClassification.from_pretrained(made.path).eval()
+    images = torch.randn(IMAGES, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(5))
+    with torch.no_grad():
+        apart = _apart(ours.network(images), _logits(theirs(images)))
+    return {"library": "transformers", "network": name, "ours": ours.spec.name, "file": "out", "evaluation": apart}
 
 
 def _statistics(network: nn.Module) -> Iterator[Tensor]:
@@ -110,33 +147,39 @@ def _apart(ours: Tensor, theirs: Tensor) -> float:
     return float((ours - theirs).abs().max() / theirs.abs().max())
 
 
-def installed() -> tuple[Any, Any, Any]:
-    """torchvision, timm and Keras.
+def installed() -> dict[str, Any]:
+    """torchvision, timm, Transformers and Keras by their names.
 
     Raises:
         EnvironmentFault: one of them is not installed.
     """
     os.environ["KERAS_BACKEND"] = "torch"
     try:
-        torchvision, timm, keras = (importlib.import_module(name) for name in ("torchvision", "timm", "keras"))
+        return {name: importlib.import_module(name) for name in LIBRARIES}
     except (ImportError, RuntimeError) as error:
         what = f"not every library to compare with can be used: {error}"
         raise EnvironmentFault(
-            what, "peers", "pip install --no-deps torchvision timm keras, beside the others"
+            what, "peers", "pip install transformers, and --no-deps torchvision timm keras, beside the others"
         ) from None
-    return torchvision, timm, keras
 
 
 def examine(place: Path) -> list[Facts]:
-    torchvision, timm, keras = installed()
+    found = installed()
+    make: dict[str, Callable[[str], nn.Module]] = {
+        "torchvision": found["torchvision"].models.get_model,
+        "timm": found["timm"].create_model,
+        "transformers": partial(of_transformers, found["transformers"]),
+    }
     rows = []
     for library, names in OF_TORCH.items():
         for name in names:
-            made = torchvision.models.get_model(name) if library == "torchvision" else timm.create_model(name)
-            rows.append(beside_torch(library, name, made, place))
+            rows.append(beside_torch(library, name, make[library](name), place))
             print(rows[-1], flush=True)
+            if library == "transformers":
+                rows.append(out_to_transformers(found[library], name, place))
+                print(rows[-1], flush=True)
     for name in OF_KERAS:
-        rows += beside_keras(keras, name, place)
+        rows += beside_keras(found["keras"], name, place)
         print(rows[-1], flush=True)
     return rows
 
@@ -147,7 +190,7 @@ def main(argv: list[str]) -> int:
     with tempfile.TemporaryDirectory() as place:
         rows = examine(Path(place))
     near = [max(row[k] for k in ("evaluation", "training", "statistics") if k in row) <= TOLERANCE for row in rows]
-    libraries = {name: metadata.version(name) for name in ("torchvision", "timm", "keras")}
+    libraries = {name: metadata.version(name) for name in LIBRARIES}
     facts = {"libraries": libraries, "images": IMAGES, "pixels": SIDE, "tolerance": TOLERANCE, "comparisons": rows}
     write_result("peers", facts, began)
     return require(sum(near), len(near), f"within {TOLERANCE:g} of the largest value")

@@ -284,7 +284,7 @@ def test_exports_are_refused_in_one_line(refused, finished, here):
 
 
 def test_what_is_missing_is_told_with_its_remedy(say, refused, finished, here):
-    refused(2, ["export", finished], "--to is missing", "torchvision, timm, safetensors or onnx")
+    refused(2, ["export", finished], "--to is missing", "torchvision, timm, transformers, safetensors or onnx")
     refused(2, ["import", "a/b.pth"], "--to is missing", "--to b")
     assert say("export", "run", "--to", "safetensors").code == 0
     assert (here / "run.safetensors").is_file()

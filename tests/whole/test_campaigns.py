@@ -128,10 +128,19 @@ def test_the_libraries_own_networks_are_asked_for_where_they_are_not_installed(m
 
 
 def test_a_network_of_timm_answers_as_ours_does(tmp_path: Path) -> None:
-    pytest.importorskip("timm", reason="timm is no tool of this project")
-    _, timm, _ = peers.installed()
+    timm = pytest.importorskip("timm", reason="timm is no tool of this project")
     found = peers.beside_torch("timm", "resnet18", timm.create_model("resnet18"), tmp_path)
     assert max(found["evaluation"], found["training"], found["statistics"]) <= peers.TOLERANCE
+
+
+def test_a_network_of_transformers_answers_as_ours_does_and_takes_it_back(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers", reason="Transformers is no tool of this project")
+    made = peers.of_transformers(transformers, "resnet-18")
+    rows = [
+        peers.beside_torch("transformers", "resnet-18", made, tmp_path),
+        peers.out_to_transformers(transformers, "resnet-18", tmp_path),
+    ]
+    assert max(row[mode] for row in rows for mode in ("evaluation", "training") if mode in row) <= peers.TOLERANCE
 
 
 def test_fine_tuning_is_compared_with_training_from_scratch_on_the_same_images(tmp_path: Path) -> None:

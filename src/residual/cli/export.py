@@ -13,7 +13,7 @@ def export(
     run: str,
     /,
     *,
-    to: Literal["torchvision", "timm", "safetensors", "onnx"] | None = None,
+    to: Literal["torchvision", "timm", "transformers", "safetensors", "onnx"] | None = None,
     out: str | None = None,
     prepared: Annotated[bool, Parameter(negative=())] = False,
     images: str | None = None,
@@ -26,10 +26,12 @@ def export(
     run
         A run, a model folder or a checkpoint; `last` is the last run.
     to
-        Whose names the tensors get; safetensors keeps ours and any network. onnx writes the network itself.
+        Whose names the tensors get; safetensors keeps ours and any network. transformers makes a folder that
+        Hugging Face's from_pretrained reads; onnx writes the network itself.
     out
         The file: .safetensors, .pth (a plain dictionary of torch.save) or .onnx; it must not exist. Without it,
-        RUN.safetensors or RUN.onnx in the working folder, after the run's name.
+        RUN.safetensors or RUN.onnx in the working folder, after the run's name. Of transformers the folder,
+        RUN-transformers.
     prepared
         The ONNX graph prepares images itself: it takes uint8 images and gives probabilities. Without it, it takes
         float32 images that are normalised already, and gives logits.
@@ -45,7 +47,7 @@ def export(
 
     mind_first_word(run, "export", ("",))
     if to is None:
-        raise UsageError("--to is missing", "export", "choose torchvision, timm, safetensors or onnx")
+        raise UsageError("--to is missing", "export", "choose torchvision, timm, transformers, safetensors or onnx")
     check_versions()
     from residual.export.writing import export_model
 
@@ -53,7 +55,10 @@ def export(
     path, name = made.path, made.classifier.spec.name
     if made.agreement is None:
         print(printable(f"{path}: {name} with the names of {made.names}, {made.size:,} bytes"))
-        if path.suffix.lower() == ".pth":
+        if to == "transformers":
+            print(printable(f"there    AutoModelForImageClassification.from_pretrained({str(path)!r})"))
+            print(printable(f"back     residual import {argument(path / 'model.safetensors')} --to FOLDER"))
+        elif path.suffix.lower() == ".pth":
             print("without  image size, constants and names of classes: such a file has tensors alone")
         else:
             print(printable(f"back     residual import {argument(path)} --to FOLDER"))

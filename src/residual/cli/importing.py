@@ -23,7 +23,8 @@ def import_(
     *,
     to: str | None = None,
     from_: Annotated[
-        Literal["auto", "torchvision", "timm", "keras", "cifar", "safetensors"], Parameter(name="--from")
+        Literal["auto", "torchvision", "timm", "transformers", "keras", "cifar", "safetensors"],
+        Parameter(name="--from"),
     ] = "auto",
     classes: str | None = None,
     channels: Whole | None = None,

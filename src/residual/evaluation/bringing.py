@@ -18,9 +18,9 @@ from residual.evaluation.imported import classifier_of
 from residual.evaluation.use import read_classifier
 from residual.files import Facts, digest
 from residual.models import pack_weights
-from residual.models.interchange.beside import labels_beside, sight_beside
+from residual.models.interchange.beside import labels_beside, network_beside, sight_beside
 from residual.models.interchange.families import Brought, Library, bring_in
-from residual.models.interchange.foreign import Foreign, is_named_like_weights, read_foreign
+from residual.models.interchange.foreign import Foreign, in_hub_folder, is_named_like_weights, read_foreign
 from residual.models.interchange.published import find_published
 from residual.runs.folder import find_run
 
@@ -43,6 +43,8 @@ class Origin:
 def weight_file(weights: str, told: Told = lambda _: None) -> tuple[Path, int | None]:
     """The file meant by a path or by `torchvision:NAME`; of published weights also the side they resize images to.
 
+    A folder as the Hugging Face hub has them means the weights in it.
+
     Args:
         told: called several times a second while they are downloaded.
     """
@@ -56,6 +58,7 @@ def weight_file(weights: str, told: Told = lambda _: None) -> tuple[Path, int | 
 def _meant(weights: str) -> tuple[Path, bool]:
     """The path, and whether it is none but the name of published weights."""
     path = Path(os.path.expanduser(weights))
+    path = in_hub_folder(path) or path
     library, colon, _ = weights.partition(":")
     # A drive of Windows is one letter; and a file of that very name is a file.
     return path, bool(colon) and len(library) > 1 and not {"/", "\\"} & {*library} and not os.path.lexists(path)
@@ -136,7 +139,9 @@ def import_file(weights: str, asked: Asked, told: Told = lambda _: None) -> Impo
     asked.check()
     path, usual = weight_file(weights, told)
     foreign = read_foreign(path, asked.part)
-    brought = bring_in(foreign, "torchvision" if usual is not None else asked.library, path, asked.channels, asked.stem)
+    library: Library = "torchvision" if usual is not None else asked.library
+    brought = bring_in(foreign, library, path, asked.channels, asked.stem, network_beside(path))
+    own = brought.description is not None  # which goes before what stands beside it
     side = asked.resize
     if side is None and usual is not None:  # the same share of a larger or smaller image
         side = usual if asked.image_size is None else round(asked.image_size * usual / _USUAL_SIDE)
@@ -146,8 +151,8 @@ def import_file(weights: str, asked: Asked, told: Told = lambda _: None) -> Impo
         None if asked.class_names is None else [str(name) for name in asked.class_names],
         side,
         asked.interpolation,
-        sight_beside(path),
-        labels_beside(path),
+        None if own else sight_beside(path),
+        None if own else labels_beside(path),
         asked.images(),
     )
     return Imported(classifier, foreign, brought, said)
@@ -174,7 +179,8 @@ def import_weights(
     logged. Of a network of `residual.build` load its state and use `Classifier.of`.
 
     Args:
-        weights: published weights by name, or a file of torchvision, timm, Keras, safetensors or of a checkpoint.
+        weights: published weights by name, or a file of torchvision, timm, Transformers, Keras, safetensors or a
+            checkpoint.
         told: called several times a second while weights are downloaded.
         library: whose names the tensors have; "auto" finds out.
         part: which dictionary of a checkpoint that holds several, as "state_dict_ema".

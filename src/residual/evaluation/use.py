@@ -22,7 +22,7 @@ from residual.evaluation.classifier import DESCRIPTION, Classifier
 from residual.evaluation.figures import Report, report
 from residual.evaluation.judged import Split, select
 from residual.evaluation.protocols import Average, Protocol
-from residual.models.interchange.foreign import is_named_like_weights
+from residual.models.interchange.foreign import in_hub_folder, is_named_like_weights
 from residual.runs.folder import find_run
 
 Place = str | os.PathLike[str] | Classifier | None
@@ -109,13 +109,20 @@ def named(place: Place) -> str:
 
 
 def refuse_file(place: str) -> None:
-    """Say what to do with a file of weights, which is no run and no model folder.
+    """Say what to do with a file of weights, or a folder around one, which is no run and no model folder.
 
     Raises:
         ModelError: it is one.
     """
     path = Path(place)
     try:
+        if in_hub_folder(path):
+            what, remedy = (
+                "this is a folder of weights as the Hugging Face hub has them",
+                "make a model folder of it with",
+            )
+            remedy += f" `residual import {argument(path)} --to {argument(path.with_name(f'{path.name}-model'))}`"
+            raise ModelError(what, path, remedy)
         if not path.is_file():
             return
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""A classifier's weights as a file for other programs: torchvision's, timm's or our own names.
+"""A classifier's weights as a file for other programs: torchvision's, timm's, Transformers' or our own names.
 
 As safetensors the file also says which network it is, how images are prepared and what the classes are called, in a
 text that other programs pass over. As `.pth` it is a plain dictionary of tensors, which says none of it.
@@ -19,7 +19,7 @@ from residual.models.interchange import own
 from residual.models.interchange.conversion import Family, rename
 from residual.models.interchange.families import FAMILIES
 
-Target = Literal["torchvision", "timm", "safetensors"]
+Target = Literal["torchvision", "timm", "transformers", "safetensors"]
 _EXACT: Final = "export it as safetensors, which keeps any network"
 
 
@@ -33,6 +33,8 @@ def family_for(spec: NetworkSpec, target: Target) -> Family:
         return own.FAMILY
     if target == "torchvision":
         family = FAMILIES["torchvision-vgg" if spec.head == "vgg" else "torchvision"]
+    elif target == "transformers":
+        family = FAMILIES["transformers"]
     else:
         family = FAMILIES["timm-v2" if spec.pre_activation else "timm-d" if spec.stem == "3-conv" else "timm"]
     reason = family.refusal(spec)

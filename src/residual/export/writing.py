@@ -17,17 +17,19 @@ from residual.evaluation.classifier import Classifier, mind_float32
 from residual.evaluation.judged import select
 from residual.evaluation.use import Place, load, named
 from residual.export.onnx_file import Agreement, export_onnx
+from residual.export.transformers_folder import pack_folder
 from residual.export.weights import Target, family_for, pack
-from residual.files import replace_file
+from residual.files import new_folder, replace_file
 from residual.sealed import mind_sealed
 
 To = Literal[Target, "onnx"]
 _COMPARED: Final = 100
+_SUFFIXES: Final = {"onnx": (".onnx",), "safetensors": (".safetensors",), "transformers": ("-transformers",)}
 
 
 @dataclass(frozen=True)
 class Exported:
-    """The file, whose network it holds, and of ONNX how well ONNX Runtime agrees on which images."""
+    """The file or folder, whose network it holds, and of ONNX how well ONNX Runtime agrees on which images."""
 
     path: Path
     classifier: Classifier
@@ -50,8 +52,9 @@ def export_model(
 
     Args:
         place: a run, model folder or checkpoint, or a classifier; the last run unless given.
-        out: the file, which must not exist; without it, NAME.safetensors or NAME.onnx here, after the run.
-        to: whose names the tensors get: torchvision, timm or safetensors (ours, any network); or onnx.
+        out: the file, which must not exist; without it, NAME.safetensors or NAME.onnx here, after the run. Of
+            transformers a folder, NAME-transformers.
+        to: whose names the tensors get: torchvision, timm, transformers or safetensors (ours, any network); or onnx.
         prepared: the ONNX graph prepares images itself: uint8 in, probabilities out; else float32 and logits.
         images: a folder whose images compare ONNX Runtime with the network; else the test images, or the digits.
         check: how many of them to compare, 100 unless given.
@@ -67,12 +70,15 @@ def export_model(
             raise UsageError(f"{option} goes with --to onnx", "export", "leave it out")
     if check is not None and not 1 <= check <= 100_000:
         raise UsageError(f"check is {check}", "--check", "choose a number between 1 and 100000")
-    suffixes = (".onnx",) if to == "onnx" else (".safetensors",) if to == "safetensors" else (".safetensors", ".pth")
+    suffixes = _SUFFIXES.get(to, (".safetensors", ".pth"))
     classifier = load(place) if isinstance(place, Classifier) else None
     stem = classifier.spec.name if classifier is not None else Path(os.path.abspath(named(place))).name
     place = named(place)
     path = Path(os.path.expanduser(out or f"{stem}{suffixes[0]}"))
-    if path.suffix.lower() not in suffixes:
+    if to == "transformers":
+        if path.suffix.lower() in (".safetensors", ".pth", ".bin", ".onnx"):
+            raise UsageError("for transformers a folder is made, not a file", path, "name a folder with --out")
+    elif path.suffix.lower() not in suffixes:
         raise UsageError(f"the file for {to} must be named {' or '.join(suffixes)}", path, "name another --out")
     if os.path.lexists(path):
         raise UsageError("something stands there already", path, "name another --out")
@@ -84,6 +90,10 @@ def export_model(
         data, found = export_onnx(classifier, pixels, prepared)
         replace_file(path, data)
         return Exported(path, classifier, len(data), "ONNX", found, said)
+    if to == "transformers":
+        files = pack_folder(classifier)
+        new_folder(path, files)
+        return Exported(path, classifier, sum(map(len, files.values())), family_for(classifier.spec, to).title)
     data = pack(classifier, to, plain=path.suffix.lower() == ".pth")
     replace_file(path, data)
     return Exported(path, classifier, len(data), family_for(classifier.spec, to).title)

@@ -17,7 +17,7 @@ from residual.models.interchange.conversion import convert, rename
 from residual.models.interchange.families import FAMILIES, LIBRARIES, Library, bring_in, detect
 from residual.models.interchange.foreign import Foreign, read_foreign
 from residual.models.networks import outline
-from tests.models.interchange import layouts
+from tests.models.interchange import hub, layouts
 from tests.models.interchange.layouts import Layers, State
 
 WIDTHS = (4, 8, 16, 32)
@@ -31,6 +31,8 @@ MADE: dict[str, tuple[Library, State, Answer]] = {
     "timm's d of three": ("timm", layouts.make_resnet((1, 2, 1, 1), WIDTHS, True, 7, "d"), layouts.resnet_d),
     "timm's v2": ("timm", layouts.make_v2((1, 2, 1, 1), WIDTHS, 7), layouts.resnet_v2),
     "timm's v2 of two": ("timm", layouts.make_v2((1, 2, 1, 1), WIDTHS, 7, False), layouts.resnet_v2),
+    "Transformers', of two": ("transformers", hub.make((1, 2, 1, 1), WIDTHS, False, 7), hub.answer),
+    "Transformers', of three": ("transformers", hub.make((1, 2, 1, 1), WIDTHS, True, 7), hub.answer),
     "cifar, option A": ("cifar", layouts.make_resnet((2, 2, 1), (4, 8, 16), False, 10, "cifar"), layouts.cifar),
     "cifar, four stages": ("cifar", layouts.make_resnet((1, 2, 1, 1), WIDTHS, True, 10, "cifar-b"), layouts.cifar_b),
 }
@@ -170,6 +172,7 @@ NAMED = {
     "torchvision-vgg": ["vgg-16", "vgg-19"],
     "timm": ["resnet-18", "resnet-50-v1.5"],
     "timm-d": ["fastbook-resnet50"],
+    "transformers": ["resnet-18", "resnet-34", "resnet-50-v1.5", "resnet-152-v1.5"],
     "cifar": [f"resnet-{n}" for n in (20, 32, 44, 56, 110)] + ["resnet-50-cifarstem"],
     "keras": [f"resnet-{n}-keras" for n in (50, 101, 152)],
     "keras-v2": [f"preact-{n}-keras" for n in (50, 101, 152)],
@@ -179,7 +182,11 @@ NAMED = {
 
 def spec_of(family: str, name: str) -> NetworkSpec:
     shortcut = "A-both" if family == "cifar" and find(name).shortcuts[0] == "A" else None
-    wanted = "B" if family.startswith(("torchvision", "timm")) and find(name).shortcuts[0] == "A" else shortcut
+    wanted = (
+        "B"
+        if family.startswith(("torchvision", "timm", "transformers")) and find(name).shortcuts[0] == "A"
+        else shortcut
+    )
     return resolve(NetworkSettings.model_validate({"name": name, "shortcut": wanted}), find(name).classes)
 
 

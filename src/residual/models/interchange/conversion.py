@@ -24,7 +24,7 @@ from residual.models.networks import ResidualNetwork, build, outline
 from residual.models.spec import NetworkSpec
 
 Shapes = Mapping[str, tuple[int, ...]]
-_WRAPPED: Final = ("module.", "_orig_mod.", "model.", "net.", "backbone.", "encoder.")
+_WRAPPED: Final = ("module.", "_orig_mod.", "model.", "net.", "backbone.", "encoder.", "timm_model.")
 _AVERAGED: Final = "n_averaged"
 _COUNTER: Final = "num_batches_tracked"
 

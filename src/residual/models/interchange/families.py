@@ -7,22 +7,24 @@ taken, and said to be. What belongs to none is told with the names found and the
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final, Literal, NamedTuple
 
 from residual.errors import ModelError
-from residual.models.interchange import cifar_resnets, keras, keras_v2, own, timm, torchvision
+from residual.models.interchange import cifar_resnets, keras, keras_v2, own, timm, torchvision, transformers
 from residual.models.interchange.adapting import adapt
-from residual.models.interchange.conversion import Family, Report, Shapes, Sight, convert, without_prefix
+from residual.models.interchange.conversion import Family, Report, Shapes, Sight, convert, described, without_prefix
 from residual.models.interchange.foreign import Foreign, first
 from residual.models.interchange.last_layer import refuse_headless
 from residual.models.networks import ResidualNetwork
 from residual.models.spec import NetworkSpec
 
-Library = Literal["auto", "torchvision", "timm", "keras", "cifar", "safetensors"]
+Library = Literal["auto", "torchvision", "timm", "transformers", "keras", "cifar", "safetensors"]
 
 LIBRARIES: Final[dict[str, tuple[Family, ...]]] = {
     "torchvision": (torchvision.FAMILY, torchvision.VGG),
     "timm": (timm.FAMILY, timm.D, timm.V2),
+    "transformers": (transformers.FAMILY,),
     "keras": (keras.FAMILY, keras_v2.FAMILY),
     "cifar": (cifar_resnets.FAMILY,),
     "safetensors": (own.FAMILY,),
@@ -41,7 +43,12 @@ class Brought(NamedTuple):
 
 
 def bring_in(
-    foreign: Foreign, library: Library, where: object, channels: int | None = None, stem: str | None = None
+    foreign: Foreign,
+    library: Library,
+    where: object,
+    channels: int | None = None,
+    stem: str | None = None,
+    beside: Mapping[str, Any] | None = None,
 ) -> Brought:
     """The network of a foreign file.
 
@@ -49,6 +56,7 @@ def bring_in(
         library: whose names its tensors have; `auto` finds out and says so.
         channels: of the images it shall take, if not those it was trained on.
         stem: that of a ResNet with torchvision's names, if not 7x7.
+        beside: parts of a network of Transformers that a file beside the weights tells.
 
     Raises:
         ModelError: it belongs to no family, or not to that of the library, or a tensor does not fit.
@@ -66,8 +74,9 @@ def bring_in(
     else:
         family, said = detect(foreign, library, where)
         remedy = "name the right library with --from" if said == (_ALIKE,) else ""
-        network, report = convert(foreign, family, where, _with_stem(foreign, family, where, stem), remedy)
-        report = report.with_remarks(*said, *family.assumed(network.spec))
+        spec_, told = _told(foreign, family, where, stem, beside or {})
+        network, report = convert(foreign, family, where, spec_, remedy)
+        report = report.with_remarks(*said, *(told or family.assumed(network.spec)))
         found = Brought(network, report, family.sight(network.spec), None)
     if channels is not None and channels != found.network.spec.channels:
         network, words = adapt(found.network, channels)
@@ -94,14 +103,23 @@ def detect(foreign: Foreign, library: Library, where: object) -> tuple[Family, t
     return family, (f"recognised by its names: {family.title}",) if library == "auto" else ()
 
 
-def _with_stem(foreign: Foreign, family: Family, where: object, stem: str | None) -> NetworkSpec | None:
-    """The network, where its stem was named; None leaves it to the names and shapes."""
-    if stem is None:
-        return None
-    if family is not torchvision.FAMILY:
+def _told(
+    foreign: Foreign, family: Family, where: object, stem: str | None, beside: Mapping[str, Any]
+) -> tuple[NetworkSpec | None, tuple[str, ...]]:
+    """The network, where more than names and shapes tells it, and what is said of that; None leaves it to those."""
+    if stem is not None and family is not torchvision.FAMILY:
         raise ModelError(f"{family.title} has stems of its own, which the names tell", where, "leave out --stem")
+    if stem is None and (not beside or family is not transformers.FAMILY):
+        return None, ()
     tensors, _ = without_prefix(foreign.tensors)
-    return torchvision.recognise({name: tuple(own.shape) for name, own in tensors.items()}, str(where), stem)
+    shapes = {name: tuple(own.shape) for name, own in tensors.items()}
+    if stem is not None:
+        return torchvision.recognise(shapes, str(where), stem), ()
+    spec = family.recognise(shapes, str(where))
+    if spec.unit != "bottleneck":
+        return spec, ()
+    said = f"bottlenecks have their stride in the {beside['stride']}, as the config.json beside the weights says"
+    return described(str(where), spec.model_dump(exclude={"name"}) | {**beside}), (said,)
 
 
 def _library(family: Family) -> str:

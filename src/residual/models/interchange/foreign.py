@@ -20,6 +20,7 @@ from torch import Tensor
 
 from residual.errors import ModelError
 from residual.files import Damaged, digest, read_regular
+from residual.sealed import MANIFEST
 
 LARGEST: Final = 1 << 31
 _HEADER, _MOST = 1 << 24, 100_000
@@ -65,6 +66,14 @@ class Foreign:
 def is_named_like_weights(path: Path) -> bool:
     """Whether a file has a suffix by which weights are known."""
     return path.name.lower().endswith(tuple(_SUFFIXES))
+
+
+def in_hub_folder(folder: Path) -> Path | None:
+    """The weights in a folder as the Hugging Face hub has them, beside a `config.json`; None for any other."""
+    if not (folder / "config.json").is_file() or (folder / MANIFEST).exists():
+        return None
+    names = ("model.safetensors", "pytorch_model.bin")
+    return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
 def read_foreign(path: Path, part: str | None = None) -> Foreign:

@@ -17,6 +17,7 @@ _NAMES: Final = {
     "torchvision-vgg": "classifier.6.weight",
     "timm-v2": "head.fc.weight",
     "cifar": "linear.weight",
+    "transformers": "classifier.1.weight",
 }
 """By the names of the families."""
 
@@ -63,9 +64,11 @@ def refuse_headless(names: Collection[str], families: Mapping[str, tuple[str, ..
 
 def _lacks(names: Collection[str], last: str | None, example: tuple[str, ...]) -> bool:
     """Whether these are the names of a network but for that last layer, and no other layer stands in its place."""
-    if last is None or last in names or not all(name in names for name in example if name != last):
+    if last is None or last in names:
         return False
-    return {_root(name) for name in names} <= {_root(name) for name in example} | {"stem", "norm"}
+    bare = tuple(name.removeprefix("resnet.") for name in example)  # of Transformers' networks without a last layer
+    example = next((one for one in (example, bare) if all(name in names for name in one if name != last)), ())
+    return bool(example) and {_root(name) for name in names} <= {_root(name) for name in example} | {"stem", "norm"}
 
 
 def _root(name: str) -> str:

@@ -15,12 +15,13 @@ class Stages(NamedTuple):
     bottleneck: bool
 
 
-def read_stages(shapes: Shapes, pattern: str, where: object, start: int = 0) -> Stages:
+def read_stages(shapes: Shapes, pattern: str, where: object, start: int = 0, first_convolution: int = 1) -> Stages:
     """Depths and widths of the units whose convolutions `pattern` names.
 
     Args:
         pattern: a regular expression with the groups stage, unit and conv, of a convolution's weights.
         start: the number of the first stage.
+        first_convolution: that of the first convolution of a unit.
 
     Raises:
         ModelError: a stage or unit is missing, or its shapes are those of another kind of network.
@@ -32,7 +33,7 @@ def read_stages(shapes: Shapes, pattern: str, where: object, start: int = 0) -> 
             if len(shape) != 4:
                 raise ModelError(f"{name} is no convolution: shape {list(shape)}", where, "take another file")
             place = (int(match["stage"]) - start, int(match["unit"]))
-            found.setdefault(place, {})[int(match["conv"])] = shape
+            found.setdefault(place, {})[int(match["conv"]) + 1 - first_convolution] = shape
     count = len({stage for stage, _ in found})
     depths = tuple(sum(stage == number for stage, _ in found) for number in range(count))
     gaps = [f"{s}.{u}" for s, depth in enumerate(depths) for u in range(max(1, depth)) if (s, u) not in found]
