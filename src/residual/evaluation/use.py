@@ -117,12 +117,9 @@ def refuse_file(place: str) -> None:
     path = Path(place)
     try:
         if in_hub_folder(path):
-            what, remedy = (
-                "this is a folder of weights as the Hugging Face hub has them",
-                "make a model folder of it with",
-            )
-            remedy += f" `residual import {argument(path)} --to {argument(path.with_name(f'{path.name}-model'))}`"
-            raise ModelError(what, path, remedy)
+            what, folder = "this is a folder of weights as the Hugging Face hub has them", f"{path.name}-model"
+            remedy = f"make a model folder of it with `residual import {argument(path)} --to "
+            raise ModelError(what, path, f"{remedy}{argument(path.with_name(folder))}`")
         if not path.is_file():
             return
     except (OSError, ValueError):

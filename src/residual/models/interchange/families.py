@@ -74,8 +74,8 @@ def bring_in(
     else:
         family, said = detect(foreign, library, where)
         remedy = "name the right library with --from" if said == (_ALIKE,) else ""
-        spec_, told = _told(foreign, family, where, stem, beside or {})
-        network, report = convert(foreign, family, where, spec_, remedy)
+        laid, told = _told(foreign, family, where, stem, beside or {})
+        network, report = convert(foreign, family, where, laid, remedy)
         report = report.with_remarks(*said, *(told or family.assumed(network.spec)))
         found = Brought(network, report, family.sight(network.spec), None)
     if channels is not None and channels != found.network.spec.channels:
