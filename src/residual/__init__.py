@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from residual.training.recipes import RECIPES
     from residual.training.signals import stop
     from residual.training.train import resume, train
+    from residual.tuning.search import search as tune
 
 _PLACES = {
     "Classifier": ("residual.evaluation.classifier", "Classifier"),
@@ -75,6 +76,7 @@ _PLACES = {
     "resume": ("residual.training.train", "resume"),
     "stop": ("residual.training.signals", "stop"),
     "train": ("residual.training.train", "train"),
+    "tune": ("residual.tuning.search", "search"),
 }
 
 __all__ = [
@@ -113,6 +115,7 @@ __all__ = [
     "resume",
     "stop",
     "train",
+    "tune",
 ]
 
 

@@ -75,6 +75,22 @@ def _check_room() -> None:
         raise EnvironmentFault(what, "ulimit -v", "raise the limit") from None
 
 
+QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
+
+def processors() -> int:
+    """How many processors this process may use at a time: those it is bound to, or its container's share of them."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = (
+            QUOTA.read_text().split()
+        )  # microseconds of processor time in each period, as docker --cpus sets
+        share = bound if quota == "max" else -(-int(quota) // int(period))
+    except (OSError, ValueError, ZeroDivisionError):
+        return bound  # another system, or one without control groups
+    return max(1, min(bound, share))
+
+
 def versions() -> dict[str, str]:
     """The versions that decide what a run computes."""
     libraries = {name: _version(metadata.version, name) for name in MINIMA}

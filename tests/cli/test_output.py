@@ -65,6 +65,16 @@ def test_training_goes_on_when_standard_output_cannot_be_written(here):
     assert RunFolder(here / "run").result() is not None
 
 
+def test_a_search_goes_on_when_its_reader_leaves(here):
+    words = ("tune", *THREE[1:], "--population", "2", "--generations", "0")
+    said = shell('"$@" | head -1', *words, "--study", "piped")
+    assert (said.out.count("\n"), said.err) == (1, "")
+    assert len(list((here / "runs/piped").glob("trial-*/result.json"))) == 2
+    said = shell('"$@" > /dev/full', *words, "--study", "full")
+    assert said.err.startswith("warning: standard output cannot be written (no space left on device), the search goes")
+    assert len(list((here / "runs/full").glob("trial-*/result.json"))) == 2
+
+
 def test_closed_streams_receive_nothing_and_no_file_of_the_run_takes_their_place(here):
     said = shell('"$@" <&- >&- 2>&-', *THREE, "--out", "run")
     assert said == (0, "", "")

@@ -84,6 +84,7 @@ def test_a_temperature_is_used(say, refused, finished, image):
     assert "fitted on 10 validation images" in said.err
     refused(2, ["predict", "run", image, "--temperature", "cold"], "'cold' is no temperature")
     refused(2, ["predict", "run", image, "--temperature", "0"], "the temperature is 0")
+    refused(2, ["predict", "run", image, "--temperature", "1e-50"], "the temperature is 1e-50")  # 0 in float32
     assert "--temperature calibrated" in say("evaluate", "run", "--calibrate").out
 
 

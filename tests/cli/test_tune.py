@@ -104,6 +104,7 @@ def test_wrong_studies_are_refused_in_one_line(refused: Callable[..., str]) -> N
     refused(2, ["tune", "--space", "seed002"], "did you mean seed001")
     refused(2, ["tune", "digts"], "did you mean digits")
     refused(2, ["tune", "--grace", "0.1"], "--grace")
+    refused(2, ["tune", "--grace", "inf"], "--grace is inf")
     refused(2, ["study", "show", "none"], "no study is named 'none'")
     refused(2, ["study", "compare", "--arms", "default,gaa"], "--arms is 'gaa'", "did you mean ga")
     refused(2, ["study", "compare", "digits", "--gene", "epochs=int:1:9"], "not train the same number of steps")
@@ -159,6 +160,18 @@ def test_the_final_protocol_reads_the_test_images_that_a_search_leaves_alone(tmp
     assert ending(str(unread), "final", [("evaluation.test", False)]) == []
     assert [ending(str(unread), protocol, []) for protocol in ("tune", None)] == [[], []]
     assert [ending(name, "final", []) for name in (str(read), "digits", None)] == [[], [], []]
+
+
+def test_photographs_without_a_test_are_told_to_keep_some_aside() -> None:
+    recipe = override(RECIPES["photos"], [("data.path", "PHOTOS")]).model_dump(mode="json")
+    event: dict[str, Any] = {"kind": "study", "name": "x", "storage": "x", "seed": 0, "own": [0.2]}
+    event |= {"recipe": recipe, "algorithm": {"name": "ga"}, "space": {"genes": {"schedule.peak": "log:1:2"}}}
+    assert describe(event)[-2:] == [
+        "first    the recipe's own values",
+        "images   a folder test/, or --set data.test=0.1, keeps some aside that nothing is chosen on",
+    ]
+    recipe["data"]["test"] = 0.1
+    assert "images" not in "".join(describe(event | {"own": None}))
 
 
 def test_events_are_told_in_words() -> None:

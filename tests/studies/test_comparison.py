@@ -387,7 +387,7 @@ def test_a_comparison_is_evidence_of_the_seeds_claim(found: Facts, done: Labour,
     rows = [{**row, "fitness": None, "genes": None} for row in searched["rows"]]
     failed = tuning_evidence(done, {**searched, "rows": rows}, "")
     assert "fitness_error" not in failed.measured["tuned"], "all of its trainings failed"
-    assert failed.caveats[1].startswith("the space default (schedule.peak log:0.001:3, ")
+    assert failed.caveats[1].startswith("the space default (schedule.peak log:0.01:3, ")
     assert failed.caveats[2].startswith("searches that failed whole, counted as chance: default 0, ga-001 0")
     free, path = dataclasses.replace(DEFINITIONS["tuning"], dataset=""), tmp_path / "tuning.evidence.json"
     write(dataclasses.replace(made, definition=free.sha256), path)

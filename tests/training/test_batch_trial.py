@@ -30,8 +30,9 @@ SETTINGS = {name: value for name, value in TINY.items() if name not in ("batch_s
 def test_sizes_double_and_leave_an_epoch_its_steps() -> None:
     assert sizes(50_000) == [16, 32, 64, 128, 256, 512, 1024, 2048]
     assert sizes(50_000, group=125) == [125, 250, 500, 1000, 2000]
-    assert sizes(300) == [16]
-    assert sizes(20) == [2]
+    assert sizes(300) == sizes(112) == [16]
+    assert [sizes(images) for images in (40, 31, 20, 5, 2)] == [[16], [8], [8], [2], [1]]
+    assert sizes(112, group=12) == [12]
 
 
 def rates(*values: float | None) -> list[Tried]:
@@ -76,13 +77,13 @@ def test_the_memory_ends_the_trial_and_the_rate_is_left_alone(tmp_path: Path, mo
 
 def test_a_recipe_in_steps_sees_as_many_images_in_larger_batches() -> None:
     paper = RECIPES["cifar10-paper"]  # 64,000 steps of 128 images, the rate falls at 32,000 and 48,000
-    assert _as_many_images(paper, 512, []) == [("steps", 16_000), ("schedule.drops", [8000, 12_000])]
-    assert _as_many_images(paper, 128, []) == []
-    assert _as_many_images(paper, 512, ["steps"]) == []
-    assert _as_many_images(paper, 512, ["schedule.drops"]) == [("steps", 16_000)]
+    assert _as_many_images(paper, 128, 512, []) == [("steps", 16_000), ("schedule.drops", [8000, 12_000])]
+    assert _as_many_images(paper, 128, 128, []) == []
+    assert _as_many_images(paper, 128, 512, ["steps"]) == []
+    assert _as_many_images(paper, 128, 512, ["schedule.drops"]) == [("steps", 16_000)]
     epochs = override(paper, [("steps", None), ("epochs", 164.0)])
-    assert _as_many_images(epochs, 64, []) == [("schedule.drops", [64_000, 96_000])]
-    assert _as_many_images(RECIPES["digits"], 128, []) == [], "one cycle follows the epochs"
+    assert _as_many_images(epochs, 128, 64, []) == [("schedule.drops", [64_000, 96_000])]
+    assert _as_many_images(RECIPES["digits"], 64, 128, []) == [], "one cycle follows the epochs"
 
 
 def test_a_length_in_steps_follows_the_batch_that_was_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 
+from residual import environment
+from residual.data import workers
 from residual.device import choose_device
 from residual.environment import machine, versions
 from residual.errors import EnvironmentFault, log
@@ -157,3 +160,27 @@ def test_another_gpu_is_told_and_the_result_names_the_one_that_computed(
     assert "name" not in make_result(run, 1.0, Compute("cpu", "float32", "channels-last", 1, False))["device"]
     monkeypatch.setattr("residual.training.result.machine", lambda device: new)
     assert make_result(run, 1.0, gpu)["device"] == {**gpu.facts(), "name": "Z2"}
+
+
+def test_threads_are_no_more_than_the_container_may_use(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    quota = tmp_path / "cpu.max"
+    monkeypatch.setattr(environment, "QUOTA", quota)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    for text, expected in (("150000 100000", 2), ("max 100000", 64), ("1000 100000", 1), ("6400000 50000", 64)):
+        quota.write_text(text + "\n")
+        assert environment.processors() == expected
+    for broken in ("", "200000", "x y", "200000 0"):
+        quota.write_text(broken)
+        assert environment.processors() == 64
+    quota.unlink()
+    assert environment.processors() == 64
+    quota.write_text("200000 100000\n")
+    assert workers.automatic() == 2
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
+    chosen, reasons = choose(ComputeSettings(precision="float32"))
+    assert (chosen.threads, reasons["threads"]) == (2, "of 64, as many as may be used at a time")
+    assert choose(ComputeSettings(precision="float32", threads=5))[0].threads == 5
+    monkeypatch.setenv("OMP_NUM_THREADS", "64")
+    assert choose(ComputeSettings(precision="float32"))[0].threads == 64

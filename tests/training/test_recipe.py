@@ -162,7 +162,7 @@ def test_any_text_is_an_override_or_refused(text):
 
 @given(st.text(alphabet=st.characters(categories=["L"]), min_size=1))
 def test_a_bare_word_is_a_word(word):
-    _, value = parse_override(f"name={word}")
+    _, value = parse_override(f"optimiser.kind={word}")
     known: dict[str, Any] = {"none": None, "null": None}
     special = {"true": True, "false": False}
     if word.lower() in known:

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from residual.errors import UsageError
 from residual.training.recipe import override
 from residual.training.recipes import RECIPES
 from residual.training.schedules import SCHEDULES, Cosine, OneCycle
 from residual.training.settings import Setting, settings
-from residual.training.values import parse_override
+from residual.training.values import TEXTS, parse_override
 from tests.training.test_recipe import DIGITS, leaves, message
 
 # What some settings cannot be without.
@@ -70,3 +71,27 @@ def test_another_schedule_keeps_the_highest_rate():
     assert cycle.schedule == OneCycle(peak=0.4)
     assert override(cycle, [("schedule.kind", "cosine")]).schedule == Cosine(rate=0.4)
     assert override(paper, [("schedule.kind", "one-cycle"), ("schedule.peak", 1.0)]).schedule == OneCycle(peak=1.0)
+
+
+def test_what_a_schedule_has_follows_from_its_kind_wherever_that_stands():
+    for nested in (("schedule.warmup.steps", 4), ("schedule.hold.rate", 0.02)):
+        kind = ("schedule.kind", "cosine" if "warmup" in nested[0] else "steps")
+        either = [override(DIGITS, order) for order in ([nested, kind], [kind, nested])]
+        assert either[0] == either[1]
+    again = override(DIGITS, [("schedule.warmup.steps", 4), ("schedule.warmup.rate", 0.5), ("schedule.kind", "cosine")])
+    assert again.schedule.model_dump()["warmup"] == {"steps": 4, "rate": 0.5, "shape": "linear"}
+    for odd in (["steps"], {"steps": 1}, 3):
+        with pytest.raises(UsageError, match="schedule"):
+            override(DIGITS, [("schedule.kind", odd)])
+
+
+def test_text_is_text_whatever_it_looks_like():
+    free = {row.path for row in settings() if row.values.split(", ")[0] == "word"}
+    assert free == TEXTS, "settings that are text"
+    for path in sorted(TEXTS):
+        for word in ("2024", "1e3", "true", "2024-01-01", "a # b", "nan"):
+            assert parse_override(f"{path}={word}") == (path, word)
+        assert parse_override(f"{path}='2024'") == (path, "2024")
+        assert parse_override(f"{path}=none") == (path, None)
+    assert parse_override("steps=2024") == ("steps", 2024)
+    assert override(DIGITS, [("data.dataset", "folder"), parse_override("data.path=2024")]).data.path == "2024"

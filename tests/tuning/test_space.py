@@ -13,7 +13,7 @@ from residual.chance import stream
 from residual.errors import UsageError
 from residual.training.recipe import override
 from residual.training.recipes import RECIPES
-from residual.tuning.space import Gene, Space, make_space, named_space, parse_gene
+from residual.tuning.space import Gene, Space, asked_space, make_space, named_space, parse_gene
 
 DIGITS = RECIPES["digits"]
 NUMBERS = st.floats(1e-8, 1e6)
@@ -61,16 +61,49 @@ def test_the_seeds_space_is_the_seeds() -> None:
 
 def test_the_default_space_follows_schedule_and_optimiser() -> None:
     assert named_space("default", DIGITS).facts() == {
-        "schedule.peak": "log:0.001:3",
+        "schedule.peak": "log:0.01:3",
         "optimiser.weight_decay": "log:1e-06:0.01",
-        "schedule.momentum_low": "linear:0.6:0.99",
+        "schedule.momentum_low": "linear:0.6:0.95",
     }
     steps = override(DIGITS, [("schedule.kind", "steps")])
     assert named_space("default", steps).paths == ("schedule.rate", "optimiser.weight_decay", "optimiser.momentum")
     adam = override(DIGITS, [("optimiser.kind", "adamw"), ("optimiser.nesterov", False)])
-    assert named_space("default", adam).facts()["schedule.peak"] == "log:1e-05:0.03"
+    assert named_space("default", adam).facts()["schedule.peak"] == "log:1e-05:0.03", "0.2 is a rate for SGD"
+    small = override(adam, [("schedule.peak", 1e-3), ("optimiser.momentum", 0.5)])
+    assert named_space("default", small).facts()["schedule.peak"] == "log:5e-05:0.02"
+    assert named_space("default", small).facts()["schedule.momentum_low"] == "linear:0:0.5"
+    high = override(DIGITS, [("schedule.peak", 2.5), ("optimiser.nesterov", False), ("optimiser.momentum", 0.0)])
+    assert named_space("default", high).facts()["schedule.peak"] == "log:0.125:5"
+    assert named_space("default", high).facts()["schedule.momentum_low"] == "linear:0.6:0.99", "nothing to go up to"
     with pytest.raises(UsageError, match="lowest momentum of a cycle"):
         named_space("seed001", steps)
+
+
+def test_the_recipes_own_values_are_an_individual_where_the_space_holds_them() -> None:
+    space = make_space(DIGITS, None, [])
+    assert space.of(DIGITS) == (0.2, 5e-4, 0.85)
+    constant = override(DIGITS, [("schedule.momentum_low", None)])
+    assert make_space(constant, None, []).of(constant) == (0.2, 5e-4, 0.95), "a constant momentum is its own lowest"
+    assert space.of(override(DIGITS, [("optimiser.weight_decay", 0.0)])) is None
+    assert make_space(DIGITS, None, ["seed=int:0:4", "network.name=choice:resnet-8,resnet-14"]).of(DIGITS) is None
+    own = make_space(DIGITS, None, ["seed=int:0:4", f"network.name=choice:resnet-8,{DIGITS.network.name}"])
+    assert own.of(DIGITS) == (0, DIGITS.network.name)
+
+
+def test_the_default_space_of_an_earlier_release_is_taken_where_a_study_has_it() -> None:
+    before = named_space("default", DIGITS, earlier=True).facts()
+    assert before == {
+        "schedule.peak": "log:0.001:3",
+        "optimiser.weight_decay": "log:1e-06:0.01",
+        "schedule.momentum_low": "linear:0.6:0.99",
+    }
+    now = named_space("default", DIGITS).facts()
+    for stored, expected in ((before, before), (now, now), ({}, now), ({"seed": "int:0:4"}, now)):
+        assert asked_space(DIGITS, "default", [], stored).facts() == expected
+    gene = "schedule.shape=choice:cosine,linear"
+    mixed = {**before, "schedule.shape": "choice:cosine,linear"}
+    assert asked_space(DIGITS, "default", [gene], mixed).facts() == mixed
+    assert asked_space(DIGITS, None, [gene], mixed).facts() == {"schedule.shape": "choice:cosine,linear"}
 
 
 def test_log_genes_are_uniform_in_the_logarithm() -> None:

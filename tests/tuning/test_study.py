@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ from residual.analysis.tuning_figures import draw_study, history
 from residual.errors import EnvironmentFault, Interrupted, NonFiniteError, StorageError, UsageError
 from residual.runs.folder import RunFolder
 from residual.training import launching
-from residual.training.recipe import override
 from residual.training.train import train
 from residual.tuning.study import Study, Wish, begin_facts, free_name, join, open_study, tune, unlike
 from residual.tuning.summary import summarise
@@ -177,7 +175,7 @@ def test_a_study_with_other_settings_is_refused_with_the_differences() -> None:
     begin("mine", "ga-001", population=4)
     others = {
         "epochs: 24.0 in the study, 3 asked": Wish("digits", (("epochs", 3),)),
-        "gene schedule.peak: 'log:0.001:3' in the study, 'linear:1e-06:0.01' asked": Wish(space="seed001"),
+        "gene schedule.peak: 'log:0.01:3' in the study, 'linear:1e-06:0.01' asked": Wish(space="seed001"),
         "sampler threshold: 0.5 in the study, 0.4 asked": Wish(rules={"threshold": 0.4}),
         "sampler name: 'ga-001' in the study, 'tpe' asked": Wish(sampler="tpe"),
         "population: 4 in the study, 5 asked": Wish(population=5),
@@ -221,11 +219,10 @@ def test_what_cannot_be_searched_is_refused_before_anything_is_written(wish: Wis
 def test_pruning_compares_with_closed_generations_alone() -> None:
     study = begin("pruned", pruning="median", population=4, generations=1)
     one = worker(study)
-    one._plan = replace(one._plan, recipe=override(one._plan.recipe, [("steps", None), ("epochs", 1.2)]))
     assert one.open_next(study.read())
     first = study.read().individuals
     for place, individual_ in enumerate(first):
-        assert not one._judge(individual_)(1.0, 0.2 * place), "the first generation has none before it"
+        assert not one._judge(individual_)(1.0, 1.2, 0.2 * place), "the first generation has none before it"
     owner: Any = {"token": "00000000000000aa", "host": "x", "process": 1}
     for _ in first:
         trial = study.ledger.claim(owner)
@@ -233,16 +230,15 @@ def test_pruning_compares_with_closed_generations_alone() -> None:
         study.ledger.finish(trial, owner["token"], TrialState.COMPLETE, 0.5, {})
     assert one.open_next(study.read())
     judge = one._judge(study.read().individuals[-1])
-    assert judge(1.0, 0.29), "behind the median of 0, .2, .4, .6"
-    assert not judge(1.0, 0.31)
-    assert not judge(2.0, 0.0), "what it had reached before counts"
+    assert judge(1.0, 1.2, 0.29), "behind the median of 0, .2, .4, .6"
+    assert not judge(1.0, 1.2, 0.31)
+    assert not judge(2.0, 2.4, 0.0), "what it had reached before counts"
     judge = one._judge(study.read().individuals[-1])
-    assert not judge(0.5, 0.0), "no one before it was seen so early"
-    assert judge(1.9, 0.29), "the others were last seen at epoch 1"
-    one._plan = replace(one._plan, recipe=override(one._plan.recipe, [("steps", None), ("epochs", 6.0)]))
+    assert not judge(0.5, 1.2, 0.0), "no one before it was seen so early"
+    assert judge(1.9, 2.4, 0.29), "the others were last seen at epoch 1"
     judge = one._judge(study.read().individuals[-1])
-    assert not judge(2.0, 0.29), "in the first third none is ended"
-    assert judge(2.1, 0.29)
+    assert not judge(2.0, 6.0, 0.29), "in the first third none is ended"
+    assert judge(2.1, 6.0, 0.29)
 
 
 def test_a_study_that_reads_the_test_images_is_gone_on_with_and_one_may_ask_for_it() -> None:

@@ -32,7 +32,10 @@ MOST_GENES = 11
 
 @dataclass(frozen=True)
 class History:
-    """Points by number of the individual; a share is None where a training failed or is not done."""
+    """Points by number of the individual, between which trials of others may have numbers.
+
+    A share is None where a training failed or is not done.
+    """
 
     numbers: tuple[int, ...]
     generations: tuple[int, ...]
@@ -92,8 +95,7 @@ def draw_study(found: History, path: Path, title: str) -> None:
 
 def _draw_fitness(axes: Any, found: History) -> None:
     axes.set_title("Validation top-1, %")
-    for number, generation in zip(found.numbers, found.generations, strict=True):
-        value = found.percent[number]
+    for number, generation, value in zip(found.numbers, found.generations, found.percent, strict=True):
         if value is None:
             axes.plot([number], [0.02], marker="x", color=GREY, transform=axes.get_xaxis_transform(), clip_on=False)
         else:
@@ -119,6 +121,13 @@ def _draw_gene(axes: Any, found: History, name: str) -> None:
     for number, value, rank in zip(found.numbers, values, found.rank, strict=True):
         axes.plot([number], [value], marker="o", markersize=4, color=BLUE, alpha=0.15 + 0.85 * rank)
     if found.winner is not None:
-        axes.plot([found.winner], [values[found.winner]], marker="o", markersize=9, color=RED, fillstyle="none")
+        axes.plot(
+            [found.winner],
+            [values[found.numbers.index(found.winner)]],
+            marker="o",
+            markersize=9,
+            color=RED,
+            fillstyle="none",
+        )
     whole_ticks(axes.xaxis)
     axes.set_xlabel("individual")

@@ -35,6 +35,7 @@ CUSTOMARY = {
     "warmup-epochs": "--set schedule.kind=cosine --set schedule.warmup.steps=400",
     "mixup": "--set data.augment.mixup=0.2",
     "cutmix": "--set data.augment.cutmix=1.0",
+    "vflip": "--set data.augment.trivial=true, which also turns images; there is no vertical mirror",
     "reprob": "--set data.augment.erase=0.25",
     "clip-grad": "--set optimiser.clip=1.0",
     "grad-accum-steps": "--set optimiser.accumulate=4",
@@ -43,7 +44,7 @@ CUSTOMARY = {
     "sync-bn": "--set processes.batch_norm=synchronised",
     "torchcompile": "--set compute.compile=default",
     "save-best": "--set evaluation.best=top1",
-    "n-trials": "--population and --generations, whose product bounds the number of trainings",
+    "n-trials": "--population and --generations: so many trainings at first, then half as many in each generation",
     "timeout": "--budget 2h",
 }
 """How other tools call it, and what it is here. Words are told, never taken for the option."""
@@ -68,6 +69,7 @@ _ALIKE = {
     "sched": ("scheduler", "lr-scheduler", "lrs"),
     "warmup-epochs": ("warmup", "warmup-steps", "warmup-iters"),
     "reprob": ("random-erase", "erasing"),
+    "vflip": ("flipud", "flip-vert", "vertical-flip"),
     "clip-grad": ("gradient-clip-val", "clip", "grad-clip"),
     "grad-accum-steps": ("accumulate-grad-batches", "gradient-accumulation-steps", "accumulate", "nbs"),
     "model-ema": ("ema", "ema-decay", "model-ema-decay"),

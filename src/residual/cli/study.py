@@ -93,13 +93,13 @@ def show(
 def draw(summary: dict[str, Any], folder: Path, path: Path | None = None) -> Path | None:
     """Draw the study; None, with a warning, where its own folder takes no picture."""
     from residual.analysis.tuning_figures import draw_study, history
-    from residual.errors import ResidualError, log
+    from residual.errors import log
 
     algorithm = summary["algorithm"]["name"]
     title = f"{summary['study']}: {algorithm}, generation {summary['generation']} of {summary['generations']}"
     try:
         draw_study(history(summary), path or folder / "study.png", title)
-    except (ImportError, OSError, ResidualError) as error:
+    except Exception as error:  # a search of hours is not lost over its picture
         if path is not None:
             raise
         log.warning("the study was not drawn: %s", error)

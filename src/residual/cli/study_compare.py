@@ -103,6 +103,7 @@ def compare(
     from residual.studies.contest import Asked
     from residual.studies.findings import findings
     from residual.training.launching import parse_launcher
+    from residual.training.progress import unbroken
     from residual.tuning.address import after_command
     from residual.tuning.own import FREE
     from residual.tuning.study import free_name
@@ -123,7 +124,7 @@ def compare(
     )
     own = tuple((path, value) for path, value in changes if path.startswith(FREE))
     address = storage or os.environ.get("RESIDUAL_STORAGE")
-    tell = partial(say, stream=sys.stderr if json else None)
+    tell = unbroken(partial(say, stream=sys.stderr if json else None), "comparison")
     words = () if launch is None else parse_launcher(launch)
     name = free_name("compare", address) if study is None else study
     labour = work(name, wanted, storage=address, own=own, tell=tell, launch=words)

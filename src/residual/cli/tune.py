@@ -121,6 +121,7 @@ def tune(
     from residual.errors import Fault, check
     from residual.training.durations import seconds_of
     from residual.training.launching import parse_launcher
+    from residual.training.progress import Unbroken, unbroken
     from residual.training.values import parse_override
     from residual.tuning.own import FREE
     from residual.tuning.study import Wish
@@ -133,7 +134,7 @@ def tune(
         (name, value, low) for name, value, low in [*least, ("--search-seed", search_seed, 0)] if value is not None
     ]
     wrong = [Fault(name, value, f"must be {low} or more") for name, value, low in given if value < low]
-    wrong += [] if grace >= 2 else [Fault("--grace", grace, "must be 2 or more")]
+    wrong += [] if 2 <= grace <= 86_400 else [Fault("--grace", grace, "must be between 2 and 86400, a day")]
     check("this study cannot start", wrong, "residual tune")
     wish = Wish(
         recipe,
@@ -153,9 +154,8 @@ def tune(
     told = Telling(log, sys.stderr if json else None)
     own = tuple((path, value) for path, value in changes if path.startswith(FREE))
     address = storage or os.environ.get("RESIDUAL_STORAGE")
-    found = work(
-        study, wish, storage=address, own=own, tell=told, listener=told, grace=grace, launch=words, budget=limit
-    )
+    heard: Facts = {"tell": unbroken(told, "search"), "listener": Unbroken(told)}
+    found = work(study, wish, storage=address, own=own, grace=grace, launch=words, budget=limit, **heard)
     _say_end(found, "json" if json else log, address)
     return 0
 
@@ -206,7 +206,11 @@ def describe(event: Facts) -> list[str]:
             f"recipe   {recipe['name']}, {recipe['network']['name']}, {recipe['optimiser']['kind']}",
             f"sampler  {name}: {rules}; search seed {event['seed']}",
         ]
-        return lines + [f"gene     {path}  {ranged}" for path, ranged in event["space"]["genes"].items()]
+        lines += [f"gene     {path}  {ranged}" for path, ranged in event["space"]["genes"].items()]
+        lines += ["first    the recipe's own values"] if event.get("own") is not None else []
+        if recipe["data"]["dataset"] == "folder" and not recipe["data"]["test"]:
+            lines.append("images   a folder test/, or --set data.test=0.1, keeps some aside that nothing is chosen on")
+        return lines
     if event["kind"] == "generation":
         survivors = f", {len(event['survivors'])} survive" if event["survivors"] else ""
         place = f"{event['generation']}/{event['generations']}"
@@ -286,6 +290,8 @@ def _say_end(study: Study, log: str, address: str | None) -> None:
         sure = _how_sure(study.folder, best)
         print(f"best     individual {best['number']}: validation top-1 {best['fitness']:.2%}{sure}")
         print(printable(f"         {genes(best['genes'])}"))
+        if (own := summary["own"]) is not None:
+            print(f"before   the recipe's own values: validation top-1 {own:.2%}")
     if picture is not None:
         print(printable(f"figure   {picture}"))
     name, after = argument(study.name), after_command(address)
@@ -296,3 +302,5 @@ def _say_end(study: Study, log: str, address: str | None) -> None:
         recipe = study.folder / best["runs"][0] / "recipe.toml"
         judged = _judged_by(study.folder / best["runs"][0])
         print(printable(f"         residual train {argument(recipe)} --protocol final --seed 1{judged}"))
+        if judged:
+            print("         (its test images are of those the search has trained and chosen on, and flatter)")

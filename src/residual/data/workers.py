@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
+from residual.environment import processors
 from residual.errors import EnvironmentFault
 
 Workers = Literal["threads", "processes"]
@@ -22,9 +23,7 @@ _MOST = 16  # chosen by itself; more can be asked for
 
 def automatic() -> int:
     """As many threads as this process has processors, at most 16."""
-    if hasattr(os, "sched_getaffinity"):
-        return min(_MOST, len(os.sched_getaffinity(0)))
-    return min(_MOST, os.cpu_count() or 1)
+    return min(_MOST, processors())
 
 
 @lru_cache

@@ -349,14 +349,17 @@ def finite(logits_NK: Tensor, where: object) -> Tensor:
     return logits_NK
 
 
+_COLDEST = 1e-30
+
+
 def check_temperature(temperature: object, where: str, remedy: str) -> None:
     """Refuse what logits cannot be divided by.
 
     Raises:
-        UsageError: it is no number above 0.
+        UsageError: it is no number above 0, or one that float32 does not hold.
     """
     number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
-    if not number or not 0 < temperature < math.inf:  # type: ignore[operator]
+    if not number or not _COLDEST <= temperature < math.inf:  # type: ignore[operator]
         raise UsageError(f"the temperature is {temperature}", where, remedy)
 
 

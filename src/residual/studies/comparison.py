@@ -192,7 +192,9 @@ class Labour:
         genes = tuple(gene.text() for gene in self.contest.space.genes)
         size = {"population": facts["population"], "generations": facts["generations"], "seed": search}
         base = [*self.contest.base(False), ("seed", search_seed(search))]
-        return Wish(override(self.contest.recipe, base), (), sampler=arm, genes=genes, prolonged=True, **size)
+        return Wish(
+            override(self.contest.recipe, base), (), sampler=arm, genes=genes, prolonged=True, drawn=True, **size
+        )
 
     def _search(self, arm: str, search: int) -> None:
         name, own = self.study(arm, search), self._own()

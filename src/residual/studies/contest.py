@@ -27,7 +27,7 @@ from residual.training.start import prepare
 from residual.tuning.address import check_name, folder_of
 from residual.tuning.algorithms import ALGORITHMS
 from residual.tuning.own import FREE, check_own
-from residual.tuning.space import Space, make_space
+from residual.tuning.space import Space, asked_space
 from residual.tuning.study import quick_changes, space_of
 
 FACTS, FOUND, PAGE, LOCKS, IMAGES = "comparison.json", "found.json", "comparison.html", "workers", "images.json"
@@ -213,7 +213,8 @@ def _facts(name: str, asked: Asked, stored: Facts | None) -> Facts:
     quick = stored is None and asked.recipe is None
     recipe = _recipe(asked, stored)
     if stored is None or asked.space is not None or asked.genes:
-        space = make_space(recipe, asked.space, asked.genes)
+        before = {} if stored is None else stored["space"]["genes"]
+        space = asked_space(recipe, asked.space, asked.genes, before)
     else:
         space = space_of(stored)
     arms = list(asked.arms or (stored["arms"] if stored else USUAL))

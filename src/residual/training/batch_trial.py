@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from residual.data.datasets import Division
+from residual.data.preprocessing import Preprocessing
 from residual.data.source import Dataset
 from residual.errors import OutOfMemory, lacks_memory
 from residual.files import Facts
@@ -25,6 +26,7 @@ from residual.models import NetworkSpec
 from residual.training.compute import Compute
 from residual.training.recipe import Recipe
 from residual.training.schedules import OneCycle
+from residual.training.settling import STEPS
 from residual.training.trial import Trial
 
 GAIN = 1.05
@@ -47,11 +49,13 @@ class Tried:
 
 
 def sizes(images: int, group: int = 0) -> list[int]:
-    """The batch sizes to be tried, ascending: doubling, and whole groups where batch normalisation sees groups."""
-    most = max(2, images // LEAST_STEPS)
-    first = min(max(group, 1) * max(1, _SMALLEST // max(group, 1)), most)
-    found = [first]
-    while 2 * found[-1] <= most:
+    """The batch sizes to be tried, ascending: doubling, and whole groups where batch normalisation sees groups.
+
+    The smallest is 16, or less where an epoch would have fewer than two steps: a power of two.
+    """
+    smallest = min(_SMALLEST, 1 << max(1, images // STEPS).bit_length() - 1)
+    found = [max(group, 1) * max(1, smallest // max(group, 1))]
+    while 2 * found[-1] <= images // LEAST_STEPS:
         found.append(2 * found[-1])
     return found
 
@@ -78,10 +82,17 @@ def choose_batch(
     spec: NetworkSpec,
     compute: Compute,
     heed: Callable[[], None],
+    own: int,
+    constants: Preprocessing,
 ) -> tuple[int, str, list[Facts]]:
-    """The batch size, why, and all that was tried; it ends where memory does, or where nothing is gained twice."""
+    """The batch size, why, and all that was tried; it ends where memory does, or where nothing is gained twice.
+
+    Args:
+        own: the batch for which the recipe has its rate.
+        constants: of the training images.
+    """
     dataset, division = data
-    trial = Trial(recipe, spec, compute, dataset, division)
+    trial = Trial(recipe, spec, compute, dataset, division, constants)
     tried: list[Tried] = []
     base, peak = _peak(), _peak()
     for size in sizes(len(division.training), spec.norm_group):
@@ -96,7 +107,7 @@ def choose_batch(
             break
     size = sensible(tried)
     told = ", ".join(f"{one.batch_size:,}: {f'{one.rate:,.0f}' if one.rate else 'no memory'}" for one in tried)
-    why = f"images/s in batches of {told}; {_rule(recipe, size)}"
+    why = f"images/s in batches of {told}; {_rule(recipe, own, size)}"
     return size, why, [{"batch_size": one.batch_size, "images_per_second": one.rate} for one in tried]
 
 
@@ -123,14 +134,14 @@ def _in_vain(tried: Sequence[Tried]) -> bool:
     return len(tried) > 2 and sensible(tried) not in (tried[-1].batch_size, tried[-2].batch_size)
 
 
-def _rule(recipe: Recipe, size: int) -> str:
+def _rule(recipe: Recipe, own: int, size: int) -> str:
     """What happens to the learning rate: nothing; and what the linear rule would have (Goyal et al. 2017)."""
     name = "peak" if isinstance(recipe.schedule, OneCycle) else "rate"
     rate = getattr(recipe.schedule, name)
-    if size == recipe.batch_size:
+    if size == own:
         return "that is the recipe's own"
-    scaled = f"--set schedule.{name}={rate * size / recipe.batch_size:.4g}"
-    return f"the learning rate stays as it is for {recipe.batch_size:,}; by the linear rule (Goyal 2017) add {scaled}"
+    scaled = f"--set schedule.{name}={rate * size / own:.4g}"
+    return f"the learning rate stays as it is for {own:,}; by the linear rule (Goyal 2017) add {scaled}"
 
 
 def _peak() -> int:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from residual.data.batches import stretches
 from residual.data.datasets import Division
+from residual.data.preprocessing import Preprocessing
 from residual.data.resizing import Stages
 from residual.data.source import Dataset
 from residual.errors import UsageError
@@ -147,19 +148,23 @@ def choose_length(
     compute: Compute,
     beside: Path,
     heed: Callable[[], None],
+    constants: Preprocessing,
 ) -> Length:
     """As many steps as end `budget` seconds after `began` (monotonic).
 
     Args:
         planned: the steps of the recipe as it stands, to whose length the drops of its schedule belong.
         beside: where the run folder will be made.
+        constants: of the training images.
 
     Raises:
         UsageError: not one step fits, or the schedule does not fit into the steps that do.
     """
     dataset, division = data
-    Trial(recipe, spec, compute, dataset, division)  # loads what is loaded once a process, and is no cost of the run
-    trial = Trial(recipe, spec, compute, dataset, division)
+    Trial(
+        recipe, spec, compute, dataset, division, constants
+    )  # loads what is loaded once a process, and is no cost of the run
+    trial = Trial(recipe, spec, compute, dataset, division, constants)
     costs = measure_costs(trial, min(_LONGEST, _MEASURED * budget), beside, heed)
     work, spent = Work.of(recipe, division, dataset), time.monotonic() - began
     steps, said = longest(budget - spent, costs, work), in_words(budget)

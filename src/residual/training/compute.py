@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn.functional import conv2d
 
 from residual.device import choose_device, devices, forked, keep_float32
+from residual.environment import processors
 from residual.errors import EnvironmentFault, log
 from residual.training.recipe import ComputeSettings
 
@@ -191,8 +192,12 @@ def choose(settings: ComputeSettings) -> tuple[Compute, dict[str, str]]:
     reasons = {"device": "asked for" if settings.device != "auto" else f"this machine has {', '.join(devices())}"}
     if settings.deterministic and on_gpu:
         _refuse_workspace()
-    threads = settings.threads or (1 if forked() else torch.get_num_threads())
-    reasons["threads"] = "asked for" if settings.threads else "the default of torch"
+    usual = torch.get_num_threads()
+    share = usual if "OMP_NUM_THREADS" in os.environ else processors()
+    threads = settings.threads or (1 if forked() else min(usual, share))
+    reasons["threads"] = "the default of torch" if usual <= share else f"of {usual}, as many as may be used at a time"
+    if settings.threads:
+        reasons["threads"] = "asked for"
     _refuse_threads_in_fork(threads)
     if settings.layout == "auto":
         layout: Literal["channels-last", "contiguous"] = "contiguous" if device == "mps" else "channels-last"

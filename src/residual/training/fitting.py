@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from residual.data.datasets import Division
+from residual.data.preprocessing import Preprocessing, measure
 from residual.data.source import Dataset
 from residual.errors import UsageError
 from residual.files import Facts
@@ -17,6 +18,7 @@ from residual.training.budget import choose_length
 from residual.training.compute import Compute
 from residual.training.durations import in_words, seconds_of
 from residual.training.recipe import Override, Recipe, override
+from residual.training.start import Start
 from residual.training.trial import untouched
 
 _AS_MANY = "as many images as in batches of"
@@ -29,6 +31,11 @@ class Wishes:
     budget: float | None = None
     batch: bool = False
     began: float = 0.0
+
+    @property
+    def measured(self) -> bool:
+        """Whether anything is found out by trials."""
+        return self.batch or self.budget is not None
 
     @staticmethod
     def of(budget: str | None, batch: bool, changes: Iterable[Override], since: float | None = None) -> Wishes:
@@ -72,16 +79,20 @@ class Wishes:
 
 @dataclass(frozen=True)
 class Fitted:
-    """What the trials came to: changes of the recipe, their reasons, and the measurements for run.json."""
+    """What the trials came to: changes of the recipe, their reasons, and the measurements for run.json.
+
+    `constants` are those of the training images, where they were measured for it.
+    """
 
     changes: tuple[Override, ...] = ()
     reasons: Facts = field(default_factory=dict)
     measured: Facts = field(default_factory=dict)
+    constants: Preprocessing | None = None
 
 
-def _as_many_images(recipe: Recipe, size: int, asked: Collection[str]) -> list[Override]:
-    """What a recipe counts in steps, in steps of another batch: its length, and where its rate falls."""
-    share = recipe.batch_size / size
+def _as_many_images(recipe: Recipe, own: int, size: int, asked: Collection[str]) -> list[Override]:
+    """What a recipe counts in steps of its own batch, in those of another: its length, and where its rate falls."""
+    share = own / size
     found: list[Override] = []
     if recipe.steps is not None and "steps" not in asked:
         found.append(("steps", max(1, round(recipe.steps * share))))
@@ -103,6 +114,8 @@ def fit(
     beside: Path,
     heed: Callable[[], None],
     asked: Collection[str] = (),
+    own: int | None = None,
+    start: Start | None = None,
 ) -> Fitted:
     """Try what is wished for; nothing of the run is touched.
 
@@ -110,6 +123,8 @@ def fit(
         asked: the settings that were given by hand; these stay as they are.
         length: the steps of a recipe on these images.
         beside: where the run folder will be made.
+        own: the batch of the recipe, where another was settled, since there are few images.
+        start: trained weights, which have constants of their own; else they are measured, once.
 
     Raises:
         UsageError, OutOfMemory: what is wished for cannot be had.
@@ -117,18 +132,25 @@ def fit(
     changes: list[Override] = []
     reasons: Facts = {}
     measured: Facts = {}
+    if not wishes.measured:
+        return Fitted()
+    own, (dataset, division) = own or recipe.batch_size, data
     with untouched(compute.torch_device):
+        if start is not None:
+            constants = replace(start, said=[]).fit(dataset, {}).preprocessing
+        else:
+            constants = measure(dataset.train, division.training, recipe.data.normalisation)
         if wishes.batch:
-            size, why, tried = choose_batch(recipe, data, spec, compute, heed)
+            size, why, tried = choose_batch(recipe, data, spec, compute, heed, own, constants)
             changes, reasons, measured = [("batch_size", size)], {"batch_size": why}, {"batch_sizes_tried": tried}
-            for path, value in _as_many_images(recipe, size, asked):
+            for path, value in _as_many_images(recipe, own, size, asked):
                 changes.append((path, value))
-                reasons[path] = f"{_AS_MANY} {recipe.batch_size:,}"
+                reasons[path] = f"{_AS_MANY} {own:,}"
             recipe = override(recipe, changes)
         if wishes.budget is not None:
             about = (wishes.budget, wishes.began, recipe, length(recipe))
-            found = choose_length(*about, data, spec, compute, beside, heed)
+            found = choose_length(*about, data, spec, compute, beside, heed, constants)
             changes = [*dict([*changes, *found.changes]).items()]
             reasons |= found.reasons
             measured["budget"] = found.facts
-    return Fitted(tuple(changes), reasons, measured)
+    return Fitted(tuple(changes), reasons, measured, constants if start is None else None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ import torch
 from residual.data.batches import Batches
 from residual.data.changes import changed
 from residual.data.datasets import DataSettings, Division, divide, open_dataset
-from residual.data.preprocessing import measure
+from residual.data.preprocessing import Preprocessing, measure
 from residual.data.source import Dataset, FileSource, everything, names
 from residual.data.splits import FIRST, TOGETHER
 from residual.errors import DataError, ModelError, UsageError, log
@@ -104,6 +105,7 @@ def data_facts(dataset: Dataset, division: Division) -> Facts:
         "training": len(division.training),
         "validation": len(division.validation),
         "test": len(dataset.test),
+        **({} if dataset.validation is None else {"own_validation": True}),
         **_group_facts(dataset, division),
         **dataset.facts,
     }
@@ -117,6 +119,15 @@ def _group_facts(dataset: Dataset, division: Division) -> Facts:
     return {"groups": {side: len(dataset.groups[numbers].unique()) for side, numbers in sides.items()}}
 
 
+def _of_training(stored: Preprocessing, dataset: Dataset, division: Division) -> Preprocessing:
+    """What images are trained with, from what a checkpoint judges with, whose images may have another size."""
+    if dataset.test_size is None or dataset.test_size == dataset.image_size:
+        return stored
+    if stored.normalisation == "per-pixel-mean":  # a mean image that was resized is not resized back; sums are exact
+        return measure(dataset.train, division.training, stored.normalisation)
+    return replace(stored, image_size=dataset.image_size, train_size=None)
+
+
 def open_session(
     folder: RunFolder,
     recipe: Recipe,
@@ -125,10 +136,12 @@ def open_session(
     signals: Signals,
     data: tuple[Dataset, Division] | None = None,
     ranks: Ranks = ALONE,
+    constants: Preprocessing | None = None,
 ) -> Session:
     """The run in `folder`, brought to its newest sound checkpoint, or to step 0 where there is none.
 
-    Of several processes rank 0 alone reads the folder, and tells the others.
+    `constants` are those of the training images, where they were measured before. Of several processes rank 0 alone
+    reads the folder, and tells the others.
     """
     facts = ranks.first(folder.facts)
     compute.prepare()
@@ -142,11 +155,10 @@ def open_session(
         network, preprocessing = start.network, start.preprocessing
     else:
         network = build(spec, recipe.seed)
-        preprocessing = (
-            measure(dataset.train, division.training, recipe.data.normalisation)
-            if newest is None
-            else stored_preprocessing(newest[1], folder.path)
-        )
+        if newest is None:
+            preprocessing = constants or measure(dataset.train, division.training, recipe.data.normalisation)
+        else:
+            preprocessing = _of_training(stored_preprocessing(newest[1], folder.path), dataset, division)
         if newest is None and ranks.rank == 0 and (flat := preprocessing.flat()):
             what = "channel %s of the training images has the same value everywhere and tells nothing (%s)"
             log.warning(what, " and ".join(str(number + 1) for number in flat), dataset.origin)

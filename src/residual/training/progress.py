@@ -56,6 +56,28 @@ class Silent:
     def ended(self) -> None: ...
 
 
+def _tell_unheard(error: OSError, what: str) -> None:
+    if not isinstance(error, BrokenPipeError):  # as after `| head -1`: its reader wants no more
+        reason = (error.strerror or type(error).__name__).lower()
+        log.warning("standard output cannot be written (%s), the %s goes on without it", reason, what)
+
+
+def unbroken(tell: Callable[..., None], what: str) -> Callable[..., None]:
+    """Hands every call on until standard output cannot be written any more; the work goes on without it."""
+    heard = True
+
+    def attempt(*args: Any, **kwargs: Any) -> None:
+        nonlocal heard
+        if heard:
+            try:
+                tell(*args, **kwargs)
+            except OSError as error:
+                heard = False
+                _tell_unheard(error, what)
+
+    return attempt
+
+
 class Unbroken:
     """Hands everything on until standard output cannot be written any more; the training goes on without it."""
 
@@ -67,9 +89,7 @@ class Unbroken:
             tell(self._inner)
         except OSError as error:
             self._inner = Silent()
-            if not isinstance(error, BrokenPipeError):  # as after `| head -1`: its reader wants no more
-                reason = (error.strerror or type(error).__name__).lower()
-                log.warning("standard output cannot be written (%s), the training goes on without it", reason)
+            _tell_unheard(error, "training")
 
     def began(self, plan: Record) -> None:
         self._try(lambda inner: inner.began(plan))

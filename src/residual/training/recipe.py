@@ -319,6 +319,9 @@ def _names_a_group(path: str) -> bool:
     return True
 
 
+_OF_A_KIND = ("schedule.warmup.", "schedule.hold.")
+
+
 def override(recipe: Recipe, overrides: Iterable[Override], where: object = "settings") -> Recipe:
     """The recipe with some values changed, validated again as a whole.
 
@@ -331,7 +334,8 @@ def override(recipe: Recipe, overrides: Iterable[Override], where: object = "set
     table = recipe.model_dump()
     seen: dict[str, Any] = {}
     faults: list[Fault] = []
-    for path, value in as_overrides(overrides):
+    # Whether a schedule has a warm-up or holds follows from its kind, wherever that stands.
+    for path, value in sorted(as_overrides(overrides), key=lambda one: one[0].startswith(_OF_A_KIND)):
         if path in seen and seen[path] != value:
             faults.append(Fault(path, _short(value), f"given twice, first as {_short(seen[path])!r}", "give it once"))
         seen[path] = value
@@ -360,7 +364,7 @@ def _put(table: dict[str, Any], path: str, value: Any) -> Fault | None:
             remedy = nearest(name, known) if known else "leave it out"
             return Fault(path, _short(value), f"no such group of settings as {name}", remedy)
         place = place[name]
-    if path == "schedule.kind" and value in SCHEDULES:
+    if path == "schedule.kind" and isinstance(value, str) and value in SCHEDULES:
         fresh = SCHEDULES[value]().model_dump()
         held = {other: place[name] for name, other in _HIGHEST.items() if name in place} | place
         place.clear()

@@ -21,7 +21,8 @@ def protocol(recipe: Facts, data: Facts, best: Facts | None = None) -> Facts:
     settings = EvaluationSettings.model_validate(recipe["evaluation"])
     _, watched = settings.metrics
     choices = [] if watched is None else [f"patience of {settings.patience} validations ({watched})"]
-    every = recipe["data"]["validation"] == 0 and "val" not in data.get("layout", "")
+    own = data.get("own_validation", "val" in data.get("layout", ""))  # earlier releases tell it by the layout alone
+    every = recipe["data"]["validation"] == 0 and not own
     kept = "last step"
     if recipe["optimiser"].get("average"):
         kept += f", running average of decay {recipe['optimiser']['average']:g}"

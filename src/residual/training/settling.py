@@ -177,4 +177,6 @@ def settled(recipe: Recipe, facts: Facts, where: object) -> Recipe:
     chosen = facts.get("settled", {})
     if not isinstance(chosen, dict):
         raise ModelError("run.json is damaged", where, "restore it from a copy")
+    if "batch_sizes_tried" in facts.get("chosen", {}):  # what a trial has found goes before it
+        chosen = {path: value for path, value in chosen.items() if path != "batch_size"}
     return override(recipe, chosen.items(), where) if chosen else recipe

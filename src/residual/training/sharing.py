@@ -35,8 +35,9 @@ def check_shares(recipe: Recipe, network: NetworkSpec, world: int, begun: bool =
         fitting = [n for n in range(1, 2 * world) if recipe.batch_size % n == 0]
         raise UsageError(what, "batch_size", f"the run keeps its batches: start {' or '.join(map(str, fitting))}")
     share = share_of(recipe.batch_size, world)
-    if world > 1 and share % 2 and (recipe.data.augment.mixup or recipe.data.augment.cutmix):
-        what = f"mixup and CutMix mix pairs, and each of {world} processes has {share} images of a batch"
+    if share % 2 and (recipe.data.augment.mixup or recipe.data.augment.cutmix):
+        has = f"each of {world} processes has {share} images of a batch" if world > 1 else f"a batch has {share}"
+        what = f"mixup and CutMix mix pairs, and {has}"
         raise UsageError(what, "batch_size", f"choose a multiple of {2 * world}")
     if world > 1 and network.norm_group and share % network.norm_group:
         what = f"groups of {network.norm_group} images do not fill the {share} that each of {world} processes has"

@@ -16,6 +16,7 @@ from residual.borrowed import borrowed_alone
 from residual.data.batches import check_batch_size
 from residual.data.concerns import concerns
 from residual.data.datasets import divide
+from residual.data.preprocessing import Preprocessing
 from residual.data.source import Dataset
 from residual.device import choose_device, mind_fork
 from residual.environment import check_versions, commit, machine, versions
@@ -157,7 +158,6 @@ def _begin(
         if first := getattr(recipe.schedule, "first", 0):
             what = f"the schedule begins at step {first:,}, where another run has ended"
             raise UsageError(what, "schedule.first", "extend that run with --extend-to, or set it to 0")
-        check_shares(recipe, spec, ranks.world)
         compute, reasons = choose_together(chosen_recipe.compute, ranks)
         check_device(recipe, spec, dataset, compute)
         fitted = fit(
@@ -170,10 +170,13 @@ def _begin(
             place or runs_root(),
             signals.heed,
             paths,
+            chosen_recipe.batch_size,
+            start,
         )
         changes += fitted.changes
-        chosen_recipe = override(chosen_recipe, fitted.changes)
-        recipe = override(recipe, fitted.changes)
+        chosen = {path: value for path, value in chosen.items() if path not in dict(fitted.changes)}
+        chosen_recipe, recipe = (override(one, fitted.changes) for one in (chosen_recipe, recipe))
+        check_shares(recipe, spec, ranks.world)
         steps = _steps(recipe, len(division.training))
         compute, whether = choose_compile(recipe, spec, dataset.image_size, compute, steps, ranks)
         for concern in (
@@ -212,7 +215,16 @@ def _begin(
         path = ranks.first(
             lambda: str(_create(place, chosen_recipe, dataset, facts, chosen_recipe.to_toml(), split, ready).path)
         )
-        return _sit(RunFolder(Path(path)), recipe, compute, listener, signals, ranks, (dataset, division))
+        return _sit(
+            RunFolder(Path(path)),
+            recipe,
+            compute,
+            listener,
+            signals,
+            ranks,
+            (dataset, division),
+            constants=fitted.constants,
+        )
 
 
 def resume(
@@ -336,6 +348,7 @@ def _sit(
     ranks: Ranks,
     data: Any = None,
     patience: float = 0.0,
+    constants: Preprocessing | None = None,
 ) -> RunFolder:
     """Train to the end; of several processes rank 0 alone touches the folder."""
     writes = ranks.rank == 0
@@ -350,7 +363,7 @@ def _sit(
             return folder
         if writes:
             disk.warn(folder.path)
-        session = opening.open_session(folder, recipe, compute, listener, signals, data, ranks)
+        session = opening.open_session(folder, recipe, compute, listener, signals, data, ranks, constants)
         if writes:
             began = {"event": "began", "step": session.state.step, "at": now(), "processes": ranks.world}
             here = {"versions": versions(), "commit": commit(), "machine": machine(compute.device)}

@@ -20,7 +20,7 @@ from torch import Tensor
 from residual.chance import seed_device
 from residual.data.batches import Batches
 from residual.data.datasets import Division
-from residual.data.preprocessing import measure
+from residual.data.preprocessing import Preprocessing
 from residual.data.source import Dataset, everything
 from residual.errors import StorageError
 from residual.evaluation.classifier import Classifier
@@ -48,16 +48,25 @@ _ENDLESS = 1 << 40
 
 
 class Trial:
-    """A network at work beside the run. `opening` is the seconds it took to make it ready, as the run will need."""
+    """A network at work beside the run. `opening` is the seconds it took to make it ready, as the run will need.
+
+    `constants` are those of the training images, which the run will take as well.
+    """
 
     def __init__(
-        self, recipe: Recipe, spec: NetworkSpec, compute: Compute, dataset: Dataset, division: Division
+        self,
+        recipe: Recipe,
+        spec: NetworkSpec,
+        compute: Compute,
+        dataset: Dataset,
+        division: Division,
+        constants: Preprocessing,
     ) -> None:
         began = time.monotonic()
         compute = replace(compute, compile=recipe.compute.compile == "default")  # of auto nobody knows yet
         self.recipe, self.compute, self.dataset, self.division = recipe, compute, dataset, division
         compute.prepare()
-        self.constants = measure(dataset.train, division.training, recipe.data.normalisation)
+        self.constants = constants
         self.network = build(spec, recipe.seed)
         put(self.network, compute.torch_device, compute.memory_format).train()
         overwrite_activations(self.network)

@@ -19,6 +19,12 @@ NONE_IS_A_WORD = BeforeValidator(lambda value: "none" if value is None else valu
 """For settings with `none` among their words: `--set compute.compile=none` arrives as None, and means the word."""
 
 
+TEXTS = frozenset(
+    ("name", "source", "data.path", "data.group", "network.name", "start.weights", "start.freeze", "compute.device")
+)
+"""Settings that are text, whatever it looks like: a folder may be called 2024."""
+
+
 def parse_override(text: str) -> tuple[str, Any]:
     """`path=value` as (path, typed value): TOML where it is TOML (0.1, true, [1, 2]), else a word.
 
@@ -32,6 +38,8 @@ def parse_override(text: str) -> tuple[str, Any]:
     if value.lower() in ("none", "null"):
         # For some parts of a network `none` is a kind, not an absence.
         return path.strip(), "none" if path.strip().removeprefix("network.") in NONE_IS_A_CHOICE else None
+    if path.strip() in TEXTS and value[:1] not in ('"', "'"):
+        return path.strip(), value
     try:
         table = tomllib.loads(f"value = {value}")
     except (ValueError, RecursionError):  # ValueError: not TOML, or a number of thousands of digits

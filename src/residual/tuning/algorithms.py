@@ -1,8 +1,9 @@
 """The genetic algorithms: the next population from the last one, as a pure function of fitness and address.
 
 Child i of generation g draws from its own generator, `chance(i)`, so neither the order in which individuals were
-trained nor who trained them changes it. Generation 0 is drawn at random; it is followed by as many generations of
-breeding as asked. Survivors stand first in the new population and are not trained again.
+trained nor who trained them changes it. Generation 0 is drawn at random, but for its first, which may have the
+recipe's own values; it is followed by as many generations of breeding as asked. Survivors stand first in the new
+population and are not trained again.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from residual.tuning.genetic import (
 )
 from residual.tuning.space import Genes, Space
 
+OWN = "the recipe's own"
+"""How the first individual came about where it has the recipe's values."""
 Chance = Callable[[int], Generator]
 Share = Annotated[float, Field(ge=0, le=1, description="a share from 0 to 1")]
 
@@ -182,9 +185,10 @@ def misfit(algorithm: Algorithm, space: Space) -> list[Fault]:
     return [Fault("cut", algorithm.cut, f"{len(space.genes)} genes are not cut there", remedy)]
 
 
-def begin(space: Space, size: int, chance: Chance) -> Brood:
-    """Generation 0."""
-    return Brood((), tuple(Child(initialise(space, chance(place)), "drawn") for place in range(size)))
+def begin(space: Space, size: int, chance: Chance, own: Genes | None = None) -> Brood:
+    """Generation 0; the first of it has the values of `own`, if any."""
+    drawn = [Child(initialise(space, chance(place)), "drawn") for place in range(size)]
+    return Brood((), tuple(drawn if own is None else [Child(own, OWN), *drawn[1:]]))
 
 
 def make_algorithm(name: str, rules: dict[str, Any]) -> Algorithm:

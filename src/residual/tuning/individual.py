@@ -7,6 +7,7 @@ is wrong with the machine, the disk or the data ends the worker instead, and the
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterable
@@ -28,8 +29,8 @@ from residual.tuning.space import Genes, Space
 WHOSE = "the individual"
 OUTCOMES = "outcomes"
 """Where, in a study's folder, stands what came of individuals that have no result: a ledger made anew takes it."""
-Judge = Callable[[float, float], bool]
-"""Told an epoch and top-1 of its validation; whether the training is to be ended."""
+Judge = Callable[[float, float, float], bool]
+"""Told an epoch, those of the whole training and top-1 of its validation; whether the training is to be ended."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,10 @@ class Watch(Silent):
     """Hands a training's events on, and ends it where it was lost or is not worth its time (`judge`, if any)."""
 
     def __init__(self, inner: Listener, lost: Callable[[], bool], judge: Judge | None = None) -> None:
-        self._inner, self._lost, self._judge = inner, lost, judge
+        self._inner, self._lost, self._judge, self._epochs = inner, lost, judge, math.inf
 
     def began(self, plan: Record) -> None:
+        self._epochs = plan["epochs"]
         self._inner.began(plan)
 
     def saved(self, step: int) -> None:
@@ -101,14 +103,14 @@ class Watch(Silent):
 
     def recorded(self, record: Record) -> None:
         self._inner.recorded(record)
-        if self._judge is not None and _judged(record) and self._judge(record["epoch"], record["top1"]):
+        if self._judge is not None and _judged(record) and self._judge(record["epoch"], self._epochs, record["top1"]):
             raise Pruned(f"top-1 {record['top1']:.4f} after epoch {record['epoch']:g}")
 
     def remember(self, run: RunFolder) -> None:
         """Tell again what a run on disk had reached, which a ledger made anew does not know; nothing ends by it."""
         for record in run.records() if self._judge is not None else ():
             if self._judge is not None and _judged(record):
-                self._judge(record["epoch"], record["top1"])
+                self._judge(record["epoch"], self._epochs, record["top1"])
 
 
 def _judged(record: Record) -> bool:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
 
@@ -23,13 +24,25 @@ from optuna.trial import FrozenTrial, TrialState
 
 from residual.chance import derive, stream
 from residual.errors import EnvironmentFault, StorageError
-from residual.tuning.algorithms import Algorithm, Borrowed, Brood, Child, Ga, Ga001, begin
+from residual.tuning.algorithms import OWN, Algorithm, Borrowed, Brood, Child, Ga, Ga001, begin
 from residual.tuning.chances import uniform
 from residual.tuning.genetic import Scored, fittest
 from residual.tuning.space import Gene, Genes, Space, Value
 
-optuna.logging.set_verbosity(optuna.logging.ERROR)  # what a study does is told by our own lines
 NAME = "tuning"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Optuna's own lines, which tell of a study in memory; whoever imports this keeps those of their own."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # experimental parts, and cmaes of a generation without spread
+            yield
+    finally:
+        optuna.logging.set_verbosity(before)
 
 
 def distribution_of(gene: Gene) -> BaseDistribution:
@@ -175,12 +188,14 @@ def propose(
     generations: Sequence[Sequence[tuple[Genes, float | None]]],
     population: Sequence[Scored],
     pruned: Pruned = MappingProxyType({}),
+    own: Genes | None = None,
 ) -> Brood:
     """The next generation. `generations` holds the new individuals of each closed one, `population` the last whole one.
 
     Args:
         address: the seed of the search and the name of the study, of which all its chance follows.
         pruned: what was last seen of individuals that were ended early, for samplers that learn from it.
+        own: the recipe's own values, if the first individual of all has them.
     """
     seed, study = address
     number = len(generations)
@@ -192,11 +207,14 @@ def propose(
         kept = round(algorithm.keep * size) if number else 0
         asked = (algorithm, space, size, address, generations, size - kept)
         try:
-            drawn = replay(*asked, pruned)
+            drawn = replay(*asked, pruned, own)
         except StorageError:  # a search of an earlier release, whose sampler learnt nothing of what failed
-            drawn = replay(*asked, None)
-        return Brood(tuple(fittest(population, kept)), tuple(Child(genes, "asked of Optuna") for genes in drawn))
-    return algorithm.breed(space, population, size, chance) if number else begin(space, size, chance)
+            drawn = replay(*asked, None, own)
+        children = [Child(genes, "asked of Optuna") for genes in drawn]
+        if own is not None and not number:
+            children[0] = Child(own, OWN)
+        return Brood(tuple(fittest(population, kept)), tuple(children))
+    return algorithm.breed(space, population, size, chance) if number else begin(space, size, chance, own)
 
 
 def replay(
@@ -207,11 +225,13 @@ def replay(
     generations: Sequence[Sequence[tuple[Genes, float | None]]],
     count: int,
     pruned: Pruned | None = MappingProxyType({}),
+    own: Genes | None = None,
 ) -> list[Genes]:
     """Ask one of Optuna's samplers for `count` individuals, after it has been told the closed generations.
 
     Args:
         pruned: as for `propose`; None tells nothing of what came to no end.
+        own: as for `propose`; the sampler is told of it as of one it has asked for.
 
     TPE counts what was pruned as bad, by how far it came and its figure there, and what failed as worse; it passes over
     what it is told has failed.
@@ -221,9 +241,10 @@ def replay(
     """
     sampler = _borrowed(algorithm, size, derive(address[0], NAME, address[1], algorithm.name) % 2**32)
     table = {gene.path: distribution_of(gene) for gene in space.genes}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # experimental parts, and cmaes of a generation without spread
+    with _quiet():
         study = optuna.create_study(direction="maximize", sampler=sampler)
+        if own is not None:
+            study.enqueue_trial(dict(zip(space.paths, own, strict=True)))
         for number, told in enumerate(generations):
             asked = [study.ask(table) for _ in told]
             for place, (trial, (genes, fitness)) in enumerate(zip(asked, told, strict=True)):

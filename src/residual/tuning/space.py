@@ -3,7 +3,7 @@
 A gene is addressed by the path of the setting (`schedule.peak`). Its values are reached from a place in
 [0, 1]: linear, logarithmic, in whole numbers or by choice, each value of the latter two with an equal share.
 Values never leave the bounds. `seed001` has the ranges of the seed's second task as it prints them; `default`
-has logarithmic scales and leaves out momenta that diverge.
+has logarithmic scales around the recipe's own rate and leaves out momenta that diverge.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from torch import Generator
 
 from residual.errors import Fault, UsageError, check, nearest
 from residual.training.recipe import Override, Recipe, override
+from residual.training.schedules import OneCycle
 from residual.training.settling import check_network, tell_once
 from residual.tuning.chances import uniform
 
@@ -121,6 +122,12 @@ class Space:
     def places(self, genes: Genes) -> list[float]:
         return [gene.place_of(value) for gene, value in zip(self.genes, genes, strict=True)]
 
+    def of(self, recipe: Recipe) -> Genes | None:
+        """The recipe's own values; None where the space does not hold each of them."""
+        own = [_own(recipe, gene.path) for gene in self.genes]
+        genes = tuple(value for value in own if value is not None)
+        return genes if self.holds(genes) else None
+
     def holds(self, genes: Genes) -> bool:
         return len(genes) == len(self.genes) and all(g.holds(v) for g, v in zip(self.genes, genes, strict=True))
 
@@ -203,17 +210,22 @@ def _same(first: Value, second: Value) -> bool:
     return first is second or (type(first) is type(second) and first == second)
 
 
-DEFAULTS: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[float, float]]] = {
-    "sgd": ((1e-3, 3.0), (1e-6, 1e-2), (0.6, 0.99)),
-    "adam": ((1e-5, 3e-2), (1e-6, 1e-2), (0.6, 0.99)),
-    "adamw": ((1e-5, 3e-2), (1e-4, 1.0), (0.6, 0.99)),  # its decay is multiplied by the rate
-}
-"""Learning rate (log), weight decay (log) and momentum (of Adam: beta1) of the `default` space, by optimiser."""
+RATES: dict[str, tuple[float, float]] = {"sgd": (1e-3, 3.0), "adam": (1e-5, 3e-2), "adamw": (1e-5, 3e-2)}
+"""Rates that an optimiser may want; what the default space searched for every recipe in earlier releases."""
+REACH = 20.0
+"""The default space searches rates (log) from so small a part of the recipe's own to so many times it."""
+_MOST = {"sgd": 3.0, "adam": 0.1, "adamw": 0.1}
+_DECAYS = {"sgd": (1e-6, 1e-2), "adam": (1e-6, 1e-2), "adamw": (1e-4, 1.0)}  # adamw's is multiplied by the rate
+_MOMENTA = (0.6, 0.99)
+"""Of Adam: beta1. In earlier releases in a cycle, too."""
 SPACES = ("default", "seed001")
 
 
-def named_space(name: str, recipe: Recipe) -> Space:
+def named_space(name: str, recipe: Recipe, earlier: bool = False) -> Space:
     """A space by its name, its genes addressed as the recipe's schedule has them.
+
+    Args:
+        earlier: as releases had it whose default space was the same for every recipe.
 
     Raises:
         UsageError: no such space, or it does not fit the recipe.
@@ -231,10 +243,40 @@ def named_space(name: str, recipe: Recipe) -> Space:
         ranges = (Gene(rate, "linear", 1e-6, 1e-2), Gene(decay, "linear", 0.0, 0.1), Gene(momentum, "linear", 0.1, 1.5))
         return Space(name, ranges)
     kind = recipe.optimiser.kind
-    if kind not in DEFAULTS:
+    if kind not in RATES:
         raise UsageError(f"no default space is known for the optimiser {kind}", "--space", "name genes with --gene")
-    rates, decays, momenta = DEFAULTS[kind]
-    return Space(name, (Gene(rate, "log", *rates), Gene(decay, "log", *decays), Gene(momentum, "linear", *momenta)))
+    rates, momenta = (RATES[kind], _MOMENTA) if earlier else (_rates(recipe), _momenta(recipe))
+    return Space(
+        name, (Gene(rate, "log", *rates), Gene(decay, "log", *_DECAYS[kind]), Gene(momentum, "linear", *momenta))
+    )
+
+
+def _rates(recipe: Recipe) -> tuple[float, float]:
+    """Around the recipe's own rate, where that is one for its optimiser; a rate for SGD says nothing about Adam's."""
+    schedule, kind = recipe.schedule, recipe.optimiser.kind
+    own, (least, most) = schedule.peak if isinstance(schedule, OneCycle) else schedule.rate, RATES[kind]
+    if not least <= own <= most:
+        return least, most
+    low, high = own / REACH, min(own * REACH, max(_MOST[kind], 2 * own))
+    return float(f"{low:.3g}"), float(f"{high:.3g}")
+
+
+def _momenta(recipe: Recipe) -> tuple[float, float]:
+    """In a cycle momentum is lowest where the rate is highest: its lowest is searched up to the recipe's own."""
+    if not isinstance(recipe.schedule, OneCycle):
+        return _MOMENTA
+    own = recipe.optimiser.momentum
+    return (_MOMENTA[0], own) if own > _MOMENTA[0] else (0.0, own) if own > 0 else _MOMENTA
+
+
+def _own(recipe: Recipe, path: str) -> Value | None:
+    """A setting of the recipe. The lowest momentum of a cycle that keeps its momentum is that momentum."""
+    found: Any = recipe.model_dump(mode="json")
+    for name in path.split("."):
+        found = found.get(name) if isinstance(found, dict) else None
+    if found is None and path == "schedule.momentum_low":
+        found = recipe.optimiser.momentum
+    return found if isinstance(found, bool | int | float | str) else None
 
 
 _IMAGES = frozenset(
@@ -244,8 +286,20 @@ _IMAGES = frozenset(
 """Settings that say which images are trained on and which judged: no genes, since fitnesses would not compare."""
 
 
-def make_space(recipe: Recipe, name: str | None, genes: Sequence[str]) -> Space:
+def asked_space(recipe: Recipe, name: str | None, genes: Sequence[str], stored: Mapping[str, str]) -> Space:
+    """The space that is asked for again; what an earlier release made of the same words, where a study has that."""
+    found = make_space(recipe, name, genes)
+    if found.facts() == stored or (name is None and genes):
+        return found
+    before = make_space(recipe, name, genes, earlier=True)
+    return before if before.facts() == stored else found
+
+
+def make_space(recipe: Recipe, name: str | None, genes: Sequence[str], earlier: bool = False) -> Space:
     """The space of a study: the genes of a named space, some replaced, others added; without a name, own ones alone.
+
+    Args:
+        earlier: as for `named_space`.
 
     Raises:
         UsageError: a gene is malformed, given twice, or names no setting of the recipe.
@@ -256,7 +310,7 @@ def make_space(recipe: Recipe, name: str | None, genes: Sequence[str]) -> Space:
         Fault(path, "a gene", "given twice", "give it once") for path in dict.fromkeys(paths) if paths.count(path) > 1
     ]
     check("this space cannot be searched", twice, "--gene")
-    named = named_space(name or "default", recipe).genes if name or not own else ()
+    named = named_space(name or "default", recipe, earlier).genes if name or not own else ()
     table = {gene.path: gene for gene in named} | {gene.path: gene for gene in own}
     space = Space((name or "default") if not own else f"{name}+" if name else "own", tuple(table.values()))
     unlike = [path for path in space.paths if path in _IMAGES or path.startswith("evaluation.")]

@@ -44,7 +44,7 @@ from residual.tuning.individual import Plan
 from residual.tuning.ledger import Ledger, names_in
 from residual.tuning.own import FREE, check_own
 from residual.tuning.rows import Snapshot
-from residual.tuning.space import Space, make_space, parse_gene
+from residual.tuning.space import Genes, Space, asked_space, make_space, parse_gene
 from residual.tuning.worker import GRACE, Tell, Worker
 
 Pruning = Literal["none", "median"]
@@ -70,6 +70,8 @@ class Wish:
     pruning: Pruning | None = None
     prolonged: bool = False
     """A study that was given more generations meanwhile is taken as well."""
+    drawn: bool = False
+    """All of generation 0 is drawn, where the recipe's own values would be the first of it."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "set", tuple(as_overrides(self.set)))
@@ -112,6 +114,8 @@ def begin_facts(name: str, wish: Wish) -> Facts:
     ]:
         what = f"nothing of {small['population']} would be trained after the first generation"
         rules.append(Fault("keep", algorithm.keep, what, "lower it"))
+    # The seed's algorithm draws all of its first generation; others begin from what they shall better.
+    own = None if wish.drawn or algorithm.name == "ga-001" else space.of(recipe)
     pruning = wish.pruning or "none"
     if pruning != "none" and small["seeds"] > 1:
         rules.append(Fault("prune", pruning, "it judges single trainings", "leave out --seeds or --prune"))
@@ -122,6 +126,7 @@ def begin_facts(name: str, wish: Wish) -> Facts:
         "fitness": FITNESS,
         "recipe": recipe.model_dump(mode="json"),
         "space": {"name": space.name, "genes": space.facts()},
+        "own": None if own is None else list(own),
         "algorithm": algorithm.model_dump(mode="json"),
         "population": small["population"],
         "generations": (3 if wish.quick else 5) if wish.generations is None else wish.generations,
@@ -150,18 +155,18 @@ def unlike(facts: Facts, wish: Wish) -> dict[str, tuple[Any, Any]]:
     """Where a wish differs from a study: path to (the study's value, the wished one)."""
     found: dict[str, tuple[Any, Any]] = {}
     stored = to_recipe(facts["recipe"], "the study")
-    base = stored
+    base = asked = stored
     if wish.recipe is not None:
         begun = stored.name not in (DEFAULT, PHOTOS)  # as studies of earlier releases began, weights or not
         base = recipe_of(wish.recipe, started=begun and "start.weights" in dict(wish.set))
     if wish.recipe is not None or wish.set:
-        wanted = override(base, lasting_weights(wish.set, stored.start.weights)).model_dump(mode="json")
-        paths = differences(stored.model_dump(mode="json"), wanted)
+        asked = override(base, lasting_weights(wish.set, stored.start.weights))
+        paths = differences(stored.model_dump(mode="json"), asked.model_dump(mode="json"))
         if _unread(base, wish):
             paths.pop("evaluation.test", None)  # studies of earlier releases read the test images
         found |= {path: pair for path, pair in paths.items() if not path.startswith(FREE)}
     if wish.genes or wish.space is not None:
-        space = make_space(base, wish.space, wish.genes)
+        space = asked_space(asked, wish.space, wish.genes, facts["space"]["genes"])
         found |= differences(facts["space"]["genes"], space.facts(), "gene ")
     if wish.sampler is not None or wish.rules:
         own = _rules(facts)
@@ -179,6 +184,11 @@ def unlike(facts: Facts, wish: Wish) -> dict[str, tuple[Any, Any]]:
 def space_of(facts: Facts) -> Space:
     genes = tuple(parse_gene(f"{path}={ranged}") for path, ranged in facts["space"]["genes"].items())
     return Space(facts["space"]["name"], genes)
+
+
+def own_of(facts: Facts) -> Genes | None:
+    """The recipe's own values, where generation 0 begins with them; studies of earlier releases do not."""
+    return None if facts.get("own") is None else tuple(facts["own"])
 
 
 def algorithm_of(facts: Facts) -> Algorithm:
@@ -371,7 +381,9 @@ def tune(
     plan = Plan(chosen, recipe, study.space, study.folder, study.facts["seeds"], mine, trainer)
     (tell or _nobody)({"kind": "study", **study.facts, "folder": str(study.folder), "storage": study.address.shown})
     heard = tell or _nobody, listener or Silent()
-    worker = Worker(study.ledger, plan, algorithm_of(study.facts), study.facts, *heard, grace, ends=ends)
+    worker = Worker(
+        study.ledger, plan, algorithm_of(study.facts), study.facts, *heard, grace, ends=ends, own=own_of(study.facts)
+    )
     try:
         worker.run()
     except Interrupted as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from optuna.trial import TrialState
 
 from residual.files import Facts
+from residual.tuning.algorithms import OWN
 from residual.tuning.rows import Individual, Snapshot
 from residual.tuning.study import Study
 
@@ -37,6 +38,7 @@ def summarise(study: Study) -> Facts:
         "space": facts["space"],
         "counts": counts,
         "seconds": sum(r["seconds"] or 0.0 for r in rows),
+        "own": next((r["fitness"] for r in rows if r["how"] == OWN), None),
         "best": None if best is None else row(best, paths),
         "best_so_far": best_so_far(snapshot),
         "duplicates": duplicates(snapshot),

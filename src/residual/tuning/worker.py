@@ -58,10 +58,11 @@ class Worker:
         grace: float = GRACE,
         train: Train = train_individual,
         ends: float | None = None,
+        own: Genes | None = None,
     ) -> None:
         self._ledger, self._plan, self._algorithm, self._facts = ledger, plan, algorithm, facts
         self._tell, self._listener, self._grace, self._train = tell, listener, grace, train
-        self._ends = ends
+        self._ends, self._own = ends, own
         self._token = os.urandom(8).hex()
         self._owner = {"token": self._token, "host": platform.node(), "process": os.getpid()}
         self._seen: dict[int, tuple[str, float]] = {}
@@ -121,6 +122,7 @@ class Worker:
             histories,
             [Scored(table[n].genes, table[n].fitness) for n in population],
             pruned,
+            self._own,
         )
         return self._ledger.open_generation(number, brood, population, self._plan.space)
 
@@ -169,15 +171,15 @@ class Worker:
             if other.generation < one.generation
         }
         before = [figures for trial, figures in self._ledger.reports().items() if trial in closed]
-        grace, own = (self._plan.recipe.epochs or 0) / 3, [0.0]
+        own = [0.0]
 
-        def judge(epoch: float, top1: float) -> bool:
+        def judge(epoch: float, epochs: float, top1: float) -> bool:
             place = round(1000 * epoch)
             self._ledger.report(one.trial, place, top1)
             own.append(top1)
             reached = [[value for at, value in figures.items() if at <= place] for figures in before]
             others = [max(values) for values in reached if values]
-            return epoch > grace and len(others) >= 3 and max(own) < statistics.median(others)
+            return 3 * epoch > epochs and len(others) >= 3 and max(own) < statistics.median(others)
 
         return judge
 
