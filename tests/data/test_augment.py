@@ -1,10 +1,15 @@
 """Chance in one function, arithmetic in the others; both against something simpler."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
-from residual.data.augment import AugmentSettings, Draws, augment, choose, flip, move
+from residual.data.augment import AugmentSettings, Draws, augment, choose, flip, move, orient
+from residual.data.batches import check_crops
+from residual.data.digits import read_digits
+from residual.errors import UsageError
 
 GENERATOR = torch.Generator()
 
@@ -111,3 +116,32 @@ def test_turns_mirror_every_image_in_every_other_epoch():
     assert abs(float(epochs[0].double().mean()) - 0.5) < 0.08
     with pytest.raises(ValueError, match="mirror_by"):
         AugmentSettings(mirror_by="turns")
+
+
+def test_eight_orientations_each_as_often_as_any_other():
+    image = torch.arange(2 * 9).view(1, 2, 3, 3).float()
+    found = orient(image.expand(8, -1, -1, -1), torch.arange(8))
+    expected = {
+        rotated.tobytes() for side in (image[0].numpy(), image[0].numpy()[:, :, ::-1]) for rotated in turns(side)
+    }
+    assert {one.numpy().tobytes() for one in found} == expected
+    assert len(expected) == 8
+    assert torch.equal(found[0], image[0])
+    assert torch.equal(found[1], flip(image, torch.tensor([True]))[0])
+    counts = choose(16_000, AugmentSettings(dihedral=True), seed=2, epoch=1).tables["dihedral"].bincount()
+    assert len(counts) == 8
+    assert all(abs(int(count) - 2000) < 4 * (16_000 * 7 / 64) ** 0.5 for count in counts)
+    draws = choose(5, AugmentSettings(dihedral=True), seed=2, epoch=1)
+    channels_last = torch.rand(5, 3, 8, 8).contiguous(memory_format=torch.channels_last)
+    both = [augment(one, draws, AugmentSettings(dihedral=True)) for one in (channels_last, channels_last.contiguous())]
+    assert torch.equal(*both)
+
+
+def turns(side: Any) -> list[Any]:
+    return [np.ascontiguousarray(np.rot90(side, number, (1, 2))) for number in range(4)]
+
+
+def test_no_squares_are_not_turned():
+    with pytest.raises(UsageError, match=r"32 x 24 pixels are no squares.*data\.augment\.dihedral"):
+        check_crops(read_digits().train, (32, 24), AugmentSettings(dihedral=True))
+    check_crops(read_digits().train, (32, 32), AugmentSettings(dihedral=True))

@@ -56,6 +56,7 @@ PARTS: dict[str, dict[str, Any]] = {
         "data.augment.erase": 0.3,
         "data.augment.trivial": True,
     },
+    "dihedral": {"data.augment.dihedral": True},
     "mirror by turns": {"data.augment.mirror": True, "data.augment.mirror_by": "turns"},
     "float16, its loss scaled": {"compute.precision": "float16"},
     "computed again": {"compute.recompute": True},

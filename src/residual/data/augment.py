@@ -37,6 +37,9 @@ class AugmentSettings(BaseModel, frozen=True, extra="forbid"):
     mirror_by: Literal["chance", "turns"] = Field(
         "chance", description="turns: every image as it is in one epoch and mirrored in the next (Jordan 2024)"
     )
+    dihedral: bool = Field(
+        False, description="one of the eight turns and mirrors of a square, where images have no upright (D4)"
+    )
     trivial: bool = Field(False, description="TrivialAugment, wide: one operation, any strength (Müller, Hutter 2021)")
     cutout: int = Field(
         0, ge=0, le=512, description="side in pixels of a square set to the mean (DeVries, Taylor 2017)"
@@ -113,6 +116,7 @@ def choose(count: int, settings: AugmentSettings, seed: int, epoch: int) -> Draw
         "crop": (settings.pad_crop, _offsets(settings.pad_crop)),
         "shift": (settings.shift, _offsets(settings.shift)),
         "mirror": (settings.mirror and settings.mirror_by == "chance", _halves),
+        "dihedral": (settings.dihedral, lambda n, g: torch.randint(8, (n,), generator=g)),
         "trivial": (settings.trivial, trivial.choose),
         "cutout": (settings.cutout, _uniform(2)),
         "erase": (settings.erase, _uniform(erasing.COLUMNS)),
@@ -153,6 +157,14 @@ def flip(images: Tensor, mirrored: Tensor) -> Tensor:
     return torch.where(mirrored.to(images.device).view(-1, 1, 1, 1), images.flip(3), images)
 
 
+def orient(images: Tensor, which: Tensor) -> Tensor:
+    """Square images in one of eight orientations, N numbers of three bits: left-right, upside down, then transposed."""
+    which = which.to(images.device).view(-1, 1, 1, 1)
+    images = torch.where(which & 1 > 0, images.flip(3), images)
+    images = torch.where(which & 2 > 0, images.flip(2), images)
+    return torch.where(which & 4 > 0, images.transpose(2, 3), images)
+
+
 def on_pixels(pixels: Tensor, draws: Draws, settings: AugmentSettings) -> Tensor:
     """uint8 NCHW after what is done to pixels."""
     if settings.trivial:
@@ -173,6 +185,7 @@ ORDER: Final[tuple[tuple[str, Callable[[Tensor, Tensor, AugmentSettings], Tensor
     ("shift", lambda images, draws, settings: move(images, draws, settings.shift, "replicate")),
     ("crop", lambda images, draws, settings: move(images, draws, settings.pad_crop, "constant")),
     ("mirror", lambda images, draws, settings: flip(images, draws)),
+    ("dihedral", lambda images, draws, settings: orient(images, draws)),
     ("cutout", lambda images, draws, settings: erasing.cutout(images, draws, settings.cutout)),
     ("erase", lambda images, draws, settings: erasing.erase(images, draws, settings.erase)),
 )

@@ -57,7 +57,7 @@ def check_batch_size(images: int, batch_size: int) -> None:
 
 
 def check_crops(source: Source, image_size: tuple[int, int], settings: AugmentSettings) -> None:
-    """Refuse crops of photographs where there are none, or from sides that do not hold them.
+    """Refuse crops of photographs where there are none, or from sides that do not hold them; turns of no squares.
 
     Raises:
         UsageError: with the setting.
@@ -69,6 +69,9 @@ def check_crops(source: Source, image_size: tuple[int, int], settings: AugmentSe
     if settings.short_side is not None and settings.short_side[0] < max(image_size):
         what = f"a shorter side of {settings.short_side[0]} pixels holds no crop of {max(image_size)}"
         raise UsageError(what, "data.augment.short_side", f"begin at {max(image_size)}, or set a smaller image_size")
+    if settings.dihedral and image_size[0] != image_size[1]:
+        what = f"images of {image_size[0]} x {image_size[1]} pixels are no squares, which are turned"
+        raise UsageError(what, "data.augment.dihedral", "set data.augment.mirror instead, or an image_size")
 
 
 def steps_of(epochs: float, images: int, batch_size: int) -> int:

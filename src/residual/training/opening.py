@@ -177,7 +177,7 @@ def open_session(
         "recipe": recipe.name,
         "seed": recipe.seed,
         **_selection(recipe),
-        "mirror": recipe.data.augment.mirror,
+        "mirror": recipe.data.augment.mirror or recipe.data.augment.dihedral,
         "data": facts["data"],
         "versions": facts["versions"],
         **({"start": facts["start"]} if facts.get("start") else {}),
