@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -61,6 +62,10 @@ def _nonfinite(result: Facts) -> tuple[str, str, str]:
     return f"NaN, inf or -inf put into a run ({where}); every number on disk stays finite", figure, "seed 0"
 
 
+def _precision_of(result: Facts) -> str:
+    return " and ".join(dict.fromkeys(one["compute"]["precision"] for one in result["networks"].values()))
+
+
 def _throughput(result: Facts) -> tuple[str, str, str]:
     figures = []
     for name, found in result["networks"].items():
@@ -70,9 +75,9 @@ def _throughput(result: Facts) -> tuple[str, str, str]:
             f"({ratio['least']:.1f} to {ratio['most']:.1f})"
         )
     what = (
-        f"training beside the usual loop (PIL image by image, DataLoader with its best number of workers, float32), "
-        f"{result['data']}, batch {result['batch_size']}, medians of {result['rounds']} turns; training "
-        "alone"
+        f"training in {_precision_of(result)}, as the program chooses here, beside the usual loop in float32 "
+        f"(PIL image by image, DataLoader with its best number of workers), {result['data']}, batch "
+        f"{result['batch_size']}, medians of {result['rounds']} turns; training alone"
     )
     return what, "; ".join(figures), "-"
 
@@ -113,9 +118,10 @@ def _speed(result: Facts) -> tuple[str, str, str]:
         memory = f"; {ours / 2**20:,.0f} MB against {theirs / 2**20:,.0f}" if ours is not None and theirs else ""
         figures.append(f"{name}, batch {found['batch_size']}: {'; '.join(parts)}{memory}")
     what = (
-        "training and inference beside the usual loop (PIL image by image, DataLoader with its best number of workers, "
-        "float32 NCHW) and the machine's limit (large products of matrices), medians over turns; on another day than "
-        "the row on training alone, every network in a process of its own and the products in every turn"
+        f"training ({_precision_of(result)}) and inference (float32) beside the usual loop (PIL image by "
+        "image, DataLoader with its best number of workers, float32 NCHW) and the machine's limit in the same "
+        "precision (large products of matrices; a multiply-add is two operations), medians over turns; on another day "
+        "than the row on training alone, every network in a process of its own and the products in every turn"
     )
     return what, "<br>".join(figures), "-"
 
@@ -206,8 +212,16 @@ def _peers(result: Facts) -> tuple[str, str, str]:
     rows = result["comparisons"]
     names = ", ".join(f"{name} {version}" for name, version in result["libraries"].items())
     largest = [max(row[mode] for row in rows if mode in row) for mode in ("evaluation", "training")]
-    figure = f"logits within {largest[0]:.1g} of the largest ({len(rows)} files), in training {largest[1]:.1g}"
-    return f"the networks of {names} beside ours with their weights, {result['images']} random images", figure, "-"
+    bounds = [f"{_above(value):.2g}" for value in largest]
+    figure = f"logits within {bounds[0]} of the largest ({len(rows)} files), in training {bounds[1]}"
+    images = f"{result['images']} random images of {result['pixels']} pixels"
+    return f"the networks of {names} beside ours with their weights, {images}", figure, "-"
+
+
+def _above(value: float) -> float:
+    """The next number of two digits that is no smaller: a bound is not rounded down."""
+    unit = 10.0 ** (math.floor(math.log10(value)) - 1) if value > 0 else 1.0
+    return math.ceil(value / unit - 1e-9) * unit
 
 
 def _mutated(result: Facts) -> tuple[str, str, str]:
@@ -277,7 +291,8 @@ def _scaling(result: Facts) -> tuple[str, str, str]:
         f"{row['processes']} ({row['batch_norm']}): {row['images_per_second']['median']:,.0f} images/s"
         for row in result["rows"]
     ]
-    what = f"{result['network']}, batch {result['batch_size']}, by processes ({result['device']})"
+    data = {"digits": "the embedded digits"}.get(result["data"], result["data"])
+    what = f"{result['network']} on {data}, batch {result['batch_size']}, by processes ({result['device']})"
     return what, "; ".join(figures), "-"
 
 
@@ -320,7 +335,10 @@ def table() -> str:
         if result is not None:
             what, figure, chance = row(result)
             made = [*result.get("earlier", []), result]  # parts that were measured one by one
-            command = " and ".join(f"`{one['command']}`" for one in made)
+            commands = [one["command"] for one in made]
+            if len(made) == 1 and "--only" in commands[0]:  # parts of a file from before there was `earlier`
+                commands.insert(0, f"make campaign {result['campaign']}")
+            command = " and ".join(f"`{one}`" for one in commands)
             command += f" → [results/{name}.json](results/{name}.json)"
             where = "; ".join(dict.fromkeys(map(_where, made)))
             lines.append(f"| {what} | {figure} | {chance} | {command} | {where} |")

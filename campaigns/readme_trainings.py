@@ -69,12 +69,21 @@ def fine_tuning(result: Facts) -> tuple[str, str, str]:
     return f"fine-tuning against training from scratch: {'; '.join(titles)}", "; ".join(figures), f"seeds {seeds}"
 
 
+def _whose(part: Facts) -> str:
+    """That runs of the recipe of another row are none of that row's, where their figures are others."""
+    row = json.loads((Path(ROOT) / "results" / "cifar10-fast.json").read_bytes())
+    found = sorted(round(member["top1"], 4) for member in part["protocols"]["1-crop"]["members"])
+    if not all(run.startswith("cifar10-fast") for run in part["runs"]) or found == sorted(row["test_top1"]["values"]):
+        return ""
+    return ", other trainings of `cifar10-fast` than those of the row above"
+
+
 def protocols(result: Facts) -> tuple[str, str, str]:
     figures, titles = [], []
     for part in result["parts"].values():
         few = len(part["runs"]) < 3
         runs = f"{len(part['runs'])} runs{', which tell nothing of a deviation' if few else ''}"
-        titles.append(f"{part['title']} ({part['images']:,}), {runs}")
+        titles.append(f"{part['title']} ({part['images']:,}), {runs}{_whose(part)}")
         for protocol, found in part["protocols"].items():
             members, whole = found["members_top1"], found["ensemble"]
             low, high = whole["intervals"]["top1"]

@@ -281,7 +281,7 @@ def test_figures_of_another_recipe_are_not_the_papers():
     parts = {"network.widths": [8, 16, 32], "network.norm_momentum": 0.01}
     for path, value in {"optimiser.nesterov": True, "batch_size": 512, "data.limit": 10_000, **parts}.items():
         other = judge(claim, [full(**{path: value})], {})
-        assert (other.verdict, other.why) == ("not measured", "full has no at_64000.resnet-20.test_error.mean")
+        assert (other.verdict, other.why) == ("not measured", "no figure at_64000.resnet-20.test_error.mean in full")
     changed = sample(recipes={"plain-20": recipe_facts("cifar10-paper", {**CHANGED, "optimiser.nesterov": True})})
     found = judge(CLAIM, [changed], {})
     assert "the recipe cifar10-paper was changed: optimiser.nesterov=True" in found.caveats

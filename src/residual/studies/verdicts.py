@@ -99,8 +99,8 @@ def judge(claim: Claim, evidence: Iterable[Evidence], ways: Mapping[str, Way]) -
     Args:
         ways: by study, how its figures would be had.
     """
+    caveats = (claim.caveat,) if claim.caveat else ()
     if claim.study == DOCUMENT:
-        caveats = (claim.caveat,) if claim.caveat else ()
         verdict = _DOCUMENTED[claim.documented or "unmeasured"]
         why = f"a statement about a source: {claim.source}" if verdict != "not measured" else _unmeasured(claim)
         return Judgement(claim, verdict, {}, caveats, why=why, way=_own_way(claim))
@@ -110,10 +110,10 @@ def judge(claim: Claim, evidence: Iterable[Evidence], ways: Mapping[str, Way]) -
         try:
             return _measured(claim, one, ways.get(claim.study), tuple(untrained))
         except Absent as error:
-            missing.append(f"{one.source} has no {error.path}")
+            missing.append(f"no figure {error.path} in {one.source}")
             untrained |= dict.fromkeys(_did_not_train(one, error.path))
     why = missing[0] if missing else f"there is no result file of the study {claim.study}"
-    return Judgement(claim, "not measured", {}, why=why, way=_own_way(claim) or ways.get(claim.study))
+    return Judgement(claim, "not measured", {}, caveats, why=why, way=_own_way(claim) or ways.get(claim.study))
 
 
 def _own_way(claim: Claim) -> Way | None:

@@ -22,6 +22,7 @@ MEANING: Final = (
     "Seeds 000 to 004 are the five documents; seeds of result files, as `--seed` has them, are numbers from which the "
     "chance of a training follows. `--protocol final` trained on all images, `tune` held a tenth out; 1-crop and "
     "10-crop are views of an evaluation.",
+    "`at_64000` in a figure: of networks trained for the papers' 64,000 iterations, with their recipe unchanged.",
 )
 """What the verdicts are."""
 
