@@ -129,7 +129,7 @@ def test_names_of_files_keep_their_letters_and_one_seed_is_one(tmp_path):
     write(sample(seeds=(0,), versions={"residual": "0.0.1"}), path)
     made = reproduce(["B28", "A20-20"], evidence=[path], shipped=False)
     (lacking,) = (one for one in made.judgements if one.claim.id == "A20-20")
-    assert "No figure at_64000.resnet-20.test_error.mean in mine.evidence.json." in explained(lacking)[0]
+    assert "No figure at_64000.resnet-20.test_error.mean in mine.evidence.json." in " ".join(explained(lacking))
     assert any(note.startswith("mine.evidence.json was made by") for note in notes(made))
     for numbers, words in (((0,), "seed 0"), ((0, 1), "seeds 0, 1")):
         one = judge(CLAIM, [sample(seeds=numbers, source="x")], {})
