@@ -48,6 +48,16 @@ def of_seeds(*seeds, **changes):
 ARMS = {"plain-20": 0.0, "plain-56": 6.0}
 
 
+def test_figures_that_one_file_alone_has_are_had_from_it():
+    """As of a release that measures more than the one that wrote the other."""
+    older, newer = of_seeds(0), of_seeds(1)
+    newer.measured["plain-56"]["loss"] = spread([0.5])  # type: ignore[index]
+    whole, alone = pooled([older, newer])
+    assert (whole.seeds, alone) == ((0, 1), newer)
+    assert "loss" not in whole.measured["plain-56"]
+    assert pooled([older, of_seeds(1)])[1:] == []
+
+
 def test_provenance_is_told_for_both_where_it_differs():
     here = of_seeds(0, machine={"processor": "one", "cores": 2}, seconds=10.0, date="2026-11-28", commit="a" * 12)
     there = of_seeds(1, machine={"processor": "two", "cores": 2}, seconds=30.0, date="2026-11-29", commit="b" * 12)

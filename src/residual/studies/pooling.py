@@ -46,7 +46,7 @@ def _sameness(one: Evidence) -> bytes:
 
 
 def _together(group: Sequence[Evidence]) -> list[Evidence]:
-    """The files with disjoint seeds as one, then those left over."""
+    """The files with disjoint seeds as one, then those of them that have figures of their own, then those left over."""
     taken: list[Evidence] = []
     left: list[Evidence] = []
     for one in strongest(group, group[0].study):
@@ -55,7 +55,18 @@ def _together(group: Sequence[Evidence]) -> list[Evidence]:
     first, *others = sorted(taken, key=lambda one: one.seeds)
     for other in others:
         first = _joined(first, other)
-    return [first, *left]
+    # A release may measure more than the one that wrote the others: such figures are had from that file alone.
+    own = [one for one in taken if others and _named(one.measured) - _named(first.measured)]
+    return [first, *own, *left]
+
+
+def _named(measured: Mapping[str, Any], before: str = "") -> set[str]:
+    """The paths of all figures."""
+    found: set[str] = set()
+    for name, value in measured.items():
+        deeper = isinstance(value, Mapping) and "values" not in value
+        found |= _named(value, f"{before}{name}.") if deeper else {f"{before}{name}"}
+    return found
 
 
 def _joined(one: Evidence, other: Evidence) -> Evidence:
