@@ -51,7 +51,7 @@ ARMS = {"plain-20": 0.0, "plain-56": 6.0}
 def test_figures_that_one_file_alone_has_are_had_from_it():
     """As of a release that measures more than the one that wrote the other."""
     older, newer = of_seeds(0), of_seeds(1)
-    newer.measured["plain-56"]["loss"] = spread([0.5])  # type: ignore[index]
+    newer.measured["plain-56"]["loss"] = spread([0.5])
     whole, alone = pooled([older, newer])
     assert (whole.seeds, alone) == ((0, 1), newer)
     assert "loss" not in whole.measured["plain-56"]
