@@ -59,9 +59,19 @@ def recognise(shapes: Shapes, where: str, stem: str | None = None) -> NetworkSpe
 
 
 def resnet_parts(
-    shapes: Shapes, depths: tuple[int, ...], widths: tuple[int, ...], bottleneck: bool, where: str
+    shapes: Shapes,
+    depths: tuple[int, ...],
+    widths: tuple[int, ...],
+    bottleneck: bool,
+    where: str,
+    ends: tuple[str, str] = ("conv1.weight", "fc.weight"),
 ) -> dict[str, Any]:
-    """The parts that torchvision's and timm's ResNets of that shape share."""
+    """The parts that torchvision's, timm's and Transformers' ResNets of that shape share.
+
+    Args:
+        ends: the names of the first and the last layer's weights.
+    """
+    first, last = ends
     return {
         "depths": depths,
         "widths": widths,
@@ -69,8 +79,8 @@ def resnet_parts(
         "unit": "bottleneck" if bottleneck else "basic",
         "stride": "3x3" if bottleneck else "1x1",
         "shortcut": "B",
-        "classes": channels_of(shapes, "fc.weight", 2, 0, where),
-        "channels": channels_of(shapes, "conv1.weight", 4, 1, where) if "conv1.weight" in shapes else 3,
+        "classes": channels_of(shapes, last, 2, 0, where),
+        "channels": channels_of(shapes, first, 4, 1, where) if first in shapes else 3,
     }
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 from residual.errors import ModelError
 from residual.models.interchange.conversion import Family, Origin, Shapes, Sight, described, unlike
 from residual.models.interchange.stages import channels_of, read_stages
-from residual.models.interchange.torchvision import MEAN, RESIZED, RESNET, STD, assumed
+from residual.models.interchange.torchvision import MEAN, RESIZED, RESNET, STD, assumed, resnet_parts
 from residual.models.networks import outline
 from residual.models.spec import NetworkSpec
 
@@ -40,16 +40,7 @@ def recognise(shapes: Shapes, where: str) -> NetworkSpec:
         raise ModelError(
             "its first convolution is not 7x7", where, "Transformers has no such ResNet; take another file"
         )
-    parts = {
-        "depths": stages.depths,
-        "widths": stages.widths,
-        "stem": "7x7",
-        "unit": "bottleneck" if stages.bottleneck else "basic",
-        "stride": "3x3" if stages.bottleneck else "1x1",
-        "shortcut": "B",
-        "classes": channels_of(shapes, _LAST, 2, 0, where),
-        "channels": channels_of(shapes, _FIRST, 4, 1, where),
-    }
+    parts = resnet_parts(shapes, stages.depths, stages.widths, stages.bottleneck, where, (_FIRST, _LAST))
     return described(where, parts)
 
 
