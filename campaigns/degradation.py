@@ -5,14 +5,8 @@ About 2.4 hours on two idle threads of an AMD EPYC, 4.7 on one.
 
 from __future__ import annotations
 
-import argparse
-
-from campaigns.one_study import run_study
+from campaigns.one_study import add_networks, run_study
 
 
 def main(argv: list[str]) -> int:
-    def options(parser: argparse.ArgumentParser) -> None:
-        parser.add_argument("--depths", type=int, nargs="+")
-        parser.add_argument("--kinds", nargs="+")
-
-    return run_study("degradation", argv, options)
+    return run_study("degradation", argv, add_networks)

@@ -48,6 +48,8 @@ def run_study(study: str, argv: list[str], options: Options = lambda parser: Non
         parser.add_argument("--width", type=int, help=f"of the first stage; the paper's is {WIDTH}")
     parser.add_argument("--name", help="of the result file, so that it stands beside another of the study")
     options(parser)
+    if study in OF_RUNS:
+        add_networks(parser)
     asked = vars(parser.parse_args(argv))
     usual = {name: asked.pop(name, None) for name in _USUAL}
     if usual["width"] == WIDTH:
@@ -60,7 +62,9 @@ def run_study(study: str, argv: list[str], options: Options = lambda parser: Non
     root = ROOT / "runs" / "-".join(["studies", usual["budget"], *lengths, *widths])
     if study in OF_RUNS:
         trained = plan_of("degradation", usual["budget"])
-        plan = replace(plan, options={**plan.options, "degradation": _for_runs(usual, trained)})
+        networks = {name: asked[name] for name in ("depths", "kinds") if asked[name] is not None}
+        own = {name: value for name, value in plan.options.items() if name not in networks}
+        plan = replace(plan, options={**own, "degradation": _for_runs(usual, trained, networks)})
     found = carry_out(
         study,
         plan,
@@ -75,6 +79,12 @@ def run_study(study: str, argv: list[str], options: Options = lambda parser: Non
     write(found, path)
     print(f"written: {path.relative_to(ROOT)}; then: residual reproduce --markdown docs/claims.md")
     return 0
+
+
+def add_networks(parser: argparse.ArgumentParser) -> None:
+    """The options of what is trained: each network may have a file of its own, on a machine of its own."""
+    parser.add_argument("--depths", type=int, nargs="+", help="of the networks; files of other networks count together")
+    parser.add_argument("--kinds", nargs="+", help="of the networks: plain, resnet, preact")
 
 
 def file_name(study: str, usual: dict[str, Any], own: dict[str, Any]) -> str:
@@ -107,7 +117,7 @@ def _changed(plan: Plan, usual: dict[str, Any], own: dict[str, Any]) -> Plan:
     return replace(plan, **changes)
 
 
-def _for_runs(usual: dict[str, Any], trained: Plan) -> dict[str, Any]:
+def _for_runs(usual: dict[str, Any], trained: Plan, networks: dict[str, Any]) -> dict[str, Any]:
     """What of this is meant for the trainings that the study measures."""
-    changed = _changed(trained, usual, {})
-    return {"seeds": changed.seeds, "steps": changed.steps, "set": changed.set}
+    changed = _changed(trained, usual, networks)
+    return {"seeds": changed.seeds, "steps": changed.steps, "set": changed.set, "options": changed.options}

@@ -71,9 +71,11 @@ def fine_tuning(result: Facts) -> tuple[str, str, str]:
 
 def _whose(part: Facts) -> str:
     """That runs of the recipe of another row are none of that row's, where their figures are others."""
+    if not all(run.startswith("cifar10-fast") for run in part["runs"]):
+        return ""
     row = json.loads((Path(ROOT) / "results" / "cifar10-fast.json").read_bytes())
     found = sorted(round(member["top1"], 4) for member in part["protocols"]["1-crop"]["members"])
-    if not all(run.startswith("cifar10-fast") for run in part["runs"]) or found == sorted(row["test_top1"]["values"]):
+    if found == sorted(row["test_top1"]["values"]):
         return ""
     return ", other trainings of `cifar10-fast` than those of the row above"
 

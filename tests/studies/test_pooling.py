@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 
 from residual.studies.arms import spread
+from residual.studies.departures import strongest
 from residual.studies.evidence import recipe_facts, write
 from residual.studies.pooling import pooled
 from residual.studies.reproduce import reproduce
@@ -37,6 +38,50 @@ def test_parts_by_seed_are_the_whole(tmp_path):
             assert ours["mean"] == pytest.approx(curve["mean"])
             assert ours["std"] == pytest.approx(curve["std"], abs=1e-6)
     assert found.seconds == pytest.approx(whole.seconds, abs=0.2)
+
+
+def test_parts_by_network_are_the_whole(tmp_path):
+    """Four networks in one command, and in three: the same figures, curves and recipes, from the same runs."""
+
+    def of(depths, kinds, seed=0):
+        wish = Wish(
+            "digits", [seed], 6, [*CHEAP.items(), *PLAIN.items()], tmp_path, f"--depths {depths} --kinds {kinds}"
+        )
+        return degradation(wish, depths, kinds).evidence
+
+    parts = [of((14,), ("resnet",)), of((8, 14), ("plain",)), of((8,), ("resnet",))]
+    whole = of((8, 14), ("plain", "resnet"))
+    (found,) = pooled(parts)
+    assert found.measured == whole.measured
+    assert "constructed" in found.measured
+    assert [*found.recipes] == ["plain-8", "plain-14", "resnet-8", "resnet-14"]
+    assert found.recipes == whole.recipes
+    assert found.series == whole.series
+    assert found.settings == whole.settings
+    assert found.seconds == pytest.approx(whole.seconds, abs=0.2)
+    assert all(part.command in found.command for part in parts)
+    other = [of((8, 14), ("plain",), 1), of((8, 14), ("resnet",), 1)]
+    (both,) = pooled([other[0], whole, other[1]])
+    assert (both.seeds, [*both.recipes]) == ((0, 1), [*whole.recipes])
+    assert len(both.measured["resnet-14"]["training_error"]["values"]) == 2
+    lacking = pooled([whole, other[0]])  # the newer, and fewer networks: the whole is the stronger
+    assert strongest(lacking, "degradation")[0].recipes == whole.recipes
+
+
+def network(name, **changes):
+    recipes = {name: recipe_facts("cifar10-paper", {**CHANGED, "network.name": name, **changes.pop("changed", {})})}
+    return sample(measured={name: {"training_error": spread([9.0])}}, recipes=recipes, seeds=(0,), **changes)
+
+
+def test_networks_of_another_training_and_the_same_twice_stay_beside():
+    deep, shallow = network("plain-56"), network("plain-20")
+    assert [[*one.recipes] for one in pooled([deep, shallow])] == [["plain-20", "plain-56"]]
+    for other in ({"changed": {"optimiser.momentum": 0.8}}, {"settings": {"steps": 4000}}, {"budget": "gpu"}):
+        assert len(pooled([deep, network("plain-20", **other)])) == 2
+    assert len(pooled([deep, dataclasses.replace(shallow, seeds=(1,))])) == 2
+    assert len(pooled([deep, dataclasses.replace(shallow, study="units"), shallow])) == 2
+    again = network("plain-56", date="2026-01-01")
+    assert [[*one.recipes] for one in pooled([again, deep, shallow])] == [["plain-20", "plain-56"], ["plain-56"]]
 
 
 def of_seeds(*seeds, **changes):

@@ -47,7 +47,7 @@ def departures(evidence: Evidence, arm: str) -> dict[str, Any]:
     facts = evidence.recipes[arm]
     if facts.name not in _JUDGED:
         return {}
-    own = {**_TRUER.get(facts.name, {}), **_own(evidence, arm)}
+    own = {**_TRUER.get(facts.name, {}), **own_changes(evidence, arm)}
     if evidence.study == "units" and _RESNET_164.items() <= facts.changed.items():
         own |= _RESNET_164
     return {path: value for path, value in facts.changed.items() if not _expected(path, value, facts, own)}
@@ -64,7 +64,7 @@ def _expected(path: str, value: Any, facts: RecipeFacts, own: Changes) -> bool:
     return canonical([value]) == canonical([wanted])
 
 
-def _own(evidence: Evidence, arm: str) -> Changes:
+def own_changes(evidence: Evidence, arm: str) -> Changes:
     """What the study itself changes for an arm; of an arm that is none of its own nothing."""
     try:
         own = _arms(evidence, arm).get(arm, {})
@@ -158,14 +158,14 @@ def spec_of(evidence: Evidence, arm: str) -> NetworkSpec | None:
 
 
 def strongest(all_of_it: Iterable[Evidence], study: str) -> list[Evidence]:
-    """The evidence of a study, best first: of the recipe unchanged, longer runs, more seeds, the newer date; smoke
-    after all others.
+    """The evidence of a study, best first: of the recipe unchanged, longer runs, more seeds, more arms, the newer date;
+    smoke after all others.
 
     On what device they ran says nothing of how far figures carry.
     """
 
-    def place(one: Evidence) -> tuple[bool, bool, int, int, str]:
+    def place(one: Evidence) -> tuple[bool, bool, int, int, int, str]:
         steps = int(one.settings.get("steps", 0))
-        return one.budget != "smoke", not departed(one), steps, len(one.seeds), one.date
+        return one.budget != "smoke", not departed(one), steps, len(one.seeds), len(one.recipes), one.date
 
     return sorted((one for one in all_of_it if one.study == study), key=place, reverse=True)

@@ -1,19 +1,21 @@
-"""Result files of the same study with other seeds count together, as if one command had trained them all.
+"""Result files of the same study with other seeds, or other networks, count together, as if one command had trained
+them all.
 
-A study that takes hours can so be shared by machines that see no common folder, `--first` telling each where to begin.
-Of two files with a seed in common only the stronger counts: a run must not be counted twice.
+A study that takes hours can so be shared by machines that see no common folder, `--first` telling each where to begin,
+`--depths` and `--kinds` which networks are its own. Of two files with a run in common only the stronger counts: a run
+must not be counted twice.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from residual.files import Facts, canonical
 from residual.studies.arms import spread
-from residual.studies.departures import strongest
+from residual.studies.departures import FULL_LENGTH, own_changes, strongest
 from residual.studies.evidence import Evidence
 from residual.studies.student import paired
 
@@ -22,17 +24,35 @@ POOLED: Final = (
     *("responses", "lesion", "probes", "tiny-imagenet", "cifar-100"),
 )
 """Studies whose figures are values by seed. Those of a search and of measured times are not."""
+BY_NETWORK: Final = ("degradation", "tiny-imagenet", "responses", "lesion", "probes")
+"""Studies whose arms are networks, measured by themselves: any of them may come from a file of its own."""
+_NAMED: Final = ("depths", "kinds")
+"""Of `settings`: which networks a file has."""
 _UNEVEN: Final = ("lost", "seeds", "lengths")
 """Of `settings`: its networks have not the same seeds, or not the same length; such a file stands for itself."""
 
 
 def pooled(found: Iterable[Evidence]) -> list[Evidence]:
-    """All evidence, files of the same study, settings, recipes, data and budget but other seeds as one."""
+    """All evidence, files of the same study, settings, recipes, data and budget but other seeds or networks as one."""
+    of_seeds = _grouped(found, POOLED, _sameness, _together)
+    of_networks = _grouped(of_seeds, BY_NETWORK, _but_networks, _side_by_side)
+    if len(of_networks) == len(of_seeds):
+        return of_seeds
+    return _grouped(of_networks, POOLED, _sameness, _together)  # what is whole now has other seeds than another whole
+
+
+def _grouped(
+    found: Iterable[Evidence],
+    studies: Collection[str],
+    key: Callable[[Evidence], bytes],
+    together: Callable[[Sequence[Evidence]], list[Evidence]],
+) -> list[Evidence]:
+    """What has the same key put together, where the files are of such studies and even."""
     groups: dict[object, list[Evidence]] = {}
     for one in found:
-        alone = one.study not in POOLED or not one.seeds or any(name in one.settings for name in _UNEVEN)
-        groups.setdefault(id(one) if alone else _sameness(one), []).append(one)
-    return [whole for group in groups.values() for whole in _together(group)]
+        alone = one.study not in studies or not one.seeds or any(name in one.settings for name in _UNEVEN)
+        groups.setdefault(id(one) if alone else key(one), []).append(one)
+    return [whole for group in groups.values() for whole in together(group)]
 
 
 def _sameness(one: Evidence) -> bytes:
@@ -43,6 +63,64 @@ def _sameness(one: Evidence) -> bytes:
     often = "evaluation.every_epochs"
     recipes = {arm: [facts.name, facts.sha256, facts.changed.get(often)] for arm, facts in one.recipes.items()}
     return canonical([one.study, one.definition, one.budget, dict(one.settings), recipes, dict(one.data)])
+
+
+def _but_networks(one: Evidence) -> bytes:
+    """What files of other networks must have in common: the seeds, and what is changed in all of them."""
+    settings = {name: value for name, value in one.settings.items() if name not in _NAMED}
+    common = {canonical([facts.name, _common(one, arm)]) for arm, facts in one.recipes.items()}
+    return canonical([one.study, one.definition, one.budget, settings, one.seeds, dict(one.data)]) + b"".join(
+        sorted(common)
+    )
+
+
+def _common(one: Evidence, arm: str) -> Facts:
+    """The changes of an arm's recipe without those that make its network."""
+    own = own_changes(one, arm)
+    return {path: value for path, value in one.recipes[arm].changed.items() if path not in own}
+
+
+def _side_by_side(group: Sequence[Evidence]) -> list[Evidence]:
+    """The files with other networks as one, then those that have one in common with a stronger file."""
+    taken: list[Evidence] = []
+    left: list[Evidence] = []
+    for one in strongest(group, group[0].study):
+        apart = all({*one.recipes}.isdisjoint(other.recipes) for other in taken)
+        (taken if apart else left).append(one)
+    first, *others = taken
+    for other in others:
+        first = _with_networks(first, other)
+    return [first, *left]
+
+
+def _with_networks(one: Evidence, other: Evidence) -> Evidence:
+    """Two files of the same seeds and other networks as one, which are told by kind and then by depth."""
+    recipes = {**one.recipes, **other.recipes}
+    arms = sorted(recipes, key=_kind_and_depth)
+    settings = {
+        name: sorted({*value, *other.settings[name]}) if name in _NAMED else value
+        for name, value in one.settings.items()
+    }
+    return replace(
+        _told_together(one, other),
+        measured=_beside(arms, one.measured, other.measured),
+        series={name: _beside(arms, table, other.series.get(name, {})) for name, table in one.series.items()},
+        recipes={arm: recipes[arm] for arm in arms},
+        settings=settings,
+    )
+
+
+def _kind_and_depth(arm: str) -> tuple[str, int, str]:
+    kind, _, depth = arm.partition("-")
+    return kind, int(depth) if depth.isdecimal() else 0, arm
+
+
+def _beside(arms: Sequence[str], one: Mapping[str, Any], other: Mapping[str, Any]) -> Facts:
+    """Tables by network as one. A figure of a file as a whole that both have is that of the first."""
+    both = {**other, **one}
+    if isinstance(a := one.get(FULL_LENGTH), Mapping) and isinstance(b := other.get(FULL_LENGTH), Mapping):
+        both[FULL_LENGTH] = _beside(arms, a, b)
+    return {name: both[name] for name in (*(arm for arm in arms if arm in both), *both)}
 
 
 def _together(group: Sequence[Evidence]) -> list[Evidence]:
@@ -72,11 +150,18 @@ def _named(measured: Mapping[str, Any], before: str = "") -> set[str]:
 def _joined(one: Evidence, other: Evidence) -> Evidence:
     """Two files as one. Their provenance is told for both, where it differs."""
     return replace(
-        one,
-        command="; ".join(dict.fromkeys((one.command, other.command))),
+        _told_together(one, other),
         measured=_figures(one.measured, other.measured),
         series=_series(one.series, other.series, (len(one.seeds), len(other.seeds))),
         seeds=(*one.seeds, *other.seeds),
+    )
+
+
+def _told_together(one: Evidence, other: Evidence) -> Evidence:
+    """The first file with the provenance of both."""
+    return replace(
+        one,
+        command="; ".join(dict.fromkeys((one.command, other.command))),
         device=_told(one.device, other.device),
         caveats=tuple(dict.fromkeys((*one.caveats, *other.caveats))),
         seconds=one.seconds + other.seconds,
