@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+
 import pytest
 
 from residual.cli.drawing import VARIABLE, draw_run, wanted
@@ -31,3 +33,22 @@ def test_a_training_draws_its_curves_unless_they_are_not_wanted(finished, say, m
     monkeypatch.delenv(VARIABLE)
     assert f"curves   {folder.curves_path}" in say("train", "--resume", finished).out
     assert folder.curves_path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_numbers_of_curves_are_a_table(finished, say, refused, here):
+    said = say("curves", "run", "--out", "curves.csv")
+    assert (said.code, said.out) == (0, "curves.csv\n")
+    with (here / "curves.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    records = [one for one in RunFolder(here / "run").records() if one["kind"] == "train"]
+    assert {row["run"] for row in rows} == {"run"}
+    by_step = {int(row["step"]): row for row in rows}
+    for record in records:
+        row = by_step[record["step"]]
+        assert float(row["training_loss"]) == pytest.approx(record["loss"], rel=1e-6)
+        assert float(row["training_error"]) == pytest.approx(100 * (1 - record["top1"]), rel=1e-6)
+        assert float(row["learning_rate"]) == pytest.approx(record["rate"], rel=1e-6)
+    assert any(row["validation_error"] or row["test_error"] for row in rows)
+    assert "will be replaced" in say("curves", "run", "--out", "curves.csv").err
+    (here / "mine.csv").write_text("a,b\n")
+    refused(2, ["curves", "run", "--out", "mine.csv"], "something else", "mine.csv")

@@ -121,10 +121,22 @@ def test_the_same_network_twice_is_no_ensemble(say, refused, finished, second, h
     refused(2, ["evaluate", "--from-predictions", "a.npz", "b.npz"], words, "run, copy")
 
 
+def test_answers_are_written_as_a_table_over_one_of_before_and_nothing_else(say, refused, finished, second, here):
+    for words, rows in ((["run"], 1), (["run", second], 3)):
+        said = say("evaluate", *words, "--predictions", "answers.csv")
+        assert said.code == 0
+        images = json.loads(say("evaluate", "run", "--json").out)["images"]
+        assert len((here / "answers.csv").read_text().splitlines()) == 1 + rows * images
+    (here / "mine.csv").write_text("file,truth\n")
+    refused(2, ["evaluate", "run", "--predictions", "mine.csv"], "something else", "mine.csv")
+    assert (here / "mine.csv").read_text() == "file,truth\n"
+    refused(2, ["evaluate", "--from-predictions", "answers.csv"], "answers.csv", ".npz")
+
+
 def test_refusals(refused, finished, second, here):
     refused(2, ["evaluate", "run", "run"], "named twice")
     refused(2, ["evaluate", "run", second, "--protocol", "12-crop"], "12-crop")
-    refused(2, ["evaluate", "run", "--predictions", "a.csv"], "a.csv", ".npz")
+    refused(2, ["evaluate", "run", "--predictions", "a.txt"], "a.txt", ".npz", ".csv")
     refused(2, ["evaluate", "run", "--from-predictions", "a.npz"], "a run cannot change", "--from-predictions")
     refused(2, ["evaluate", "--from-predictions", "a.npz", "--split", "test", "--calibrate"], "--split and --calibrate")
     refused(3, ["evaluate", "--from-predictions", "a.npz"], "no such file", "a.npz")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 
 import pytest
@@ -25,6 +27,31 @@ def test_json_is_a_synonym(say, refused, finished, image):
     assert json.loads(wanted.out)[0]["file"] == image
     assert say("predict", "run", image, "--json", "--format", "json").code == 0
     refused(2, ["predict", "run", image, "--json", "--format", "csv"], "--json and --format csv")
+
+
+def test_csv_has_a_row_for_what_cannot_be_read(say, finished, image, here):
+    (here / "broken.png").write_bytes(b"no image")
+    said = say("predict", "run", image, "broken.png", "--format", "csv", "--top-k", 2)
+    rows = list(csv.DictReader(io.StringIO(said.out)))
+    assert said.code == 3
+    assert [(row["file"], row["rank"]) for row in rows] == [(image, "1"), (image, "2"), ("broken.png", "")]
+    assert [bool(row["error"]) for row in rows] == [False, False, True]
+
+
+def test_patterns_and_names_from_standard_input(say, refused, finished, here, monkeypatch):
+    for name in ("b.png", "a.png", ".hidden.png", "c.jpg.txt"):
+        (here / name).write_bytes(encoded(picture(0)))
+    (here / "[odd].png").write_bytes(encoded(picture(1)))
+    found = json.loads(say("predict", "run", "*.png", "--json").out)
+    assert [one["file"] for one in found] == ["[odd].png", "a.png", "b.png"]
+    assert json.loads(say("predict", "run", "[odd].png", "--json").out)[0]["file"] == "[odd].png"
+    refused(3, ["predict", "run", "*.webp"], "fits this pattern", "*.webp")
+    monkeypatch.setattr("sys.stdin", io.StringIO("b.png\n\na.png\r\n"))
+    found = json.loads(say("predict", "run", "[odd].png", "-", "--json").out)
+    assert [one["file"] for one in found] == ["[odd].png", "b.png", "a.png"]
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    refused(2, ["predict", "run", "-"], "no image was named on standard input")
+    refused(2, ["predict", "run", "-", "-"], "read once")
 
 
 def test_an_image_in_the_place_of_the_run_is_told(refused, finished, image):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
+from pathlib import Path
 
 import pytest
 
-from residual.cli.asked import CUSTOMARY, JUDGING
+from residual.cli.asked import CUSTOMARY, JUDGING, customary
 from residual.cli.main import app
 from residual.errors import UsageError, log
 from residual.models import NETWORKS
@@ -316,12 +318,29 @@ CUSTOMS = {
     "--data_dir of evaluate": (["evaluate", "last", "--data_dir", "photos"], ["here it is --data"]),
     "commands": (["trian"], ["reproduce, ..."]),
     "an image": (["train", "photo.JPG"], ["a single image", "residual predict"]),
+    "--gpus": (["train", "--gpus", "4"], ["torchrun --nproc-per-node 4"]),
+    "--devices": (["train", "--devices", "4"], ["torchrun --nproc-per-node 4"]),
+    "--color-jitter": (["train", "--color-jitter", "0.4"], ["--set data.augment.colour_jitter=0.4"]),
+    "--aa": (["train", "--aa", "rand-m9"], ["--set data.augment.trivial=true"]),
+    "--hflip": (["train", "--hflip", "0.5"], ["--set data.augment.mirror=true"]),
 }
 
 
 @pytest.mark.parametrize(("arguments", "words"), CUSTOMS.values(), ids=CUSTOMS)
 def test_the_customs_of_other_tools_are_answered_with_ours(refused, arguments, words):
     refused(2, arguments, *words)
+
+
+def test_the_table_of_names_is_what_the_program_answers():
+    """docs/other-tools.md, what it is called: each name is answered with a setting of its row."""
+    page = (Path(__file__).parents[2] / "docs" / "other-tools.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.+?) \| (.+) \|$", page.partition("## What it is called")[2], re.MULTILINE)
+    assert len(rows) > 20
+    for elsewhere, here in rows:
+        for name in re.findall(r"`([\w ]+)`", elsewhere):
+            ours = customary(name.split()[0])
+            assert ours is not None, name
+            assert any(path in here for path in re.findall(r"[a-z_]+\.[a-z_.]+", ours)), (name, ours)
 
 
 @pytest.mark.parametrize("command", JUDGING)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from torch import nn
@@ -210,3 +214,52 @@ def test_devices_and_counts_are_those_of_every_command(classifier: Classifier) -
             with pytest.raises(UsageError, match=r"top.k is"):
                 ask(classifier, pixels, top_k=top_k)  # type: ignore[arg-type]
     assert len(classifier.predict(pixels, top_k=np.int64(2))[0].best) == 2  # type: ignore[arg-type]
+
+
+def test_a_stream_is_answered_as_it_comes(classifier: Classifier) -> None:
+    """As many images are taken as answers are asked for, and they are those of `predict`."""
+    rng = np.random.default_rng(5)
+    taken: list[Any] = []
+
+    def frames() -> Iterator[Any]:
+        while True:
+            taken.append(rng.integers(0, 255, (20, 24, 3), dtype=np.uint8))
+            yield taken[-1]
+
+    some = [*islice(classifier.stream(frames(), top_k=2), 3)]
+    assert len(taken) == 3
+    assert [one.file for one in some] == ["images[0]", "images[1]", "images[2]"]
+    wanted = classifier.predict(taken, top_k=2)
+    for one, other in zip(some, wanted, strict=True):
+        assert [name for name, _ in one.best] == [name for name, _ in other.best]
+        assert [p for _, p in one.best] == pytest.approx([p for _, p in other.best], abs=1e-5)
+    assert len([*classifier.stream(iter(taken), batch=2)]) == 3
+    with pytest.raises(UsageError, match="batch is 0"):
+        next(classifier.stream(taken, batch=0))
+
+
+def test_a_transform_brings_an_image_to_what_the_network_takes(classifier: Classifier) -> None:
+    rng = np.random.default_rng(6)
+    pictures = [PIL.Image.fromarray(rng.integers(0, 255, (31, 40, 3), dtype=np.uint8)) for _ in range(3)]
+    transform = pickle.loads(pickle.dumps(classifier.transform))  # as a process of a loader has it
+    batch = torch.stack([transform(picture) for picture in pictures])
+    assert (batch.dtype, batch.shape[1]) == (torch.float32, classifier.preprocessing.channels)
+    with torch.no_grad():
+        found = classifier.network.eval()(batch)
+    assert torch.allclose(found, classifier.logits(classifier.prepare(pictures)), atol=1e-5)
+    with pytest.raises(UsageError, match="3 images were given where one"):
+        transform(pictures)
+
+
+def test_a_new_last_layer_for_other_classes(classifier: Classifier) -> None:
+    found = classifier.with_classes(["a", "b", "c", "d", "e"], seed=3)
+    assert found.class_names == ("a", "b", "c", "d", "e")
+    own, new = classifier.network.state_dict(), found.network.state_dict()
+    assert new["classifier.weight"].shape[0] == 5
+    assert all(torch.equal(own[name], new[name]) for name in own if not name.startswith("classifier."))
+    again = classifier.with_classes(["a", "b", "c", "d", "e"], seed=3).network.state_dict()
+    other = classifier.with_classes(["a", "b", "c", "d", "e"], seed=4).network.state_dict()
+    assert torch.equal(new["classifier.weight"], again["classifier.weight"])
+    assert not torch.equal(new["classifier.weight"], other["classifier.weight"])
+    with pytest.raises(ModelError, match="two classes are called a"):
+        classifier.with_classes(["a", "a"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import logging
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from residual.errors import UsageError
+from residual.evaluation.answer_table import is_answers
 from residual.evaluation.calibration import calibration, fit_temperature
 from residual.evaluation.intervals import mcnemar, wilson
 from residual.evaluation.together import evaluate_together, from_files
@@ -47,6 +49,31 @@ def test_a_file_named_twice_is_no_ensemble(both, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match="named twice"):
         from_files(["a.npz", tmp_path / "a.npz"])
+
+
+def test_answers_as_a_table(both, tmp_path):
+    """A row for each image and each of members and ensemble, from which the figures follow again."""
+    path = tmp_path / "answers.csv"
+    both.save(path)
+    with path.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert is_answers(path)
+    assert len(rows) == 3 * both.members[0].evaluation.images
+    for one in both.reports:
+        own = [row for row in rows if row["by"] == one.place]
+        assert [row["file"] for row in own] == list(one.sheet.images)
+        assert sum(row["correct"] == "true" for row in own) == one.tops[0].hits
+        assert all((row["truth"] == row["answer"]) == (row["correct"] == "true") for row in own)
+        for top in one.tops:
+            assert sum(int(row["rank_of_truth"]) <= top.k for row in own) == top.hits
+        losses = [float(row["loss"]) for row in own]
+        assert sum(losses) / len(losses) == pytest.approx(one.evaluation.scores["loss"], abs=1e-5)
+        worst = own[one.mistakes[0].row]
+        assert float(worst["loss"]) == pytest.approx(max(losses))
+        assert float(worst["probability"]) == pytest.approx(one.mistakes[0].probability, abs=1e-6)
+        assert worst["answer"] == one.class_names[one.mistakes[0].predicted]
+    with pytest.raises(UsageError, match="no such format of predictions"):
+        from_files([path])
 
 
 def test_members_are_judged_as_they_are_alone(runs, both):

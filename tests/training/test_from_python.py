@@ -36,6 +36,20 @@ def test_a_run_is_used_as_it_is_given_and_says_what_it_was_asked(tmp_path: Path)
         residual.train("digits", set={**TINY, "batch_size": 16}, batch_size=8, out=tmp_path / "other")
 
 
+def test_the_flags_of_the_command_line_are_taken_by_name(tmp_path: Path) -> None:
+    flags: dict[str, Any] = {"network": "resnet-8", "seed": 3, "device": "cpu"}
+    settings = {"steps": 2, "data.limit": 80, "compute.precision": "float32", "compute.threads": 1}
+    named = residual.train("digits", set=settings, batch_size=8, out=tmp_path / "a", **flags)
+    paths = {"network.name": "resnet-8", "seed": 3, "compute.device": "cpu"}
+    listed = residual.train("digits", set={**paths, **settings}, batch_size=8, out=tmp_path / "b")
+    assert named.facts()["recipe"] == listed.facts()["recipe"]
+    assert named.facts()["changed"] == listed.facts()["changed"]
+    with pytest.raises(UsageError, match="given twice"):
+        residual.train("digits", set={"seed": 1}, seed=3, out=tmp_path / "c")
+    with pytest.raises(residual.DataError, match="nowhere.fast"):
+        residual.train("photos", data=tmp_path / "nowhere" / "fast", epochs=1, out=tmp_path / "d")
+
+
 def test_a_listener_without_all_methods_is_refused_before_anything_is_begun(tmp_path: Path) -> None:
     class Part:
         def began(self, plan: dict[str, Any]) -> None: ...

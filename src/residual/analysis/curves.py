@@ -6,7 +6,7 @@ Losses in nats, errors in percent, shares 0..1.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
@@ -102,6 +102,20 @@ def curves(records: Records, rates: Rates | None = None, first: int = 0) -> Curv
     every = zip(*(rates(step) for step in taken), strict=True)
     names = ("learning rate", "momentum")
     return Curves(series | {name: Series(epochs, steps, v) for name, v in zip(names, every, strict=True)}, True)
+
+
+def table(runs: Mapping[str, Curves]) -> Iterator[list[object]]:
+    """A head, and a row for each run and step at which something was recorded; errors in percent, losses in nats."""
+    names = list(dict.fromkeys(name for one in runs.values() for name in one.series))
+    yield ["run", "step", "epoch", *(name.replace(" ", "_") for name in names)]
+    for run, one in runs.items():
+        rows: dict[int, tuple[float, dict[str, float]]] = {}
+        for name, series in one.series.items():
+            for epoch, step, value in zip(*series, strict=True):
+                rows.setdefault(step, (epoch, {}))[1][name] = value
+        for step in sorted(rows):
+            epoch, found = rows[step]
+            yield [run, step, f"{epoch:.6g}", *(f"{found[name]:.8g}" if name in found else "" for name in names)]
 
 
 def _among(rates: Rates, recorded: Series, which: int) -> bool:

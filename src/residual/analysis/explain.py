@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from residual.evaluation.classifier import Classifier, finite
+from residual.evaluation.classifier import Classifier
 from residual.evaluation.evaluate import resting
+from residual.evaluation.logits import finite
 from residual.models import ResidualNetwork, layout_of, put
 
 _BATCH_PIXELS = 8 * 224 * 224

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 from pathlib import Path
 
 from residual.cli.text import printable
+
+_HEAD = b"run,step,epoch,"
+
+
+def _is_table(path: Path) -> bool:
+    """Whether a file begins as the numbers of curves do."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(len(_HEAD)) == _HEAD
+    except OSError:
+        return False
 
 
 def curves(*runs: str, out: str | None = None) -> int:
@@ -16,13 +29,15 @@ def curves(*runs: str, out: str | None = None) -> int:
     runs
         The runs to draw; without any, the last one.
     out
-        A .png or .svg file; without it, curves.png in the folder of a single run.
+        A .png or .svg file, or a .csv file for the numbers, a row for each step at which something was recorded;
+        without it, curves.png in the folder of a single run. What an earlier call wrote there is replaced.
     """
-    from residual.analysis.curves import run_curves
+    from residual.analysis.curves import run_curves, table
     from residual.analysis.figures import draw_curves
     from residual.analysis.style import is_ours
     from residual.errors import UsageError
     from residual.evaluation.destination import mind_places
+    from residual.files import replace_file
     from residual.runs.folder import find_run
     from residual.runs.studies import runs_of
     from residual.training.rates import rates_of
@@ -31,12 +46,18 @@ def curves(*runs: str, out: str | None = None) -> int:
     if out is None and len(chosen) > 1:
         raise UsageError("several runs need a file to be drawn into", "curves", "name it with --out curves.png")
     path = Path(os.path.expanduser(out)) if out is not None else chosen[0].curves_path
+    numbers = path.suffix.lower() == ".csv"
     if out is not None:
-        mind_places([path], "--out", is_ours)
-    lines = {
-        run.name if len({r.name for r in chosen}) == len(chosen) else str(run.path): run_curves(run, rates_of)
-        for run in chosen
-    }
+        mind_places([path], "--out", _is_table if numbers else is_ours)
+    names = [run.name if len({r.name for r in chosen}) == len(chosen) else str(run.path) for run in chosen]
+    if numbers:
+        text = io.StringIO()
+        recorded = dict(zip(names, map(run_curves, chosen), strict=True))
+        csv.writer(text, lineterminator="\n").writerows(table(recorded))
+        replace_file(path, text.getvalue().encode(errors="backslashreplace"))
+        print(printable(str(path)))
+        return 0
+    lines = {name: run_curves(run, rates_of) for name, run in zip(names, chosen, strict=True)}
     draw_curves(lines, path, title=", ".join(lines) if len(lines) < 4 else f"{len(lines)} runs")
     print(printable(str(path)))
     return 0

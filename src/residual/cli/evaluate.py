@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _PICTURE = re.compile(r"(confusion|reliability)(-\d+)?\.(png|svg)")
 _MOST_CLASSES, _WORST_CLASSES = 40, 20
 _MORE = " (--json has all)"
-_WORST = 8  # mistakes named in the terminal; --json has more
+_WORST = 8  # mistakes named in the terminal; --json has 24, --predictions all
 
 
 def evaluate(
@@ -43,8 +43,8 @@ def evaluate(
     Parameters
     ----------
     runs
-        Runs, model folders or checkpoints; without any, the last run. Several are judged each for itself, two by two,
-        and together.
+        Runs, model folders or checkpoints; without any, the last run. Of several: figures of each, a test of
+        significance for every pair, and the figures of their ensemble.
     protocol
         Which views of an image are looked at: 1-crop (the default) the image as it is; 10-crop corners, centre and
         mirrors; multi-scale the whole image and its mirror at five sizes.
@@ -61,12 +61,13 @@ def evaluate(
     calibrate
         Also fit a temperature on the held-out validation images, and say how it changes the figures.
     predictions
-        Write every answer into this .npz or .safetensors file; one of an earlier call is replaced.
+        Write every answer into this file; one of an earlier call is replaced. .csv has a row for each image (truth,
+        answer, probabilities, loss); .npz and .safetensors have all logits.
     from_predictions
-        Judge the answers in such files instead of runs; neither model nor images are needed.
+        Judge the answers in such files, .npz or .safetensors, instead of runs; neither model nor images are needed.
     figures
-        Also draw the reliability diagram and the confusion as PNG and SVG into this folder; those of an earlier call
-        are replaced.
+        Also draw the confusion matrix and the reliability diagram as PNG and SVG into this folder; those of an
+        earlier call are replaced.
     device
         auto (the default), cpu, mps, cuda or cuda:N.
     json
@@ -89,6 +90,7 @@ def evaluate(
             raise UsageError(what, "--from-predictions", "leave it out, or name the runs instead of the file")
     check_versions()
     from residual.cli.words import bar
+    from residual.evaluation.answer_table import SUFFIX, is_answers
     from residual.evaluation.destination import PREDICTIONS, holds, mind_places, told_of
     from residual.evaluation.sheets import check_name
     from residual.evaluation.together import evaluate_together, from_files
@@ -96,8 +98,9 @@ def evaluate(
 
     path = Path(predictions).expanduser() if predictions is not None else None
     if path is not None:
-        check_name(path)
-        mind_places([path], "--predictions", holds(PREDICTIONS))
+        check_name(path, [SUFFIX])
+        own = is_answers if path.suffix.lower() == SUFFIX else holds(PREDICTIONS)
+        mind_places([path], "--predictions", own)
     album = Path(figures).expanduser() if figures is not None else None
     if album is not None and album.exists() and not album.is_dir():
         raise UsageError("this is not a folder", album, "name a folder with --figures")
@@ -319,6 +322,8 @@ def _mistakes(one: Report, name: str) -> None:
         for wrong in one.mistakes[:_WORST]
     ]
     columns = {"image": False, "truth": False, "taken for": False, "probability": True, "of the truth": True}
+    wrong = one.evaluation.images - one.tops[0].hits
     title = f"most wrong: {name}, {one.sheet.facts['protocol']}; of highest loss first"
+    title += f", {len(rows)} of {wrong:,}; --predictions FILE.csv has every answer" if wrong > len(rows) else ""
     folding = ["image", "truth", "taken for"]
     say_table(title, columns | {"loss": True}, rows, folding=folding, given_up=("of the truth", "loss"), more=_MORE)

@@ -48,8 +48,9 @@ Shell = Literal["bash", "zsh", "fish"]
 app = cyclopts.App(
     name="residual",
     help="Deep residual networks for image classification: train, resume, evaluate, predict.\n\n"
-    "Ends with 0, or with 2 a wrong option, 3 data, 4 a model, 5 the disk, 6 the machine, 7 a loss that is no number, "
-    "130 stopped; one line on standard error says what, where and what to do.",
+    "Exit codes: 0 done, 2 a wrong option, 3 images, 4 a model or run, 5 the disk, 6 the machine or its memory, 7 a "
+    "loss that is no number, 129, 130 or 143 stopped and saved, 1 a fault of the program. What went wrong, where, and "
+    "what to do about it stands in one line on standard error.",
     help_format="markdown",
     version=VERSION,
     version_flags=["--version"],
@@ -116,7 +117,7 @@ class _Warnings(logging.Handler):
 
 
 def _prepare(arguments: Sequence[str]) -> tuple[list[str], bool]:
-    """Take `--debug` out, give a bare `--resume` the run it means, and know `help`, `version` and `-V`."""
+    """Take `--debug` out, give a bare `--resume` the run it means; know `help`, `version`, `-V` and predict's `-`."""
     if arguments and arguments[0] == "help":
         arguments = [*arguments[1:], "--help"]
     elif list(arguments) in (["version"], ["-V"]):
@@ -130,6 +131,8 @@ def _prepare(arguments: Sequence[str]) -> tuple[list[str], bool]:
         following = arguments[place + 1 : place + 2]
         if word == "--resume" and not closed and (not following or following[0].startswith("-")):
             word = "--resume=last"
+        if word == "-" and given[:1] == ["predict"]:
+            word = predict.STANDARD_INPUT  # the parser takes it for an option
         given.append(word)
     return given, debug
 

@@ -14,6 +14,8 @@ from cyclopts import Parameter
 from residual.cli.text import Whole, printable
 
 _DRAWN = 36  # images that a picture shows
+STANDARD_INPUT = "<standard input>"
+"""What `-` is called among the images."""
 
 if TYPE_CHECKING:
     from residual.data.preprocessing import Preprocessing
@@ -41,7 +43,8 @@ def predict(
     run
         A run, a model folder or a checkpoint; `last` is the last run.
     images
-        PNG, JPEG or WebP files, or folders of them.
+        PNG, JPEG or WebP files, folders of them, patterns such as "photos/*.jpg"; - reads names from standard input,
+        one a line.
     top_k
         How many classes to name for each image.
     format
@@ -64,6 +67,7 @@ def predict(
     if json and format not in (None, "json"):
         raise UsageError(f"--json and --format {format} cannot both be", "predict", "leave one of the two out")
     mind_first_word(run, "predict", images)
+    images = _named(images)
     check_versions()
     from residual.analysis.style import is_ours, picture_format
     from residual.cli.words import bar
@@ -105,7 +109,7 @@ def predict(
     if json or format == "json":
         _json(found, bad)
     elif format == "csv":
-        _csv(found)
+        _csv(found, bad)
     else:
         _table(found)
     if vectors is not None and found:
@@ -124,6 +128,26 @@ def predict(
         total = len(bad) + len(found)
         raise DataError(f"{len(bad)} of {total} images could not be read", bad[0].where, "replace or remove them")
     return 0
+
+
+def _named(images: Sequence[str]) -> tuple[str, ...]:
+    """The images, with those that standard input names in its place.
+
+    Raises:
+        UsageError: it is named twice, or names nothing.
+    """
+    from residual.errors import UsageError
+
+    if STANDARD_INPUT not in images:
+        return tuple(images)
+    remedy = "as in `ls photos/*.jpg | residual predict RUN -`"
+    if images.count(STANDARD_INPUT) > 1:
+        raise UsageError("standard input is read once", "-", remedy)
+    lines = [name for line in sys.stdin if (name := line.rstrip("\r\n"))]
+    if not lines:
+        raise UsageError("no image was named on standard input", "-", remedy)
+    place = images.index(STANDARD_INPUT)
+    return (*images[:place], *lines, *images[place + 1 :])
 
 
 def _temperature(text: str | None) -> Temperature | None:
@@ -189,11 +213,12 @@ def _json(found: Sequence[Prediction], bad: Sequence[ResidualError]) -> None:
     print(json_.dumps(rows))
 
 
-def _csv(found: Sequence[Prediction]) -> None:
+def _csv(found: Sequence[Prediction], bad: Sequence[ResidualError]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["file", "rank", "class", "probability"])
+    writer.writerow(["file", "rank", "class", "probability", "error"])
     for p in found:
-        writer.writerows([p.file, rank, name, f"{share:.6f}"] for rank, (name, share) in enumerate(p.best, 1))
+        writer.writerows([p.file, rank, name, f"{share:.6f}", ""] for rank, (name, share) in enumerate(p.best, 1))
+    writer.writerows([error.where, "", "", "", error.what] for error in bad)
 
 
 def _draw(found: Sequence[Prediction], path: Path, preprocessing: Preprocessing) -> None:

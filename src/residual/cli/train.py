@@ -62,18 +62,19 @@ def train(
     budget
         In place of epochs: the time the whole run may take, as 90s, 15m or 1h30m.
     batch_size
-        Images per step; auto tries real steps and takes the largest in which an image still gets cheaper.
+        Images per step; auto measures several sizes and takes the largest that still trains more images a second.
     network
         A named network (`residual models` lists them).
     seed
-        The number all chance in the run follows from.
+        Random seed: of the first weights, the order of the images, augmentation and dropout.
     device
         auto, cpu, mps, cuda or cuda:N.
     protocol
         tune holds a tenth of the training images out for validation, final trains on all of them; photographs with
         a val/ of their own are validated on that under both.
     watch_test
-        Also evaluate the test images by epoch, for figures; nothing reads it, and the result is marked so.
+        Also evaluate the test images after every epoch, for figures alone: training never reads them, and the result
+        says that they were watched.
     deterministic
         Refuse operations whose result may vary; on a GPU, what makes a resumed run equal bit for bit.
     follow_links

@@ -83,21 +83,22 @@ def gather(given: Given | Iterable[Given]) -> list[Image]:
     Raises:
         DataError: no such file or folder.  UsageError: something that is no image, or of another type or shape.
     """
+    return [*one_by_one(given)]
+
+
+def one_by_one(given: Given | Iterable[Given]) -> Iterator[Image]:
+    """The same, each when it is asked for: of an iterator without an end as well, such as a camera's."""
     if isinstance(given, str | os.PathLike):
-        return _files(given)
+        yield from _files(given)
+        return
     if isinstance(given, PIL.Image.Image | np.ndarray | Tensor):
-        return _held(given, "image", "images")
-    try:
-        several = list(given)
-    except TypeError:
-        raise _unknown(given, "images") from None
-    if isinstance(given, bytes | bytearray):
+        yield from _held(given, "image", "images")
+        return
+    if isinstance(given, bytes | bytearray) or not isinstance(given, Iterable):
         raise _unknown(given, "images")
-    found: list[Image] = []
-    for place, one in enumerate(several):
+    for place, one in enumerate(given):
         name = f"images[{place}]"
-        found += _files(one) if isinstance(one, str | os.PathLike) else _held(one, name, name)
-    return found
+        yield from _files(one) if isinstance(one, str | os.PathLike) else _held(one, name, name)
 
 
 def _files(place: str | os.PathLike[str]) -> list[Image]:

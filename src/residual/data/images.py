@@ -8,9 +8,11 @@ resizes them so in two thirds of the time, to the same values.
 
 from __future__ import annotations
 
+import glob
 import os
 from collections import Counter
 from collections.abc import Iterable
+from itertools import chain
 from math import ceil
 from pathlib import Path
 
@@ -32,11 +34,13 @@ from residual.errors import DataError, log
 def find_images(places: Iterable[Path]) -> list[Path]:
     """The files named, and the image files of the folders named (sorted, sub-folders included); says what is left out.
 
+    A name that stands nowhere and has *, ? or [ is a pattern, which the shell of Windows, and quotes, leave as it is.
+
     Raises:
-        DataError: a place does not exist, or a folder holds no image.
+        DataError: a place does not exist, a pattern fits nothing, or a folder holds no image.
     """
     found: list[Path] = []
-    for place in places:
+    for place in chain.from_iterable(map(_fitting, places)):
         try:
             is_folder, exists = place.is_dir(), place.exists()
             inside, left = _inside(place) if is_folder else ([place], "")
@@ -51,6 +55,16 @@ def find_images(places: Iterable[Path]) -> list[Path]:
             log.warning("%s (%s)", left, place)
         found.extend(inside)
     return found
+
+
+def _fitting(place: Path) -> list[Path]:
+    """The place itself, or what fits a pattern, sorted."""
+    if not glob.has_magic(str(place)) or os.path.lexists(place):
+        return [place]
+    found = [Path(name) for name in sorted(glob.glob(str(place), recursive=True))]
+    if not found:
+        raise DataError("no file or folder fits this pattern", place, "check the name")
+    return [one for one in found if not passed_over(one.name)]
 
 
 def _inside(folder: Path) -> tuple[list[Path], str]:

@@ -7,10 +7,9 @@ The files of a model folder (and of every checkpoint) are `model.json`, `model.s
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,12 +21,15 @@ from torch import Tensor
 
 from residual.data.geometry import Interpolation, Resize
 from residual.data.preprocessing import Preprocessing
+from residual.data.transform import Transform
 from residual.device import choose_device
 from residual.errors import ModelError, UsageError
 from residual.evaluation.evaluate import batch_size, resting
+from residual.evaluation.logits import check_temperature, finite, shares
 from residual.files import Damaged, canonical
 from residual.models import NetworkSpec, ResidualNetwork, build, load_weights, pack_weights
 from residual.models.asked import sides
+from residual.models.interchange.adapting import refit
 from residual.sealed import mind_sealed, read_folder, write_folder
 
 if TYPE_CHECKING:
@@ -137,8 +139,18 @@ class Classifier:
             sight = Preprocessing.restore(facts, constants)
         except ValueError as error:
             raise UsageError(f"images cannot be prepared so: {error}", network.spec.name, "give other ones") from None
-        provenance = {"run": "", "step": 0, "data": dict(_ELSEWHERE), "program": True}
-        return Classifier(network, sight, tuple(str(name) for name in class_names), provenance)
+        return Classifier(network, sight, tuple(str(name) for name in class_names), _made_elsewhere())
+
+    def with_classes(self, class_names: Sequence[str], seed: int = 0) -> Classifier:
+        """The same network and preprocessing with a new last layer for other classes, to be trained in one's own loop
+        (`residual.train(..., start_from=...)` does all of it).
+
+        Args:
+            seed: of the new layer's weights; all others are copied, and are those of this classifier.
+        """
+        spec = self.spec.model_copy(update={"classes": len(class_names)})
+        network = refit(self.network, spec, seed, None)
+        return Classifier(network, self.preprocessing, tuple(map(str, class_names)), _made_elsewhere())
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write a model folder, which is taken wherever a run is: `residual.load`, `predict`, `evaluate`, `--from`.
@@ -165,6 +177,11 @@ class Classifier:
     @property
     def spec(self) -> NetworkSpec:
         return self.network.spec
+
+    @property
+    def transform(self) -> Transform:
+        """Brings one image to the float32 CHW that the network takes, for a data set or a loader of one's own."""
+        return Transform(self.preprocessing)
 
     @property
     def data(self) -> dict[str, Any]:
@@ -254,6 +271,31 @@ class Classifier:
 
         return predict_images(self, images, top_k=top_k, device=device, temperature=temperature, on_error=on_error)
 
+    def stream(
+        self,
+        images: Given | Iterable[Given],
+        *,
+        batch: int = 1,
+        top_k: int = 3,
+        device: str | torch.device = "auto",
+        temperature: float | None = None,
+        on_error: OnError = "raise",
+    ) -> Iterator[Prediction]:
+        """The same one after the other, while images come: of a camera, a queue, very many files.
+
+        Args:
+            images: what `predict` takes; an iterator is read as far as answers are asked for.
+            batch: images that are answered together: 1 answers each at once, 64 is faster where all are there.
+            top_k, device, temperature, on_error: as for `predict`.
+
+        Raises:
+            DataError: an image cannot be read.  UsageError: what is given is no image.
+        """
+        from residual.evaluation.predicting import stream
+
+        options: dict[str, Any] = {"device": device, "temperature": temperature, "on_error": on_error}
+        return stream(self, images, batch=batch, top_k=top_k, **options)
+
     def prepare(self, images: Given | Iterable[Given]) -> Tensor:
         """uint8 NCHW in the model's geometry, of whatever `predict` takes: what `logits` and `embed` read.
 
@@ -332,35 +374,14 @@ class Classifier:
         return each if isinstance(each, Tensor) else torch.stack(each)
 
 
+def _made_elsewhere() -> dict[str, Any]:
+    """The provenance of what no run of this program has trained."""
+    return {"run": "", "step": 0, "data": dict(_ELSEWHERE), "program": True}
+
+
 def twin_of(names: Sequence[str]) -> str | None:
     """The first name that stands twice among others."""
     return next((name for name, count in Counter(names).items() if count > 1), None)
-
-
-def finite(logits_NK: Tensor, where: object) -> Tensor:
-    """The logits as they are.
-
-    Raises:
-        ModelError: one is not finite, so that nothing follows from them.
-    """
-    if not bool(logits_NK.isfinite().all()):
-        remedy = "its weights are too large for float32: take an earlier checkpoint, or another model"
-        raise ModelError("the network's answers are not finite", where, remedy)
-    return logits_NK
-
-
-_COLDEST = 1e-30
-
-
-def check_temperature(temperature: object, where: str, remedy: str) -> None:
-    """Refuse what logits cannot be divided by.
-
-    Raises:
-        UsageError: it is no number above 0, or one that float32 does not hold.
-    """
-    number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
-    if not number or not _COLDEST <= temperature < math.inf:  # type: ignore[operator]
-        raise UsageError(f"the temperature is {temperature}", where, remedy)
 
 
 def mind_float32(network: ResidualNetwork) -> None:
@@ -373,8 +394,3 @@ def mind_float32(network: ResidualNetwork) -> None:
         if tensor.is_floating_point() and tensor.dtype != torch.float32:
             what = f"{name} is {tensor.dtype}"
             raise ModelError(what, network.spec.name, "give a network of float32: network.float()")
-
-
-def shares(logits_NK: Tensor, temperature: float = 1.0) -> Tensor:
-    """float32 NK probabilities; the largest logit is taken off first, since a small temperature overflows others."""
-    return ((logits_NK - logits_NK.amax(1, keepdim=True)) / temperature).softmax(1)

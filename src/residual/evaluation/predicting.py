@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -13,13 +14,14 @@ import torch
 from torch import Tensor
 
 from residual.borrowed import borrowed
-from residual.data.given import Given, Image, gather
+from residual.data.given import Given, Image, gather, one_by_one
 from residual.data.preprocessing import Preprocessing
 from residual.data.workers import workers
 from residual.device import choose_device, mind_fork
-from residual.errors import DataError, ResidualError, UsageError, argument, check_top_k, log, nearest
+from residual.errors import DataError, ResidualError, UsageError, argument, check_top_k, is_whole, log, nearest
 from residual.evaluation.calibration import fit_temperature
-from residual.evaluation.classifier import DESCRIPTION, Classifier, check_temperature, shares
+from residual.evaluation.classifier import DESCRIPTION, Classifier
+from residual.evaluation.logits import check_temperature, shares
 from residual.evaluation.predictions import answers
 from residual.evaluation.use import Place, load
 from residual.runs.folder import find_run
@@ -90,7 +92,6 @@ def predict(
     )
 
 
-@borrowed()
 def predict_images(
     classifier: Classifier,
     images: Given | Iterable[Given],
@@ -108,7 +109,41 @@ def predict_images(
         raise UsageError("only a run can be calibrated", "temperature", "give its number, or use residual.predict")
     if unreadable is None and on_error == "skip":
         unreadable = _tell
-    given, chosen = gather(images), torch.device(choose_device(device))
+    return _answered(
+        classifier, gather(images), torch.device(choose_device(device)), top_k, temperature, unreadable, progress
+    )
+
+
+def stream(
+    classifier: Classifier,
+    images: Given | Iterable[Given],
+    *,
+    batch: int = 1,
+    top_k: int = 3,
+    device: str | torch.device = "auto",
+    temperature: float | None = None,
+    on_error: OnError = "raise",
+) -> Iterator[Prediction]:
+    """The same, answer by answer, while images come: `Classifier.stream`."""
+    _check(top_k, temperature, on_error)
+    if not is_whole(batch) or batch < 1:
+        raise UsageError(f"batch is {batch!r:.40}", "batch", "give the number of images that are answered together")
+    chosen, unreadable = torch.device(choose_device(device)), _tell if on_error == "skip" else None
+    coming = one_by_one(images)
+    while some := [*islice(coming, batch)]:
+        yield from _answered(classifier, some, chosen, top_k, temperature, unreadable)
+
+
+@borrowed()
+def _answered(
+    classifier: Classifier,
+    given: list[Image],
+    chosen: torch.device,
+    top_k: int,
+    temperature: float | None,
+    unreadable: Callable[[ResidualError], None] | None,
+    progress: Progress = lambda _done, _all: None,
+) -> list[Prediction]:
     found: list[Prediction] = []
     done = 0
     for batch in _decoded(given, classifier.preprocessing):

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from residual.data.layout import some
 from residual.errors import DataError, UsageError
-from residual.evaluation.classifier import finite
+from residual.evaluation.logits import finite
 from residual.evaluation.protocols import Average, combine
 from residual.files import Damaged, Facts, read_regular, replace_file
 
@@ -123,14 +123,19 @@ def ensemble(sheets: Sequence[Sheet], average: Average) -> Sheet:
     return replace(first, logits=combine([sheet.logits for sheet in sheets], average), facts=facts)
 
 
-def check_name(path: Path) -> None:
+def check_name(path: Path, more: Sequence[str] = ()) -> None:
     """Refuse a name that tells no format, before anything is computed.
+
+    Args:
+        more: endings that are taken beside those of files of predictions.
 
     Raises:
         UsageError: neither .safetensors nor .npz.
     """
-    if path.suffix.lower() not in SUFFIXES:
-        raise UsageError("no such format of predictions", path, f"let the name end in {' or '.join(SUFFIXES)}")
+    if path.suffix.lower() not in (*SUFFIXES, *more):
+        raise UsageError(
+            "no such format of predictions", path, f"let the name end in {' or '.join((*SUFFIXES, *more))}"
+        )
 
 
 def save(path: Path, sheets: Sequence[Sheet], together: Facts | None = None) -> None:

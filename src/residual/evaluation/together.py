@@ -18,6 +18,8 @@ import torch
 from residual.borrowed import borrowed
 from residual.device import choose_device, mind_fork
 from residual.errors import ResidualError, UsageError, log
+from residual.evaluation.answer_table import SUFFIX as TABLE
+from residual.evaluation.answer_table import write_answers
 from residual.evaluation.answering import answer_sheet, mind_mirrors
 from residual.evaluation.calibration import fit_temperature
 from residual.evaluation.choices import check_choices
@@ -61,10 +63,14 @@ class Together:
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the answers into a file that `from_files` reads; see `sheets`."""
+        """Write the answers into a file that `from_files` reads; see `sheets`. A .csv is a table to look at: a row for
+        every image and member, and of several for the ensemble as well; see `answer_table`."""
+        place = Path(path).expanduser()
+        if place.suffix.lower() == TABLE:
+            return write_answers(place, [one.sheet for one in self.reports])
         facts = None if self.ensemble is None else self.ensemble.sheet.facts
         told = None if facts is None else {name: facts[name] for name in ("average", "temperature")}
-        save(Path(path).expanduser(), [member.sheet for member in self.members], told)
+        return save(place, [member.sheet for member in self.members], told)
 
 
 @borrowed()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from residual.errors import UsageError
-from residual.files import TEMPORARY
-from residual.runs.folder import find_run
+from residual.data.source import Dataset
+from residual.errors import StorageError, UsageError
+from residual.files import TEMPORARY, Facts
+from residual.runs.folder import RunFolder, create_numbered, find_run, runs_root
 from residual.runs.places import refuse_occupied
 from residual.sealed import mind_sealed
 from residual.training.recipe import Override, Recipe, override
@@ -94,3 +95,24 @@ def refuse_inside(place: Path, data: str | None) -> None:
             raise UsageError("the run folder would lie inside the data", place, "name another --out")
     except (OSError, RuntimeError, ValueError):
         return  # such data cannot be opened either, and the one who opens it says why
+
+
+def create_run(
+    path: Path | None,
+    recipe: Recipe,
+    dataset: Dataset,
+    facts: Facts,
+    toml: str,
+    split: Facts,
+    start: Mapping[str, bytes] | None,
+) -> RunFolder:
+    """The new run folder; where no name was given, the next number that no other process takes first."""
+    for _ in range(100):
+        place = path or create_numbered(recipe.name)
+        refuse_inside(place, dataset.origin)
+        try:
+            return RunFolder.create(place, facts, toml, split, start)
+        except (UsageError, StorageError):
+            if path is not None or not os.path.lexists(place):
+                raise
+    raise UsageError("no free name was found for the run", runs_root(), "name one with --out")

@@ -59,13 +59,13 @@ class LossSettings(BaseModel, frozen=True, extra="forbid"):
     class_weights: Annotated[Weighing | dict[str, float], PlainValidator(_weighing)] = Field(
         "none", description="balanced, effective (Cui et al. 2019), or a table: classes that are not named weigh 1"
     )
-    effective_beta: float = Field(0.999, gt=0, lt=1, description="beta of `effective`: 1 - 1 / beta images say it all")
+    effective_beta: float = Field(0.999, gt=0, lt=1, description="of `effective`: 1 / (1 - beta) images say it all")
 
 
 class EvaluationSettings(BaseModel, frozen=True, extra="forbid"):
     every_epochs: float = Field(1.0, gt=0, le=1e6, description="epochs between validations")
     test: bool = Field(True, description="read the test images at the last step")
-    watch_test: bool = Field(False, description="also record the test set by epoch, for figures; nothing reads it")
+    watch_test: bool = Field(False, description="also judge the test images by epoch, for figures alone")
     batch_size: int = Field(500, ge=1, le=100_000, description="images judged at a time")
     precise_statistics: int = Field(
         0, ge=0, description="training images over which batch normalisation is measured anew at the end; 0 for none"
@@ -79,7 +79,7 @@ class EvaluationSettings(BaseModel, frozen=True, extra="forbid"):
         le=1_000_000,
         description="validations in a row without a better one that end a run; 0 for any number",
     )
-    patience_on: Literal["auto"] | Metric = Field("auto", description="better by what; auto is as best, else top1")
+    patience_on: Literal["auto"] | Metric = Field("auto", description="what must improve; auto: that of best, or top1")
 
     @property
     def metrics(self) -> tuple[Metric | None, Metric | None]:
@@ -114,7 +114,7 @@ class ComputeSettings(BaseModel, frozen=True, extra="forbid"):
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, mps, cuda or cuda:N")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
-        description="of products; auto is half precision on CUDA, and on a CPU bfloat16 where it measures faster",
+        description="numbers in convolutions; auto is half precision on CUDA, bfloat16 on a CPU that gains by it",
     )
     layout: Literal["auto", "channels-last", "contiguous"] = Field("auto", description="of maps in memory")
     threads: int = Field(0, ge=0, le=4096, description="threads of the CPU; 0 lets torch choose")

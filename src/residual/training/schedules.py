@@ -34,17 +34,17 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 class Hold(BaseModel, frozen=True, extra="forbid"):
     """A low rate until the training error has fallen below a threshold (He et al. 2015, 110 layers)."""
 
-    rate: Rate = Field(0.01, description="until then")
-    until_error: float = Field(0.8, gt=0, lt=1, description="running training error, as a share")
+    rate: Rate = Field(0.01, description="the rate that is held")
+    until_error: float = Field(0.8, gt=0, lt=1, description="held until the training error is below this share")
     window: int = Field(50, ge=1, description="steps over which the error is taken")
 
 
 class WarmUp(BaseModel, frozen=True, extra="forbid"):
     """The first steps: a constant lower rate, or a straight line from it to the full rate."""
 
-    steps: int = Field(0, ge=0, description="how many; 0 for none")
+    steps: int = Field(0, ge=0, description="length of the warm-up in steps; 0 for none")
     rate: float = Field(0.01, ge=0, le=1e3, allow_inf_nan=False, description="rate at step 0")
-    shape: Literal["constant", "linear"] = Field("linear", description="the rate in between")
+    shape: Literal["constant", "linear"] = Field("linear", description="way from there to the full rate")
 
     def apply(self, step: int, full: float) -> float:
         if step >= self.steps:
@@ -56,10 +56,14 @@ class Steps(BaseModel, frozen=True, extra="forbid"):
     """A constant rate times a factor at given iterations, and at given shares of the run."""
 
     kind: Literal["steps"] = "steps"
-    rate: Rate = Field(0.1, description="before the first drop")
-    drops: tuple[Annotated[int, Field(ge=1)], ...] = Field((32_000, 48_000), description="steps at which it falls")
-    shares: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field((), description="of the run, as 1/3 of 90 epochs")
-    factor: float = Field(0.1, gt=0, lt=1, description="of the rate at each drop")
+    rate: Rate = Field(0.1, description="rate before the first drop")
+    drops: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (32_000, 48_000), description="steps at which the rate drops"
+    )
+    shares: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        (), description="drops as shares of the run: 1/3 is after 30 of 90 epochs"
+    )
+    factor: float = Field(0.1, gt=0, lt=1, description="what each drop multiplies the rate by")
     warmup: WarmUp = WarmUp()
     hold: Hold | None = None
 
@@ -86,7 +90,7 @@ class OneCycle(BaseModel, frozen=True, extra="forbid"):
     rise: float = Field(0.25, gt=0, lt=1, description="share of the steps before the peak")
     start_divisor: float = Field(25, ge=1, le=1e6, description="the peak over the first rate")
     end_divisor: float = Field(1e5, ge=1, le=1e12, description="the peak over the last rate")
-    shape: Literal["cosine", "linear"] = Field("cosine", description="of both ways")
+    shape: Literal["cosine", "linear"] = Field("cosine", description="way up and down")
     momentum_low: Share | None = Field(None, description="momentum at the peak; none keeps the optimiser's")
     first: int = Field(0, ge=0, description="step at which the cycle begins")
 

@@ -6,7 +6,6 @@ Everything chosen is written before step 0. A run that goes on reads its folder 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,6 @@ from residual.data.batches import check_batch_size
 from residual.data.concerns import concerns
 from residual.data.datasets import divide
 from residual.data.preprocessing import Preprocessing
-from residual.data.source import Dataset
 from residual.device import choose_device, mind_fork
 from residual.environment import check_versions, commit, machine, versions
 from residual.errors import DataError, Interrupted, ModelError, StorageError, UsageError, log
@@ -26,7 +24,7 @@ from residual.launch import launched
 from residual.models import NetworkSpec, count, resolve
 from residual.ranks import Ranks
 from residual.runs import disk
-from residual.runs.folder import RUN, RunFolder, create_numbered, find_run, runs_root
+from residual.runs.folder import RUN, RunFolder, find_run, runs_root
 from residual.training import opening
 from residual.training.agreement import agree
 from residual.training.compiling import choose_compile
@@ -35,7 +33,7 @@ from residual.training.fitting import Wishes, fit
 from residual.training.holding import LEASE, held
 from residual.training.loop import run_loop
 from residual.training.origin import called, command_of, now
-from residual.training.places import lasting, refuse_inside, refuse_unmakeable
+from residual.training.places import create_run, lasting, refuse_inside, refuse_unmakeable
 from residual.training.processes import TIMEOUT, joined
 from residual.training.progress import Listener, sound
 from residual.training.recipe import Changes, Override, Recipe, as_overrides, override, to_recipe
@@ -63,6 +61,11 @@ def train(
     recipe: Recipe | str | os.PathLike[str] | None = None,
     *,
     set: Changes = (),
+    data: str | os.PathLike[str] | None = None,
+    epochs: float | None = None,
+    network: str | None = None,
+    seed: int | None = None,
+    device: str | None = None,
     start_from: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
     listener: Listener | None = None,
@@ -76,7 +79,8 @@ def train(
 
     Args:
         recipe: a recipe, the name of one, or the path of a .toml file; the embedded digits unless given.
-        set: values to change, by path: {"seed": 1, "optimiser.weight_decay": 5e-4}.
+        set: values to change, by path: {"optimiser.weight_decay": 5e-4, "data.augment.mirror": True}.
+        data, epochs, network, seed, device: as on the command line, for what `set` names as well.
         start_from: trained weights to begin from: a run, a model folder, a file of weights, `torchvision:resnet50`.
         out: the run folder; must not exist. Without it, `runs/<recipe>-<number>`.
         listener: who is told what happens; no one by default.
@@ -93,9 +97,10 @@ def train(
     """
     check_versions()
     mind_fork()
-    changes, heard = as_overrides(set), sound(listener)
-    if start_from is not None:
-        changes.append(("start.weights", os.fspath(start_from)))
+    flags = {"data.path": data, "epochs": epochs, "network.name": network, "seed": seed, "compute.device": device}
+    flags["start.weights"] = None if start_from is None else os.fspath(start_from)
+    changes, heard = as_overrides({path: value for path, value in flags.items() if value is not None}), sound(listener)
+    changes += as_overrides(set)
     if batch_size not in (None, "auto"):
         changes += as_overrides({"batch_size": batch_size})
     wishes = Wishes.of(budget, batch_size == "auto", changes, since)
@@ -213,7 +218,7 @@ def _begin(
         split = opening.split_facts(division, dataset)
         check_alike(facts, split, ranks)
         path = ranks.first(
-            lambda: str(_create(place, chosen_recipe, dataset, facts, chosen_recipe.to_toml(), split, ready).path)
+            lambda: str(create_run(place, chosen_recipe, dataset, facts, chosen_recipe.to_toml(), split, ready).path)
         )
         return _sit(
             RunFolder(Path(path)),
@@ -316,27 +321,6 @@ def _steps(recipe: Recipe, images: int) -> int:
     """The run's length in steps; refuses a batch larger than the training images."""
     check_batch_size(images, recipe.batch_size)
     return recipe.steps_on(images)
-
-
-def _create(
-    path: Path | None,
-    recipe: Recipe,
-    dataset: Dataset,
-    facts: Facts,
-    toml: str,
-    split: Facts,
-    start: Mapping[str, bytes] | None,
-) -> RunFolder:
-    """The new run folder; where no name was given, the next number that no other process takes first."""
-    for _ in range(100):
-        place = path or create_numbered(recipe.name)
-        refuse_inside(place, dataset.origin)
-        try:
-            return RunFolder.create(place, facts, toml, split, start)
-        except (UsageError, StorageError):
-            if path is not None or not os.path.lexists(place):
-                raise
-    raise UsageError("no free name was found for the run", runs_root(), "name one with --out")
 
 
 def _sit(
