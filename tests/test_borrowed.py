@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -53,6 +54,33 @@ def test_what_torch_was_told_is_put_back(tmp_path: Path) -> None:
     with borrowed():
         keep_float32()
         assert told() != before, "these tell torch something"
+
+
+def test_another_default_device_changes_nothing(tmp_path: Path) -> None:
+    """As notebooks on a GPU set it; on `meta` whatever strays there has no numbers."""
+    changes = {**TINY, "compute": {"threads": 1, "precision": "float32"}}
+    pictures = np.random.default_rng(0).integers(0, 255, (3, 30, 30, 1), dtype=np.uint8)
+
+    def used(place: Path) -> tuple[Any, ...]:
+        network = residual.build("resnet-8", classes=3, seed=1)
+        run = residual.train("digits", set=changes, out=place, device="cpu")
+        classifier = residual.load(run)
+        answers = [best for one in classifier.predict(pictures, device="cpu") for best in one.best]
+        mine = residual.Classifier.of(network, ["a", "b", "c"], image_size=32, mean=[0.5] * 3, std=[0.2] * 3)
+        pixels = mine.prepare(pictures)
+        return network.state_dict(), classifier.network.state_dict(), answers, pixels, mine.logits(pixels, "cpu")
+
+    wanted = used(tmp_path / "a")
+    torch.set_default_device("meta")
+    try:
+        found = used(tmp_path / "b")
+        assert torch.get_default_device().type == "meta"
+    finally:
+        torch.set_default_device(None)
+    for before, after in zip(wanted[:2], found[:2], strict=True):
+        assert all(torch.equal(before[name], after[name]) for name in before)
+    assert found[2] == wanted[2]
+    assert all(torch.equal(a, b) for a, b in zip(wanted[3:], found[3:], strict=True))
 
 
 @pytest.mark.usefixtures("three_threads")

@@ -1,7 +1,7 @@
 """What torch is told in this process and keeps beyond a call: put back for the program that called.
 
-Threads, the rounding of float32 on a GPU, determinism, the current GPU. Not put back are memory that glibc keeps and
-CUBLAS_WORKSPACE_CONFIG, which CUDA reads once.
+Threads, the rounding of float32 on a GPU, determinism, the current GPU, the default device. Not put back are memory
+that glibc keeps and CUBLAS_WORKSPACE_CONFIG, which CUDA reads once.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from residual.device import forked
+from residual.device import at_home, forked
 from residual.errors import UsageError
 
 _lock = threading.Lock()
@@ -32,7 +32,8 @@ def borrowed() -> Iterator[None]:
             _found[:] = _settings()
         _borrowers += 1
     try:
-        yield
+        with at_home():
+            yield
     finally:
         with _lock:
             _borrowers -= 1

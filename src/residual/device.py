@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -25,6 +27,15 @@ def mind_fork() -> None:
     """In a forked child let torch use one thread; call it before the first large tensor."""
     if forked():
         torch.set_num_threads(1)
+
+
+@contextmanager
+def at_home() -> Iterator[None]:
+    """Within, tensors that name no device are made on the CPU, whatever `torch.set_default_device` was told: our chance
+    is drawn there, so that weights and orders are the same on all machines."""
+    usual = torch.get_default_device().type == "cpu"
+    with nullcontext() if usual else torch.device("cpu"):
+        yield
 
 
 def devices() -> list[str]:

@@ -6,7 +6,8 @@ import shutil
 import signal
 import sys
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -70,6 +71,11 @@ def test_what_is_chosen_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
         False,
         "the run takes about 10 s, too little to pay for a warm-up",
     )
+    monkeypatch.setattr(compiling, "time_steps", lambda *_: pytest.fail("one process is no measure of several"))
+    recipe = override(RECIPES["cifar10-paper"], [("compute.compile", "auto")])
+    both = SimpleNamespace(world=2, first=lambda make: make())
+    found, reasons = choose_compile(recipe, SPEC, (32, 32), FLOAT32, 64_000, cast(Any, both))
+    assert (found.compile, "several processes" in reasons["compile"]) == (False, True)
     for compiled, worth in ((0.08, True), (0.0999, False)):
         found, why = chosen(monkeypatch, "auto", 64_000, 0.1, compiled)
         assert (found, "64,000 steps would take 6,400 s, and compiled" in why) == (worth, True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -32,6 +33,25 @@ def test_bfloat16_is_chosen_where_it_gains(gain: float, precision: str, monkeypa
     monkeypatch.setattr(computing, "_gain", lambda device, threads: gain)
     chosen, reason = choose_precision(torch.device("cpu"))
     assert (chosen, f"{gain:.1f} times" in reason) == (precision, True)
+
+
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [
+        ("NVIDIA GeForce GTX 1660 Ti", "float32"),
+        ("NVIDIA GeForce GTX 1650", "float32"),
+        ("Quadro T1000", "float32"),
+        ("NVIDIA GeForce RTX 2060", "float16"),
+        ("Tesla T4", "float16"),
+        ("NVIDIA GeForce GTX 1080", "float16"),
+    ],
+)
+def test_gpus_whose_float16_is_of_no_use_compute_in_float32(
+    name: str, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(computing, "has_bfloat16", lambda device: False)
+    monkeypatch.setattr("torch.cuda.get_device_properties", lambda device: SimpleNamespace(name=name))
+    assert choose_precision(torch.device("cuda:0"))[0] == precision
 
 
 def test_the_gain_of_bfloat16_is_measured_on_this_machine() -> None:

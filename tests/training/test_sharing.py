@@ -201,6 +201,19 @@ def test_a_run_goes_on_on_the_gpu_that_can_be_used(a_gpu: set[str], tmp_path: Pa
             found_here(compute, RECIPES["digits"], folder, False, ranks)
 
 
+def test_a_process_that_goes_on_looks_at_no_gpu_but_its_own(
+    a_gpu: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look makes a context, which keeps half a GiB of the GPU of rank 0 for each of the others."""
+    seen: list[str] = []
+    for place in ("residual.device.fault_of", "residual.training.sharing.fault_of"):
+        monkeypatch.setattr(place, seen.append)
+    compute = Compute("cuda:0", "float32", "channels-last", 1, False)
+    found = found_here(compute, RECIPES["digits"], RunFolder(tmp_path), False, Second())
+    assert found.device == f"cuda:{Second().local}"
+    assert {*seen} == {found.device}
+
+
 @pytest.mark.parametrize(
     ("seen", "direct"),
     [

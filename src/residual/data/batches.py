@@ -26,6 +26,7 @@ from residual.data.preprocessing import Preprocessing
 from residual.data.resizing import shrink, side_at
 from residual.data.sending import sent
 from residual.data.source import CroppingSource, FileSource, Source, resident
+from residual.device import at_home
 from residual.errors import UsageError
 
 
@@ -216,6 +217,7 @@ class Batches:
             return self.source.read_cropped(samples, windows)
         return self.source.read(samples)
 
+    @at_home()
     def batch_at(self, step: int, rank: int = 0, world: int = 1) -> Batch:
         """The batch of one rank at one step, on the device."""
         draws = self._drawn(step, rank, world)

@@ -31,6 +31,7 @@ from residual.data.preprocessing import Normalisation
 from residual.data.source import Dataset, FileSource, everything
 from residual.data.splits import FIRST, TOGETHER, divided, stratified
 from residual.data.workers import Workers
+from residual.device import at_home
 from residual.errors import DataError, argument
 
 Name = Literal["digits", "cifar-10", "cifar-100", "folder"]
@@ -200,6 +201,7 @@ def _search(title: str, *names: str) -> Path:
     )
 
 
+@at_home()
 def open_dataset(
     settings: DataSettings, heed: Callable[[], None] = nothing, anew: bool = False, division: int = TOGETHER
 ) -> Dataset:
@@ -262,6 +264,7 @@ def read_anew(settings: DataSettings) -> Dataset:
     return cifar.read(FAMILIES[settings.dataset], place, settings.labels)
 
 
+@at_home()
 def divide(dataset: Dataset, settings: DataSettings) -> Division:
     """Which training images are used at all (`limit`, `per_class`), and which of these are held out.
 

@@ -16,6 +16,7 @@ from torch.nn.functional import interpolate
 
 from residual.data.geometry import Geometry, Interpolation, Resize
 from residual.data.source import FileSource, Source, expect
+from residual.device import at_home
 from residual.errors import UsageError
 
 Normalisation = Literal["per-pixel-mean", "mean-std"]
@@ -148,6 +149,7 @@ class Preprocessing:
         )
 
 
+@at_home()
 def measure(source: Source, indices: Tensor, normalisation: Normalisation) -> Preprocessing:
     """The constants of the images named by `indices` (the training part, never the held images).
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from residual.data.geometry import Interpolation, Resize
 from residual.data.preprocessing import Preprocessing
 from residual.data.transform import Transform
-from residual.device import choose_device
+from residual.device import at_home, choose_device
 from residual.errors import ModelError, UsageError
 from residual.evaluation.evaluate import batch_size, resting
 from residual.evaluation.logits import check_temperature, finite, shares
@@ -89,6 +89,7 @@ class Classifier:
         return f"<Classifier {self.spec.name}: {len(self.class_names)} classes, {height} x {width} pixels>"
 
     @staticmethod
+    @at_home()
     def of(
         network: ResidualNetwork,
         class_names: Sequence[str],
@@ -205,6 +206,7 @@ class Classifier:
         }
 
     @staticmethod
+    @at_home()
     def unpack(contents: dict[str, bytes], where: object) -> Classifier:
         """The classifier of a model folder's files.
 
@@ -296,6 +298,7 @@ class Classifier:
         options: dict[str, Any] = {"device": device, "temperature": temperature, "on_error": on_error}
         return stream(self, images, batch=batch, top_k=top_k, **options)
 
+    @at_home()
     def prepare(self, images: Given | Iterable[Given]) -> Tensor:
         """uint8 NCHW in the model's geometry, of whatever `predict` takes: what `logits` and `embed` read.
 

@@ -109,9 +109,7 @@ def predict_images(
         raise UsageError("only a run can be calibrated", "temperature", "give its number, or use residual.predict")
     if unreadable is None and on_error == "skip":
         unreadable = _tell
-    return _answered(
-        classifier, gather(images), torch.device(choose_device(device)), top_k, temperature, unreadable, progress
-    )
+    return _answered(classifier, gather(images), device, top_k, temperature, unreadable, progress)
 
 
 def stream(
@@ -128,22 +126,23 @@ def stream(
     _check(top_k, temperature, on_error)
     if not is_whole(batch) or batch < 1:
         raise UsageError(f"batch is {batch!r:.40}", "batch", "give the number of images that are answered together")
-    chosen, unreadable = torch.device(choose_device(device)), _tell if on_error == "skip" else None
+    unreadable = _tell if on_error == "skip" else None
     coming = one_by_one(images)
     while some := [*islice(coming, batch)]:
-        yield from _answered(classifier, some, chosen, top_k, temperature, unreadable)
+        yield from _answered(classifier, some, device, top_k, temperature, unreadable)
 
 
 @borrowed()
 def _answered(
     classifier: Classifier,
     given: list[Image],
-    chosen: torch.device,
+    device: str | torch.device,
     top_k: int,
     temperature: float | None,
     unreadable: Callable[[ResidualError], None] | None,
     progress: Progress = lambda _done, _all: None,
 ) -> list[Prediction]:
+    chosen = torch.device(choose_device(device))
     found: list[Prediction] = []
     done = 0
     for batch in _decoded(given, classifier.preprocessing):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from residual.device import at_home
 from residual.errors import OutOfMemory, lacks_memory
 from residual.models.heads import make_head
 from residual.models.initialisation import initialise
@@ -138,6 +139,7 @@ def last_maps(spec: NetworkSpec, size: tuple[int, int]) -> tuple[int, int]:
     return maps_NCHW.shape[2], maps_NCHW.shape[3]
 
 
+@at_home()
 def build(spec: NetworkSpec, seed: int = 0) -> ResidualNetwork:
     """The network with the initial weights of that seed: on the CPU, float32, in training mode.
 

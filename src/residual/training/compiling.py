@@ -119,11 +119,14 @@ def choose_compile(
     """
     if recipe.compute.compile == "none":
         return compute, {}
-    found: list[Any] = ranks.first(lambda: list(_choose(recipe, spec, size, compute, steps)))  # JSON has no tuples
+    world = ranks.world
+    found: list[Any] = ranks.first(lambda: list(_choose(recipe, spec, size, compute, steps, world)))  # JSON: no tuples
     return replace(compute, compile=bool(found[0])), {"compile": str(found[1])}
 
 
-def _choose(recipe: Recipe, spec: NetworkSpec, size: tuple[int, int], compute: Compute, steps: int) -> tuple[bool, str]:
+def _choose(
+    recipe: Recipe, spec: NetworkSpec, size: tuple[int, int], compute: Compute, steps: int, world: int
+) -> tuple[bool, str]:
     asked = recipe.compute.compile == "default"
     if compute.torch_device.type == "cpu" and compiler() is None:
         if asked:
@@ -134,6 +137,8 @@ def _choose(recipe: Recipe, spec: NetworkSpec, size: tuple[int, int], compute: C
         if compute.torch_device.type == "cuda" and (fault := _fault(compute.device)) is not None:
             raise EnvironmentFault(f"torch cannot compile for this GPU: {fault}", "compute.compile", "set it to none")
         return True, "asked for"
+    if world > 1:  # whose batch and normalisation are others than those of one process, which would be measured
+        return False, "several processes are not measured; default compiles them"
     start = time.perf_counter()
     try:
         _, eager = time_steps(recipe, spec, size, compute)

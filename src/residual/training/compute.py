@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import sys
 import time
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import torch
 from torch import Tensor
@@ -91,6 +92,11 @@ def _refuse_workspace() -> None:
         raise EnvironmentFault(what, "compute.deterministic", "set it to :4096:8")
 
 
+_NO_HALVES: Final = re.compile(r"\b(GTX 16[356]0|T400|T550|T600|T1000|T1200|T2000)\b")
+"""Turing GPUs without tensor cores, whose convolutions in float16 are not finite (PyTorch's issue 77955); a trial of
+few images does not show it."""
+
+
 def has_bfloat16(device: torch.device) -> bool:
     """Whether this very GPU computes with it: torch asks the current one."""
     with torch.cuda.device(device):
@@ -164,6 +170,8 @@ def choose_precision(device: torch.device) -> tuple[Precision, str]:
     if device.type == "cuda":
         if has_bfloat16(device):
             return "bfloat16", "the GPU supports it"
+        if _NO_HALVES.search(torch.cuda.get_device_properties(device).name):
+            return "float32", "float16 gives numbers that are none on this kind of GPU"
         return "float16", "the GPU has no bfloat16; the loss is scaled"
     if device.type == "mps":
         return "float32", "bfloat16 is not used on mps"

@@ -159,6 +159,8 @@ def found_here(compute: Compute, recipe: Recipe, folder: RunFolder, override_saf
         raise EnvironmentFault(what, folder.path, remedy)
     if ranks.largest(0 if alike_here(compute.device) else 1):  # all take another where one must
         return chosen_anew(recipe.compute, ranks)
+    if ranks.world > 1 and compute.torch_device.type == "cuda":  # each its own, without a look at that of rank 0
+        return on_rank(compute, ranks)
     here = alike_here(compute.device)
     device = next((one for one in here if fault_of(one) is None), here[0])
     return on_rank(replace(compute, device=device), ranks)

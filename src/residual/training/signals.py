@@ -107,8 +107,9 @@ class Signals:
         # Python lets only the main thread receive signals; elsewhere the caller keeps its own handling.
         if threading.current_thread() is threading.main_thread():
             for number in HEEDED:
-                if number.name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN:
-                    continue  # nohup has asked for it
+                before = signal.getsignal(number)
+                if before is None or (number.name == "SIGHUP" and before == signal.SIG_IGN):
+                    continue  # a program around Python has it, and could not have it back; or nohup has asked for it
                 self._before[number] = signal.signal(number, self._heard)
         return self
 

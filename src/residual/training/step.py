@@ -29,6 +29,7 @@ LAG = 20
 """Steps after which the host reads the flags of a GPU."""
 FINE, LOSS, GRADIENT, STATE, KINDS = 0, 1, 2, 3, 4
 """What was not finite at a step, on one rank; of several also KINDS times the layers before it that were sound."""
+_OR_WHOLE = ", or go on with --set compute.precision=float32 --override"
 NAMES = {LOSS: "loss", GRADIENT: "gradient", STATE: "state of the network (a weight or running statistic)"}
 
 
@@ -87,7 +88,7 @@ class Guard:
         return NonFiniteError(
             f"the {NAMES[fault]} is not finite at step {step}{where}",
             f"training images {self.describe(samples[:5])}, ...",
-            "lower the learning rate; the last checkpoint is whole",
+            f"lower the learning rate{_OR_WHOLE if self.scaling else ''}; the last checkpoint is whole",
         )
 
 
