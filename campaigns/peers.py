@@ -66,7 +66,7 @@ def beside_torch(library: Library, name: str, theirs: nn.Module, place: Path) ->
     else:
         path = place / f"{name}.pth"
         torch.save(drawn(theirs).state_dict(), path)
-    ours = bring_in(read_foreign(path), library, path, beside=network_beside(path)).network
+    ours = bring_in(read_foreign(path), library, path, beside=lambda: network_beside(path)).network
     images = torch.randn(IMAGES, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(5))
     found: Facts = {"library": library, "network": name, "ours": ours.spec.name, "file": path.suffix}
     with torch.no_grad():

@@ -33,6 +33,7 @@ def test_sizes_double_and_leave_an_epoch_its_steps() -> None:
     assert sizes(300) == sizes(112) == [16]
     assert [sizes(images) for images in (40, 31, 20, 5, 2)] == [[16], [8], [8], [2], [1]]
     assert sizes(112, group=12) == [12]
+    assert sizes(20, group=32) == sizes(20), "a batch of fewer images than a group is one group"
 
 
 def rates(*values: float | None) -> list[Tried]:

@@ -74,8 +74,8 @@ def test_what_is_chosen_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiling, "time_steps", lambda *_: pytest.fail("one process is no measure of several"))
     recipe = override(RECIPES["cifar10-paper"], [("compute.compile", "auto")])
     both = SimpleNamespace(world=2, first=lambda make: make())
-    found, reasons = choose_compile(recipe, SPEC, (32, 32), FLOAT32, 64_000, cast(Any, both))
-    assert (found.compile, "several processes" in reasons["compile"]) == (False, True)
+    alone, reasons = choose_compile(recipe, SPEC, (32, 32), FLOAT32, 64_000, cast(Any, both))
+    assert (alone.compile, "several processes" in reasons["compile"]) == (False, True)
     for compiled, worth in ((0.08, True), (0.0999, False)):
         found, why = chosen(monkeypatch, "auto", 64_000, 0.1, compiled)
         assert (found, "64,000 steps would take 6,400 s, and compiled" in why) == (worth, True)

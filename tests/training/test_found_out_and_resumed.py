@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +15,12 @@ from PIL import Image
 
 import residual
 from residual.data import preprocessing
+from residual.data.datasets import open_dataset
+from residual.data.preprocessing import measure
 from residual.errors import Interrupted, UsageError
 from residual.runs.folder import RunFolder
-from residual.training import batch_trial, fitting, opening
+from residual.training import batch_trial, find_rate, fitting, opening
+from residual.training.opening import stored_recipe
 from residual.training.recipe import override
 from residual.training.recipes import RECIPES
 from residual.training.train import resume, train
@@ -125,6 +129,36 @@ def test_the_constants_are_measured_once(photos: Path, tmp_path: Path, monkeypat
     assert count == 1
     train(photos, set=settings, start_from=run.path, out=tmp_path / "tuned", batch_size="auto", budget="20s")
     assert count == 1, "weights have constants of their own"
+
+
+@pytest.mark.parametrize("normalisation", ["mean-std", "per-pixel-mean"])
+def test_a_range_test_of_a_run_sees_what_its_training_saw(
+    photos: Path, tmp_path: Path, normalisation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    own = find_rate.Batches
+
+    def batches(source: Any, indices: Any, constants: Any, *rest: Any, **more: Any) -> Any:
+        seen.append(constants)
+        return own(source, indices, constants, *rest, **more)
+
+    monkeypatch.setattr(find_rate, "Batches", batches)
+    run = train(photos, set=BASE | {"data.normalisation": normalisation, "data.test_size": 48}, out=tmp_path / "run")
+    residual.find_lr(run, steps=10)
+    measured = measure(open_dataset(_settings(run)).train, torch.tensor(run.split()["training"]), normalisation)  # type: ignore[arg-type]
+    assert seen[0].image_size == measured.image_size == (32, 32)
+    assert torch.equal(seen[0].mean, measured.mean)
+
+
+def _settings(run: Any) -> Any:
+    return stored_recipe(run, run.facts()).data.model_copy(update={"path": run.facts()["data"]["origin"]})
+
+
+def test_a_share_that_holds_nothing_out_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    few = {"data.limit": 60, "data.validation": 0.005, "steps": 2, "batch_size": 20, "network.name": "resnet-8"}
+    run = train("digits", set=few | {"compute.threads": 1, "compute.precision": "float32"}, out=tmp_path / "run")
+    assert "held out none of 60 images" in caplog.text + json.dumps(run.facts())
+    assert (run.result() or {})["protocol"]["training"] == "final (all training images)"
 
 
 def test_pairs_need_an_even_batch_before_anything_is_written(photos: Path, tmp_path: Path) -> None:

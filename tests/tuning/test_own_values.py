@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 
@@ -141,3 +143,78 @@ def test_optuna_keeps_its_voice() -> None:
     before = optuna.logging.get_verbosity()
     propose(make_algorithm("tpe", {}), make_space(DIGITS, None, []), 3, (1, "study"), [], [])
     assert optuna.logging.get_verbosity() == before == optuna.logging.INFO
+
+
+@pytest.mark.parametrize(
+    ("recipe", "changes", "genes", "own"),
+    [
+        ("digits", {"network.name": "resnet-8"}, ["network.shortcut=choice:A,B"], ("A",)),
+        ("digits", {}, ["loss.label_smoothing=choice:0,0.1"], (0,)),
+        ("digits", {"epochs": 6}, ["epochs=choice:6,12"], (6,)),
+        ("digits", {"epochs": 4.0}, ["epochs=int:2:8"], (4,)),
+        ("digits", {"epochs": 4.5}, ["epochs=int:2:8"], None),
+        ("digits", {"seed": 1}, ["data.augment.mirror=choice:true,false"], (False,)),
+        ("digits", {"optimiser.weight_decay": 0.0}, ["optimiser.weight_decay=choice:false,true"], None),
+    ],
+)
+def test_what_a_space_holds_of_a_recipe(recipe: str, changes: dict[str, Any], genes: list[str], own: Any) -> None:
+    base = override(RECIPES[recipe], changes.items())
+    try:
+        space = make_space(base, None, genes)
+    except UsageError:
+        assert own is None
+        return
+    found = space.of(base)
+    assert (found, [type(value) for value in found or ()]) == (own, [type(value) for value in own or ()])
+    assert bool(space.lacks(base)) is (own is None)
+
+
+def test_own_values_that_are_not_there_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "residual")
+    assert begin_facts("x", Wish("digits", TINY, genes=("seed=int:5:9",)))["own"] is None
+    assert "not in the space: seed (0)" in caplog.text
+
+
+@pytest.mark.parametrize("own", [1e-4, 8e-4, 0.2, 4.0])
+def test_the_default_space_holds_small_and_large_rates_of_sgd(own: float) -> None:
+    base = override(DIGITS, [("schedule.peak", own)])
+    space = make_space(base, None, [])
+    assert space.of(base) is not None
+    assert space.genes[0].low == pytest.approx(own / 20, rel=0.01)
+
+
+def test_the_kind_of_a_schedule_may_be_searched_with_its_rate() -> None:
+    genes = ["schedule.kind=choice:one-cycle,steps", "schedule.peak=log:1e-3:1"]
+    for order in (genes, genes[::-1]):
+        space = make_space(DIGITS, None, order)
+        for kind, path in (("one-cycle", "peak"), ("steps", "rate")):
+            one = tuple(kind if gene.path == "schedule.kind" else 0.3 for gene in space.genes)
+            assert getattr(override(DIGITS, space.overrides(one)).schedule, path) == 0.3
+
+
+def test_from_python_what_is_no_search_is_refused_and_numbers_of_numpy_are_taken(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="choose among none and median"):
+        residual.tune("digits", prune="halving")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="listener"):
+        residual.tune("digits", "mute", listener=object())  # type: ignore[arg-type]
+    assert not (tmp_path / "runs" / "mute").exists()
+    found = residual.tune(
+        "digits", "two", set=dict(TINY) | {"steps": 2}, population=np.int64(2), generations=np.int64(0)
+    )
+    assert found["population"] == 2
+    (tmp_path / "fast").mkdir()
+    with pytest.raises(residual.DataError, match="fast"):
+        residual.tune(Path("fast"), "photographs")
+
+
+def test_a_search_whose_share_holds_no_image_out_says_so() -> None:
+    few = (*TINY, ("steps", 2), ("data.validation", 0.005))
+    with pytest.raises(residual.DataError, match=r"held out none of the images.*larger"):
+        tune("none", Wish("digits", few, population=2, generations=0))
+
+
+def test_a_rule_given_twice_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    from residual.cli.main import run
+
+    assert run(["tune", "--rule", "keep=0.3", "--rule", "keep=0.6"]) == 2
+    assert "given twice" in capsys.readouterr().err

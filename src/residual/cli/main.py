@@ -122,7 +122,8 @@ def _prepare(arguments: Sequence[str]) -> tuple[list[str], bool]:
         arguments = [*arguments[1:], "--help"]
     elif list(arguments) in (["version"], ["-V"]):
         arguments = ["--version"]
-    given, debug, closed = [], False, False
+    given: list[str] = []
+    debug = closed = False
     for place, word in enumerate(arguments):
         closed = closed or word == "--"
         if word == "--debug" and not closed:

@@ -72,7 +72,7 @@ def tune(
         A setting to search, as in `--gene schedule.peak=log:1e-3:3`, `int:1:4`, `choice:A,B`; alone, or with --space
         beside the genes of that space.
     generations
-        Generations bred after the first, which is drawn at random.
+        Generations bred after the first, which is drawn at random but for an individual with the recipe's own values.
     population
         Individuals of a generation, those that survive included.
     seeds
@@ -122,7 +122,6 @@ def tune(
     from residual.training.durations import seconds_of
     from residual.training.launching import parse_launcher
     from residual.training.progress import Unbroken, unbroken
-    from residual.training.values import parse_override
     from residual.tuning.own import FREE
     from residual.tuning.study import Wish
     from residual.tuning.study import tune as work
@@ -140,7 +139,7 @@ def tune(
         recipe,
         tuple((path, value) for path, value in changes if not path.startswith("compute.")),
         sampler,
-        dict(parse_override(text) for text in rule or []),
+        _rules(rule or []),
         space,
         tuple(gene or []),
         population,
@@ -192,6 +191,18 @@ class Telling:
     def saved(self, step: int) -> None: ...
 
     def ended(self) -> None: ...
+
+
+def _rules(texts: list[str]) -> dict[str, Any]:
+    """The rules of `--rule`, each once."""
+    from residual.errors import Fault, check
+    from residual.training.values import parse_override
+
+    rules = [parse_override(text) for text in texts]
+    names = [name for name, _ in rules]
+    twice = [Fault(name, "a rule", "given twice", "give it once") for name in {*names} if names.count(name) > 1]
+    check("this study cannot start", sorted(twice, key=lambda fault: fault.subject), "--rule")
+    return dict(rules)
 
 
 def describe(event: Facts) -> list[str]:

@@ -17,11 +17,18 @@ GROUPS = 10  # that are held out
 UNEVEN = 5  # times as many images in the largest class as in the smallest
 
 
-def concerns(dataset: Dataset, training: Tensor, validation: Tensor) -> list[str]:
-    """The concerns about a data set made of files, divided like this; none about others."""
+def concerns(dataset: Dataset, training: Tensor, validation: Tensor, share: float = 0.0) -> list[str]:
+    """The concerns about a data set, divided like this; all but one are about files.
+
+    Args:
+        share: of the training images that were to be held out.
+    """
+    lost = share > 0 and not len(validation)
+    none = [f"a share of {share:g} held out none of {len(training):,} images: nothing is validated"] * lost
     if not isinstance(dataset.train, FileSource):
-        return []
+        return none
     return [
+        *none,
         *dataset.facts.get("unused", ()),
         *_twins(dataset, training, validation),
         *_sizes(dataset.class_names, dataset.train.labels.index_select(0, training)),

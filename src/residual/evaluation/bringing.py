@@ -140,7 +140,7 @@ def import_file(weights: str, asked: Asked, told: Told = lambda _: None) -> Impo
     path, usual = weight_file(weights, told)
     foreign = read_foreign(path, asked.part)
     library: Library = "torchvision" if usual is not None else asked.library
-    brought = bring_in(foreign, library, path, asked.channels, asked.stem, network_beside(path))
+    brought = bring_in(foreign, library, path, asked.channels, asked.stem, lambda: network_beside(path))
     own = brought.description is not None  # which goes before what stands beside it
     side = asked.resize
     if side is None and usual is not None:  # the same share of a larger or smaller image

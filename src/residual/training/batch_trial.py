@@ -54,7 +54,8 @@ def sizes(images: int, group: int = 0) -> list[int]:
     The smallest is 16, or less where an epoch would have fewer than two steps: a power of two.
     """
     smallest = min(_SMALLEST, 1 << max(1, images // STEPS).bit_length() - 1)
-    found = [max(group, 1) * max(1, smallest // max(group, 1))]
+    group = group if 0 < group <= images else 1  # a batch of fewer images is one group
+    found = [group * max(1, smallest // group)]
     while 2 * found[-1] <= images // LEAST_STEPS:
         found.append(2 * found[-1])
     return found

@@ -184,6 +184,8 @@ def extend(
     refuse_inside(place, facts["data"]["origin"])
     processes = facts["chosen"].get("processes", 1)  # so that going on with another number is said
     before = {path: value for path, value in facts["changed"].items() if path not in ("epochs", "steps")}
+    # The batch that was tried is the child's own now, and what was settled before is none of it.
+    tried = ("batch_size",) if "batch_sizes_tried" in facts["chosen"] else ()
     child = {
         **{name: value for name, value in facts.items() if name != "format"},
         "residual": versions()["residual"],
@@ -193,6 +195,7 @@ def extend(
         "changed": before | dict(changes),
         "chosen": {**compute.facts(), "steps": steps, "batch_size": whole.batch_size, "processes": processes},
         "reasons": reasons,
+        "settled": {path: value for path, value in facts.get("settled", {}).items() if path not in tried},
         "parent": origin,
         "versions": versions(),
         "commit": commit(),

@@ -21,7 +21,7 @@ from residual.models import build, put, resolve
 from residual.runs.folder import RunFolder, find_run
 from residual.training.compute import choose
 from residual.training.lr_range import RangeTest, Shape, judge, rates_of, sweep
-from residual.training.opening import check_data, run_data, stored_recipe
+from residual.training.opening import check_data, of_training, run_data, stored_recipe
 from residual.training.recipe import Changes, Override, Recipe, as_overrides, override
 from residual.training.recipes import DEFAULT, DEFAULT_FINETUNE, RECIPES, find_recipe, network_is_given
 from residual.training.settling import settle, settled
@@ -113,7 +113,7 @@ def find_rate(
         if run is not None:
             classifier: Classifier = read_classifier(run.path)
             network, step = classifier.network, classifier.provenance["step"]
-            constants = classifier.preprocessing.with_size(dataset.image_size)
+            constants = of_training(classifier.preprocessing, dataset, division)
         elif begun is not None:
             classifier = begun.fit(dataset, {})
             network, constants, step = classifier.network, classifier.preprocessing, 0

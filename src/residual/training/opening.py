@@ -119,7 +119,7 @@ def _group_facts(dataset: Dataset, division: Division) -> Facts:
     return {"groups": {side: len(dataset.groups[numbers].unique()) for side, numbers in sides.items()}}
 
 
-def _of_training(stored: Preprocessing, dataset: Dataset, division: Division) -> Preprocessing:
+def of_training(stored: Preprocessing, dataset: Dataset, division: Division) -> Preprocessing:
     """What images are trained with, from what a checkpoint judges with, whose images may have another size."""
     if dataset.test_size is None or dataset.test_size == dataset.image_size:
         return stored
@@ -158,7 +158,7 @@ def open_session(
         if newest is None:
             preprocessing = constants or measure(dataset.train, division.training, recipe.data.normalisation)
         else:
-            preprocessing = _of_training(stored_preprocessing(newest[1], folder.path), dataset, division)
+            preprocessing = of_training(stored_preprocessing(newest[1], folder.path), dataset, division)
         if newest is None and ranks.rank == 0 and (flat := preprocessing.flat()):
             what = "channel %s of the training images has the same value everywhere and tells nothing (%s)"
             log.warning(what, " and ".join(str(number + 1) for number in flat), dataset.origin)

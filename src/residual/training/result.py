@@ -22,7 +22,7 @@ def protocol(recipe: Facts, data: Facts, best: Facts | None = None) -> Facts:
     _, watched = settings.metrics
     choices = [] if watched is None else [f"patience of {settings.patience} validations ({watched})"]
     own = data.get("own_validation", "val" in data.get("layout", ""))  # earlier releases tell it by the layout alone
-    every = recipe["data"]["validation"] == 0 and not own
+    every = not own and not data.get("validation", recipe["data"]["validation"])
     kept = "last step"
     if recipe["optimiser"].get("average"):
         kept += f", running average of decay {recipe['optimiser']['average']:g}"

@@ -186,7 +186,7 @@ def _begin(
         compute, whether = choose_compile(recipe, spec, dataset.image_size, compute, steps, ranks)
         for concern in (
             *check_length(recipe.schedule, steps),
-            *concerns(dataset, division.training, division.validation),
+            *concerns(dataset, division.training, division.validation, chosen_recipe.data.validation),
         ):
             log.warning(concern)
         for doubt in doubts(recipe, paths):

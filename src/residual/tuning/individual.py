@@ -139,7 +139,10 @@ def train_individual(
             facts, result = run.facts(), run.result()
             if not same_data(facts["data"]["checksums"]):
                 raise DataError("these are not the images the study began with", run.path, "name the same data")
-            final = (result or {})["final"]["validation"]
+            final = (result or {})["final"].get("validation")
+            if final is None:
+                what = f"a share of {recipe.data.validation:g} held out none of the images, and fitness is read there"
+                raise DataError(what, run.path, "begin a study with a larger --set data.validation")
             top1.append(final["top1"])
             figures.append(final)
             names.append(run.name)

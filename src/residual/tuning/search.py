@@ -70,10 +70,13 @@ def search(
     from residual.tuning.study import Wish, tune
     from residual.tuning.summary import summarise
 
+    if isinstance(recipe, os.PathLike) and os.path.isdir(os.path.expanduser(recipe)):
+        recipe = os.path.join(os.fspath(recipe), "")  # a folder, whatever recipe is called so
     given = {"population": population, "generations": generations, "seeds": seeds, "search_seed": search_seed}
     for what, number in given.items():
         if number is not None and (not is_whole(number) or number < _LEAST[what]):
             raise UsageError(f"{what} is {number!r:.40}", "residual.tune", f"give a number of {_LEAST[what]} or more")
+    whole = {what: None if number is None else int(number) for what, number in given.items()}  # numpy's are no JSON
     changes = as_overrides(set)
     if start_from is not None:
         changes.append(("start.weights", os.fspath(start_from)))
@@ -84,10 +87,10 @@ def search(
         rules or {},
         space,
         tuple(genes),
-        population,
-        generations,
-        search_seed,
-        seeds,
+        whole["population"],
+        whole["generations"],
+        whole["search_seed"],
+        whole["seeds"],
         prune,
     )
     study = tune(

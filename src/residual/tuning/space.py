@@ -18,6 +18,7 @@ from typing import Any, Literal
 from torch import Generator
 
 from residual.errors import Fault, UsageError, check, nearest
+from residual.models import resolve
 from residual.training.recipe import Override, Recipe, override
 from residual.training.schedules import OneCycle
 from residual.training.settling import check_network, tell_once
@@ -94,6 +95,18 @@ class Gene:
             return any(_same(choice, value) for choice in self.choices)
         return isinstance(value, int | float) and self.low <= value <= self.high
 
+    def like(self, value: Value | None) -> Value | None:
+        """The value of this gene that is as much as another, 1 for 1.0; None where there is none."""
+        if value is None or self.kind != "choice":
+            whole = self.kind in ("int", "int-log")
+            if value is None or isinstance(value, bool | str) or (whole and value % 1) or not self.holds(value):
+                return None
+            return int(value) if whole else float(value)
+        numbers = not isinstance(value, bool | str)
+        return next(
+            (one for one in self.choices if _same(one, value) or (numbers and _is_number(one) and one == value)), None
+        )
+
     def text(self) -> str:
         """As it is written after `--gene`."""
         if self.kind == "choice":
@@ -124,15 +137,20 @@ class Space:
 
     def of(self, recipe: Recipe) -> Genes | None:
         """The recipe's own values; None where the space does not hold each of them."""
-        own = [_own(recipe, gene.path) for gene in self.genes]
-        genes = tuple(value for value in own if value is not None)
-        return genes if self.holds(genes) else None
+        genes = tuple(value for gene in self.genes if (value := gene.like(_own(recipe, gene.path))) is not None)
+        return genes if len(genes) == len(self.genes) else None
+
+    def lacks(self, recipe: Recipe) -> list[str]:
+        """The genes that do not hold what the recipe has, with that."""
+        own = {gene: _own(recipe, gene.path) for gene in self.genes}
+        return [f"{gene.path} ({'none' if v is None else _word(v)})" for gene, v in own.items() if gene.like(v) is None]
 
     def holds(self, genes: Genes) -> bool:
         return len(genes) == len(self.genes) and all(g.holds(v) for g, v in zip(self.genes, genes, strict=True))
 
     def overrides(self, genes: Genes) -> list[Override]:
-        return list(zip(self.paths, genes, strict=True))
+        """By path; the kind of the schedule last, which takes the others along by the names it has for them."""
+        return sorted(zip(self.paths, genes, strict=True), key=lambda pair: pair[0] == "schedule.kind")
 
     def facts(self) -> dict[str, str]:
         """What is stored and compared: path to range."""
@@ -206,6 +224,10 @@ def _word(value: Value) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def _is_number(value: Value) -> bool:
+    return not isinstance(value, bool | str)
+
+
 def _same(first: Value, second: Value) -> bool:
     return first is second or (type(first) is type(second) and first == second)
 
@@ -252,10 +274,10 @@ def named_space(name: str, recipe: Recipe, earlier: bool = False) -> Space:
 
 
 def _rates(recipe: Recipe) -> tuple[float, float]:
-    """Around the recipe's own rate, where that is one for its optimiser; a rate for SGD says nothing about Adam's."""
+    """Around the recipe's own rate; a rate for SGD, which Adam cannot want, says nothing about Adam's."""
     schedule, kind = recipe.schedule, recipe.optimiser.kind
     own, (least, most) = schedule.peak if isinstance(schedule, OneCycle) else schedule.rate, RATES[kind]
-    if not least <= own <= most:
+    if own > most and kind != "sgd":
         return least, most
     low, high = own / REACH, min(own * REACH, max(_MOST[kind], 2 * own))
     return float(f"{low:.3g}"), float(f"{high:.3g}")
@@ -276,6 +298,9 @@ def _own(recipe: Recipe, path: str) -> Value | None:
         found = found.get(name) if isinstance(found, dict) else None
     if found is None and path == "schedule.momentum_low":
         found = recipe.optimiser.momentum
+    if found is None and path.startswith("network."):  # what the named network has
+        spec = resolve(recipe.network, 10)
+        found = spec.model_dump(mode="json").get(path.removeprefix("network."))
     return found if isinstance(found, bool | int | float | str) else None
 
 

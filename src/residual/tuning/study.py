@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import optuna
 
@@ -33,7 +33,7 @@ from residual.files import Damaged, Facts, read_regular, readable, replace_file
 from residual.runs.folder import runs_root
 from residual.training.launching import Launched, train_here
 from residual.training.places import lasting_weights
-from residual.training.progress import Listener, Silent
+from residual.training.progress import Listener, sound
 from residual.training.recipe import Override, Recipe, as_overrides, differences, override, to_recipe
 from residual.training.recipes import DEFAULT, PHOTOS, network_is_given, recipe_of
 from residual.training.start import prepare
@@ -115,8 +115,13 @@ def begin_facts(name: str, wish: Wish) -> Facts:
         what = f"nothing of {small['population']} would be trained after the first generation"
         rules.append(Fault("keep", algorithm.keep, what, "lower it"))
     # The seed's algorithm draws all of its first generation; others begin from what they shall better.
-    own = None if wish.drawn or algorithm.name == "ga-001" else space.of(recipe)
+    drawn = wish.drawn or algorithm.name == "ga-001"
+    own = None if drawn else space.of(recipe)
+    if not drawn and own is None:
+        log.info("no individual has the recipe's own values: not in the space: %s", ", ".join(space.lacks(recipe)))
     pruning = wish.pruning or "none"
+    if pruning not in get_args(Pruning):
+        rules.append(Fault("prune", pruning, "no such rule", "choose among none and median"))
     if pruning != "none" and small["seeds"] > 1:
         rules.append(Fault("prune", pruning, "it judges single trainings", "leave out --seeds or --prune"))
     check("this study cannot start", [*fixed, *rules], "residual tune")
@@ -373,14 +378,14 @@ def tune(
     Raises:
         Interrupted: nothing is lost; the same name goes on.
     """
-    ends = None if budget is None else time.monotonic() + budget
+    ends, told = None if budget is None else time.monotonic() + budget, sound(listener)
     chosen, given = free_name(storage=storage) if name is None else name, tuple(own)
     study = join(chosen, wish or Wish(), storage, wait, given)
     recipe, mine = to_recipe(study.facts["recipe"], study.address.shown), _check_own(study.facts, given)
     trainer = Launched(launch, study.folder / WORKERS) if launch else train_here
     plan = Plan(chosen, recipe, study.space, study.folder, study.facts["seeds"], mine, trainer)
     (tell or _nobody)({"kind": "study", **study.facts, "folder": str(study.folder), "storage": study.address.shown})
-    heard = tell or _nobody, listener or Silent()
+    heard = tell or _nobody, told
     worker = Worker(
         study.ledger, plan, algorithm_of(study.facts), study.facts, *heard, grace, ends=ends, own=own_of(study.facts)
     )

@@ -113,6 +113,15 @@ SIGHTS: dict[str, tuple[dict[str, Any], tuple[int, Geometry, tuple[int, int]]]] 
         },
         (64, Geometry("crop", "bicubic", 0.8), (80, 80)),
     ),
+    "BiT's stretched": (
+        P
+        | {
+            "image_processor_type": "BitImageProcessor",
+            "size": {"height": 80, "width": 80},
+            "crop_size": {"height": 64, "width": 64},
+        },
+        (64, Geometry("squash", "bicubic", 0.8), (80, 80)),
+    ),
     "uncut": (
         P | {"image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": 80}, "do_center_crop": False},
         (80, Geometry("crop", "bicubic"), (80, 80)),
@@ -292,3 +301,20 @@ def test_a_folder_of_the_hub_is_taken_as_its_weights(tmp_path, capsys, monkeypat
     torch.save(STATE, tmp_path / "net" / "pytorch_model.bin")
     (tmp_path / "net" / "model.safetensors").unlink()
     assert residual.import_weights("net").provenance["imported"]["file"] == "pytorch_model.bin"
+
+
+def test_an_uncut_image_is_said_to_be_cut(tmp_path):
+    said = []
+    bit = {"image_processor_type": "BitImageProcessor", "size": {"shortest_edge": 80}, "do_center_crop": False}
+    from residual.evaluation.bringing import Asked, import_file
+
+    for change in (bit, bit | {"do_center_crop": True, "crop_size": 64}):
+        found = import_file(str(publish(tmp_path / f"net-{len(said)}", STATE, P | change)), Asked())
+        said.append(" ".join([*found.said, *found.brought.report.remarks]))
+    assert ["a centre cut from what it leaves whole" in words for words in said] == [True, False]
+
+
+def test_a_file_that_describes_itself_does_not_mind_what_lies_beside_it(tmp_path):
+    made = residual.export_model(classifier(), tmp_path / "own.safetensors", to="safetensors")
+    (tmp_path / "config.json").write_text("// no JSON")
+    assert residual.import_weights(made.path).spec == classifier().spec

@@ -7,7 +7,7 @@ taken, and said to be. What belongs to none is told with the names found and the
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
 from residual.errors import ModelError
@@ -48,7 +48,7 @@ def bring_in(
     where: object,
     channels: int | None = None,
     stem: str | None = None,
-    beside: Mapping[str, Any] | None = None,
+    beside: Callable[[], Mapping[str, Any]] = dict,
 ) -> Brought:
     """The network of a foreign file.
 
@@ -56,7 +56,8 @@ def bring_in(
         library: whose names its tensors have; `auto` finds out and says so.
         channels: of the images it shall take, if not those it was trained on.
         stem: that of a ResNet with torchvision's names, if not 7x7.
-        beside: parts of a network of Transformers that a file beside the weights tells.
+        beside: gives the parts of a network of Transformers that a file beside the weights tells; it is not asked where
+            the weights describe themselves.
 
     Raises:
         ModelError: it belongs to no family, or not to that of the library, or a tensor does not fit.
@@ -74,7 +75,7 @@ def bring_in(
     else:
         family, said = detect(foreign, library, where)
         remedy = "name the right library with --from" if said == (_ALIKE,) else ""
-        laid, told = _told(foreign, family, where, stem, beside or {})
+        laid, told = _told(foreign, family, where, stem, beside())
         network, report = convert(foreign, family, where, laid, remedy)
         report = report.with_remarks(*said, *(told or family.assumed(network.spec)))
         found = Brought(network, report, family.sight(network.spec), None)

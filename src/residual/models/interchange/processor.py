@@ -49,16 +49,17 @@ def sight_of(table: Mapping[str, Any]) -> Sight:
         else:
             share = side / int(side / table.get("crop_pct", _SHARE))
     else:
-        around = _whole(size["shortest_edge"])
-        side = around
-        if table.get("do_center_crop", True):
-            cut = table["crop_size"]
-            side = _side(cut if isinstance(cut, dict) else _plain(cut, ""))
-            share = side / around
+        squashed = "shortest_edge" not in size  # as we write them for images that are stretched, and cut then
+        around, resize = (_side(size), "squash") if squashed else (_whole(size["shortest_edge"]), "crop")
+        cut = table["crop_size"] if table.get("do_center_crop", True) else around
+        side = _side(cut if isinstance(cut, dict) else _plain(cut, ""))
+        share = side / around
     if not 0.1 <= share <= 1:
         raise ValueError(f"the centre keeps {share:.3g} of a side")
     mean, std = _constants(table)
     source = f"as the {NAME} beside the weights says"
+    if found[1] in ("Bit", "CLIP") and resize == "crop" and not table.get("do_center_crop", True):
+        source += ", but for a centre cut from what it leaves whole"
     return Sight(side, share, mean, std, source, interpolation, "squash" if resize == "squash" else "crop")
 
 
