@@ -5,10 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from residual.data.augment import AugmentSettings, Draws, augment, choose, flip, move, orient
 from residual.data.batches import check_crops
 from residual.data.digits import read_digits
+from residual.data.trivial import turned
 from residual.errors import UsageError
 
 GENERATOR = torch.Generator()
@@ -145,3 +147,31 @@ def test_no_squares_are_not_turned():
     with pytest.raises(UsageError, match=r"32 x 24 pixels are no squares.*data\.augment\.dihedral"):
         check_crops(read_digits().train, (32, 24), AugmentSettings(dihedral=True))
     check_crops(read_digits().train, (32, 32), AugmentSettings(dihedral=True))
+
+
+def test_turns_are_those_of_the_plane():
+    """A quarter is exact and counter-clockwise; any other is Pillow's, bilinear, within the disk that stays."""
+    square = images(count=3, height=9, width=9)
+    for quarters in (1, 2, 3):
+        found = turned(square, torch.full((3,), 90.0 * quarters))
+        assert torch.allclose(found, square.rot90(quarters, (2, 3)), atol=1e-5)
+    side = 33
+    ys, xs = np.mgrid[:side, :side] - (side - 1) / 2
+    smooth = (np.sin(xs / 4) + np.cos(ys / 5) + xs / 20).astype(np.float32)
+    disk = torch.from_numpy(np.hypot(xs, ys) < side / 2 - 2)
+    for degrees in (-35.0, 12.5):
+        theirs = torch.from_numpy(np.asarray(Image.fromarray(smooth).rotate(degrees, Image.Resampling.BILINEAR)).copy())
+        ours = turned(torch.from_numpy(smooth)[None, None], torch.tensor([degrees]))[0, 0]
+        assert float((ours - theirs)[disk].abs().max()) < 0.02
+        assert float((torch.from_numpy(smooth) - theirs)[disk].abs().max()) > 0.2, "a turn that shows"
+
+
+def test_turns_go_to_both_sides_and_no_further(monkeypatch):
+    asked = []
+    monkeypatch.setattr("residual.data.trivial.turned", lambda images, degrees: asked.append(degrees) or images)
+    settings = AugmentSettings(rotate=20)
+    augment(images(500), choose(500, settings, 0, 0), settings)
+    (degrees,) = asked
+    assert degrees.shape == (500,)
+    assert -20 <= float(degrees.min()) < -19
+    assert 19 < float(degrees.max()) <= 20

@@ -10,11 +10,13 @@ from residual.training.recipes import RECIPES
 CHANGING = {"pad_crop": 4, "shift": 2, "mirror": True, "cutout": 5, "erase": 1.0}
 ON_PIXELS = {"trivial": True, "colour_jitter": 0.4}
 OF_SQUARES = {"dihedral": True}
+BETWEEN_PIXELS = {"rotate": 30.0}
 OF_THE_BATCH = {"mixup", "cutmix", "sizes"}  # questioned in tests/data/test_mixing.py and test_resizing.py
 OF_FILES = {"crop_scale", "short_side"}  # in tests/data/test_windows.py
 OF_THE_COLOURS = {"colour_noise"}  # in tests/data/test_colour.py
 HOW = {"mirror_by"}
-ON_SQUARES = {**CHANGING, **OF_SQUARES}
+MOVING = {**CHANGING, **OF_SQUARES}
+ON_SQUARES = {**MOVING, **BETWEEN_PIXELS}
 CASES = {**{name: {name: value} for name, value in ON_SQUARES.items()}, "all together": ON_SQUARES}
 SHAPES = [(16, 3, 32, 32), (16, 1, 7, 10)]
 
@@ -31,6 +33,7 @@ def test_every_field_is_asked():
     assert {
         *CHANGING,
         *OF_SQUARES,
+        *BETWEEN_PIXELS,
         *ON_PIXELS,
         *OF_THE_BATCH,
         *OF_FILES,
@@ -96,7 +99,7 @@ def test_an_image_is_treated_alike_in_any_company(chosen):
         assert torch.equal(augment(before[rows], draws.rows(rows), settings), whole[rows])
 
 
-@pytest.mark.parametrize("chosen", CASES.values(), ids=CASES)
+@pytest.mark.parametrize("chosen", [{name: value} for name, value in MOVING.items()] + [MOVING], ids=str)
 def test_every_pixel_is_one_of_the_image_or_the_border(chosen):
     """No augmentation here makes a new value: pixels move, or the border's zeros come in."""
     before = images(SHAPES[0])

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from residual.models import NetworkSettings, build, resolve
-from residual.models.additions import Addition, make_addition
+from residual.models.additions import Addition, StochasticDepth, make_addition
 
 
 def addition(c_in: int = 4, c_out: int = 4, stride: int = 1, **parts: Any) -> Addition:
@@ -76,3 +76,32 @@ def test_dropout_on_the_shortcut_spares_the_branch_and_evaluation():
         assert torch.equal(out, F.dropout(shortcut, 0.5))
     assert sorted(out.unique().tolist()) == [0, 2]
     assert torch.equal(made.eval()(branch, shortcut, shortcut), shortcut)
+
+
+def test_stochastic_depth_skips_deeper_units_more_often_and_keeps_the_mean():
+    """The chance grows from p / L to p; an image keeps or loses a branch as a whole; nothing changes in evaluation."""
+    chance, images = 0.5, 4000
+    network = build(resolve(NetworkSettings(name="resnet-14", stochastic_depth=chance), classes=10))
+    skipping = [module for module in network.modules() if isinstance(module, StochasticDepth)]
+    assert [one.chance for one in skipping] == pytest.approx([chance * number / 6 for number in range(1, 7)])
+    branch = torch.ones(images, 2, 3, 3)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for one in skipping:
+            out = one(branch)
+            assert torch.equal(out, out[:, :1, :1, :1].expand_as(out)), "by image"
+            kept = out[:, 0, 0, 0] > 0
+            assert float(kept.double().mean()) == pytest.approx(1 - one.chance, abs=4 * 0.5 / images**0.5)
+            assert out[kept].unique().tolist() == pytest.approx([1 / (1 - one.chance)])
+    plain = build(resolve(NetworkSettings(name="resnet-14"), classes=10))
+    assert [*plain.state_dict()] == [*network.state_dict()]
+    some = torch.randn(2, 3, 9, 9, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(network.eval()(some), plain.eval()(some))
+
+
+def test_a_unit_that_is_skipped_gives_what_its_shortcut_gives():
+    network = build(resolve(NetworkSettings(name="resnet-14", stochastic_depth=0.5), classes=10))
+    unit = network.stages[0][1]
+    unit.skipping.chance = 1 - 1e-9
+    inputs = torch.randn(3, 16, 5, 5, generator=torch.Generator().manual_seed(1)).relu()
+    assert torch.equal(unit(inputs), inputs)

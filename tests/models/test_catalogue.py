@@ -72,6 +72,7 @@ def test_every_override_reaches_the_spec():
         "first_activation": "unit",
         "pool_padding": "zero",
         "pool_rounding": "up",  # with strides there is nothing else
+        "stochastic_depth": 0.2,
     }
     assert set(chosen) == set(NetworkSettings.model_fields) - {"name"}
     spec = resolve(NetworkSettings(name="ResNet20", **chosen), classes=100, channels=1)
@@ -139,6 +140,7 @@ def test_patterns():
         ({"shortcut": "none", "shortcut_scale": 0.5}, "shortcut_scale is 0.5; without shortcuts"),
         ({"shortcut": "none", "branch_scale": 0.5}, "branch_scale is 0.5; without shortcuts"),
         ({"shortcut": "none", "shortcut_dropout": 0.5}, "shortcut_dropout is 0.5; without shortcuts"),
+        ({"shortcut": "none", "stochastic_depth": 0.5}, "stochastic_depth is 0.5; without shortcuts"),
         ({"norm": "none", "zero_last_scale": True}, "there is no scale"),
         ({"norm": "none", "order": "bn-after-addition"}, "the same as original"),
         ({"norm": "none", "order": "relu-only-pre-activation"}, "the same as full-pre-activation"),

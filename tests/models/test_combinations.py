@@ -37,6 +37,7 @@ PARTS = st.fixed_dictionaries(
         "downsampling": choice(kinds.DownsamplingKind),
         "shortcut_scale": st.none() | st.just(0.5),
         "shortcut_dropout": st.none() | st.just(0.5),
+        "stochastic_depth": st.none() | st.just(0.5),
         "conv_bias": choice(kinds.BiasKind),
         "stride_unit": choice(kinds.StrideUnitKind),
         "first_activation": choice(kinds.FirstActivationKind),

@@ -15,6 +15,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "original": {"name": "resnet-14", "shortcut": "B"},
     "pre-activation": {"name": "preact-14", "gate": "exclusive"},
     "dropped shortcut": {"name": "resnet-14", "shortcut_dropout": 0.5},
+    "skipped units": {"name": "resnet-14", "stochastic_depth": 0.5},
     "pooled": {"name": "resnet-14", "downsampling": "max-pool"},
     "no normalisation": {"name": "resnet-14", "norm": "none"},
 }

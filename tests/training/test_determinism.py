@@ -95,13 +95,13 @@ def test_hidden_layers_that_cannot_be_determined_are_refused(device, determinist
 def test_dropout_that_would_be_drawn_anew_on_mps_is_refused():
     recipe = override(RECIPES["digits"], [("compute.recompute", True)])
     dataset, mps = cast(Any, SimpleNamespace(image_size=(8, 8))), Compute("mps", "float32", "contiguous", 1, False)
-    for dropout in (0.0, 0.5):
-        spec = resolve(NetworkSettings(name="resnet-8", shortcut_dropout=dropout), 10, 1)
+    for part, dropout in (("shortcut_dropout", 0.0), ("shortcut_dropout", 0.5), ("stochastic_depth", 0.5)):
+        spec = resolve(NetworkSettings.model_validate({"name": "resnet-8", part: dropout}), 10, 1)
         check_device(recipe, spec, dataset, Compute("cpu", "float32", "contiguous", 1, False))
         if not dropout:
             check_device(recipe, spec, dataset, mps)
             continue
-        with pytest.raises(UsageError, match=r"on mps dropout would draw anew .*shortcut_dropout to 0"):
+        with pytest.raises(UsageError, match=r"on mps dropout would draw anew .*stochastic_depth to 0"):
             check_device(recipe, spec, dataset, mps)
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 
 import residual
 from residual.data import preprocessing
+from residual.data.batches import Batches
 from residual.data.datasets import open_dataset
 from residual.data.preprocessing import measure
 from residual.errors import Interrupted, UsageError
@@ -136,7 +137,7 @@ def test_a_range_test_of_a_run_sees_what_its_training_saw(
     photos: Path, tmp_path: Path, normalisation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Any] = []
-    own = find_rate.Batches
+    own = Batches
 
     def batches(source: Any, indices: Any, constants: Any, *rest: Any, **more: Any) -> Any:
         seen.append(constants)

@@ -26,6 +26,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "groups": {"name": "resnet-8", "widths": (4, 4, 8), "norm_group": 4},
     "hidden layers": {"name": "resnet-8", "widths": (2, 2, 2), "head": "vgg", "dropout": 0.5},
     "dropped shortcuts": {"name": "resnet-8", "widths": (4, 4, 8), "shortcut_dropout": 0.5},
+    "skipped units": {"name": "resnet-8", "widths": (4, 4, 8), "stochastic_depth": 0.5},
 }
 
 

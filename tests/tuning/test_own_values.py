@@ -198,9 +198,8 @@ def test_from_python_what_is_no_search_is_refused_and_numbers_of_numpy_are_taken
     with pytest.raises(UsageError, match="listener"):
         residual.tune("digits", "mute", listener=object())  # type: ignore[arg-type]
     assert not (tmp_path / "runs" / "mute").exists()
-    found = residual.tune(
-        "digits", "two", set=dict(TINY) | {"steps": 2}, population=np.int64(2), generations=np.int64(0)
-    )
+    int_: Any = np.int64
+    found = residual.tune("digits", "two", set=dict(TINY) | {"steps": 2}, population=int_(2), generations=int_(0))
     assert found["population"] == 2
     (tmp_path / "fast").mkdir()
     with pytest.raises(residual.DataError, match="fast"):

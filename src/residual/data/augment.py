@@ -40,6 +40,9 @@ class AugmentSettings(BaseModel, frozen=True, extra="forbid"):
     dihedral: bool = Field(
         False, description="one of the eight turns and mirrors of a square, where images have no upright (D4)"
     )
+    rotate: float = Field(
+        0.0, ge=0, le=180, description="largest turn in degrees, to either side; corners are the mean"
+    )
     trivial: bool = Field(False, description="TrivialAugment, wide: one operation, any strength (Müller, Hutter 2021)")
     cutout: int = Field(
         0, ge=0, le=512, description="side in pixels of a square set to the mean (DeVries, Taylor 2017)"
@@ -117,6 +120,7 @@ def choose(count: int, settings: AugmentSettings, seed: int, epoch: int) -> Draw
         "shift": (settings.shift, _offsets(settings.shift)),
         "mirror": (settings.mirror and settings.mirror_by == "chance", _halves),
         "dihedral": (settings.dihedral, lambda n, g: torch.randint(8, (n,), generator=g)),
+        "rotate": (settings.rotate, _uniform(1)),
         "trivial": (settings.trivial, trivial.choose),
         "cutout": (settings.cutout, _uniform(2)),
         "erase": (settings.erase, _uniform(erasing.COLUMNS)),
@@ -184,6 +188,7 @@ def crops(draws: Draws, settings: AugmentSettings) -> windows.Crops | None:
 ORDER: Final[tuple[tuple[str, Callable[[Tensor, Tensor, AugmentSettings], Tensor]], ...]] = (
     ("shift", lambda images, draws, settings: move(images, draws, settings.shift, "replicate")),
     ("crop", lambda images, draws, settings: move(images, draws, settings.pad_crop, "constant")),
+    ("rotate", lambda images, draws, settings: trivial.turned(images, (2 * draws[:, 0] - 1) * settings.rotate)),
     ("mirror", lambda images, draws, settings: flip(images, draws)),
     ("dihedral", lambda images, draws, settings: orient(images, draws)),
     ("cutout", lambda images, draws, settings: erasing.cutout(images, draws, settings.cutout)),

@@ -105,7 +105,7 @@ def _equalize(images: Tensor, strength: Tensor, sign: Tensor) -> Tensor:
     return table.gather(1, planes).view(images.shape).to(images.dtype)
 
 
-def _sampled(images: Tensor, matrix: Tensor) -> Tensor:
+def _sampled(images: Tensor, matrix: Tensor, mode: str = "nearest") -> Tensor:
     """The images with output pixel (x, y) taken from matrix_N23 (x, y, 1), pixels counted from the middle."""
     height, width = images.shape[2:]
     xs = torch.arange(width, device=images.device, dtype=torch.float32) - (width - 1) / 2
@@ -114,7 +114,8 @@ def _sampled(images: Tensor, matrix: Tensor) -> Tensor:
     grid = torch.stack([xs.expand(height, width), ys.view(-1, 1).expand(height, width), ones], -1)
     places = torch.einsum("hwk,nck->nhwc", grid, matrix)
     halves = sent(torch.tensor([width / 2, height / 2]), images.device)
-    return grid_sample(images, places / halves, mode="nearest", padding_mode="zeros", align_corners=False)
+    shares = (places / halves).to(images.dtype)
+    return grid_sample(images, shares, mode=mode, padding_mode="zeros", align_corners=False)
 
 
 def _matrix(a: Tensor | float, b: Tensor | float, c: Tensor | float, *rest: Tensor | float) -> Tensor:
@@ -147,6 +148,13 @@ def _rotate(images: Tensor, strength: Tensor, sign: Tensor) -> Tensor:
     angle = sign * math.radians(135) * strength / (BINS - 1)
     cos, sin = angle.cos(), angle.sin()
     return _sampled(images, _matrix(cos, sin, 0, -sin, cos, 0))
+
+
+def turned(images: Tensor, degrees: Tensor) -> Tensor:
+    """Float NCHW turned about their middle, each by its N degrees, counter-clockwise, bilinear; zeros come in."""
+    angle = degrees.to(images.device).deg2rad()
+    cos, sin = angle.cos(), angle.sin()
+    return _sampled(images, _matrix(cos, -sin, 0, sin, cos, 0), "bilinear")
 
 
 Operation = Callable[[Tensor, Tensor, Tensor], Tensor]

@@ -44,6 +44,27 @@ class Addition(nn.Module):
         return f"branch_scale={self.branch_scale}, shortcut_scale={self.shortcut_scale}, exclusive={self.exclusive}"
 
 
+class StochasticDepth(nn.Module):
+    """In training leaves out the branch of an image with this chance, and scales those it keeps so that the mean stays.
+
+    Huang et al. 2016 (Deep Networks with Stochastic Depth), section 3, drop the branch of a whole batch and scale when
+    they test; by image and scaled at once is what timm and torchvision do.
+    """
+
+    def __init__(self, chance: float) -> None:
+        super().__init__()
+        self.chance = chance
+
+    def forward(self, branch_NCHW: Tensor) -> Tensor:
+        if not self.training:
+            return branch_NCHW
+        kept_N111 = branch_NCHW.new_empty(branch_NCHW.shape[0], 1, 1, 1).bernoulli_(1 - self.chance)
+        return branch_NCHW * kept_N111.div_(1 - self.chance)
+
+    def extra_repr(self) -> str:
+        return f"chance={self.chance:g}"
+
+
 def make_addition(c_in: int, c_out: int, stride: int, spec: NetworkSpec) -> Addition | None:
     """What joins branch and shortcut; None for their plain sum."""
     plain = (spec.branch_scale, spec.shortcut_scale, spec.gate, spec.shortcut_dropout) == (1, 1, "none", 0)

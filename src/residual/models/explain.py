@@ -92,6 +92,7 @@ _OF_A_NUMBER: Final[Mapping[str, str]] = {
     "([2] table 1)",
     "branch_scale": "a constant on the branch ([2] section 3.1)",
     "shortcut_dropout": "dropout on the shortcut; .5 fails to converge ([2] table 1)",
+    "stochastic_depth": "units are skipped by chance in training, deeper ones more often (Huang et al. 2016)",
     "dropout": "dropout before the classifier; [1] uses none (section 3.4)",
     "norm_eps": "1e-5 in Caffe and torch, 1.001e-5 in Keras; weights belong to one of them",
     "gate_bias": "the initial bias of the gates; [2] searches 0 to -10 (section 3.1)",

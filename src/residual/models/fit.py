@@ -61,6 +61,7 @@ def _without_shortcut(spec: NetworkSpec) -> Iterator[str]:
         ("shortcut_scale", 1),
         ("branch_scale", 1),
         ("shortcut_dropout", 0),
+        ("stochastic_depth", 0),
     ):
         value = getattr(spec, part)
         if value != absent:

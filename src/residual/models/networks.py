@@ -116,7 +116,8 @@ def _stage(spec: NetworkSpec, number: int, c_in: int) -> nn.Sequential:
     for place in range(depth):
         activated = number == place == 0 and spec.first_activation == "stem"
         stride = 2 if place == strided else 1
-        units.append(Unit(c_out if place else c_in, width, stride, spec, first=activated))
+        share = (sum(spec.depths[:number]) + place + 1) / sum(spec.depths)
+        units.append(Unit(c_out if place else c_in, width, stride, spec, first=activated, depth=share))
     return nn.Sequential(*units, *([nn.MaxPool2d(2, ceil_mode=spec.pool_rounding == "up")] if pooled else []))
 
 

@@ -1,10 +1,10 @@
 """What a network is, as plain values: `NetworkSpec` in full, `NetworkSettings` as a recipe's choice.
 
 Axes: `depths` and `widths` have one entry per stage; a width is the number of filters of a stage's 3x3 convolutions,
-and a bottleneck gives four times as many maps. Ranges: `dropout`, `shortcut_dropout` in [0, 1), `norm_momentum` in
-(0, 1], `norm_eps` > 0. Sources: [1] He et al. 2015 (Deep Residual Learning), sections 3.3, 3.4 and 4; [2] He et
-al. 2016 (Identity Mappings), figures 2 and 4 and the appendix; [3] He et al. 2015 (Delving Deep), section 2.2;
-keras.applications.resnet and timm.models.resnetv2 (where a stage strides, who does the first activation).
+and a bottleneck gives four times as many maps. Ranges: `dropout`, `shortcut_dropout`, `stochastic_depth` in [0, 1),
+`norm_momentum` in (0, 1], `norm_eps` > 0. Sources: [1] He et al. 2015 (Deep Residual Learning), sections 3.3, 3.4 and
+4; [2] He et al. 2016 (Identity Mappings), figures 2 and 4 and the appendix; [3] He et al. 2015 (Delving Deep), section
+2.2; keras.applications.resnet and timm.models.resnetv2 (where a stage strides, who does the first activation).
 """
 
 from __future__ import annotations
@@ -99,6 +99,7 @@ class NetworkSpec(BaseModel, frozen=True, extra="forbid"):
     first_activation: FirstActivationKind = "stem"
     pool_padding: PoolPaddingKind = "lowest"
     pool_rounding: PoolRoundingKind = "up"
+    stochastic_depth: Probability = 0.0
 
     @model_validator(mode="after")
     def _parts_fit(self) -> NetworkSpec:
@@ -212,4 +213,7 @@ class NetworkSettings(BaseModel, frozen=True, extra="forbid"):
     )
     pool_rounding: PoolRoundingKind | None = Field(
         None, description="of a side that max pooling between stages halves; down is torchvision's VGG"
+    )
+    stochastic_depth: Probability | None = Field(
+        None, description="share of images that skip the last unit in training, the units before it less often by depth"
     )

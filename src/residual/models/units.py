@@ -13,7 +13,7 @@ from typing import Final
 
 from torch import Tensor, nn
 
-from residual.models.additions import make_addition
+from residual.models.additions import StochasticDepth, make_addition
 from residual.models.layers import Layers
 from residual.models.shortcuts import make_shortcut
 from residual.models.spec import EXPANSION, NetworkSpec, OrderKind, UnitKind
@@ -40,10 +40,13 @@ class Unit(nn.Module):
     in the order in which they compute; each is a module of its own and none works in place, so that any can be
     hooked. With a pre-activation order, `first` says that the stem has done the first activation, and where the
     dimensions change the shortcut reads the activated maps too; but not the last unit of a stage where that has the
-    stride, which carries on every other pixel of what it got.
+    stride, which carries on every other pixel of what it got. `depth` is the unit's number over that of all units,
+    with which its chance of `stochastic_depth` grows.
     """
 
-    def __init__(self, c_in: int, width: int, stride: int, spec: NetworkSpec, first: bool = False) -> None:
+    def __init__(
+        self, c_in: int, width: int, stride: int, spec: NetworkSpec, first: bool = False, depth: float = 1.0
+    ) -> None:
         super().__init__()
         c_out = width * EXPANSION[spec.unit]
         layers = Layers.of(spec)
@@ -56,6 +59,7 @@ class Unit(nn.Module):
         late = spec.stride_unit == "last"
         self.shortcut = make_shortcut(spec.shortcut, c_in, c_out, stride, layers, spec.projection_norm, sampled=late)
         self.addition = make_addition(c_in, c_out, stride, spec)
+        self.skipping = StochasticDepth(spec.stochastic_depth * depth) if spec.stochastic_depth else None
         for name in after:
             self._make(name, c_out, convs, layers)
         self._shared = c_in != c_out or (stride != 1 and not late)
@@ -96,6 +100,8 @@ class Unit(nn.Module):
     def forward(self, maps_NCHW: Tensor) -> Tensor:
         activated_NCHW = self._run(self._before, maps_NCHW)
         branch_NCHW = self._run(self._branch, activated_NCHW)
+        if self.skipping is not None:
+            branch_NCHW = self.skipping(branch_NCHW)
         if self.shortcut is not None:
             source_NCHW = activated_NCHW if self._shared else maps_NCHW
             carried_NCHW: Tensor = self.shortcut(source_NCHW)

@@ -124,13 +124,16 @@ def doubts(recipe: Recipe, asked: Collection[str]) -> list[str]:
     return found
 
 
-def check_network(recipe: Recipe) -> None:
+def check_network(recipe: Recipe) -> NetworkSpec:
     """Refuse a network that cannot be built, before the images are known.
+
+    Returns:
+        The network for ten classes: all else is as it will be, but for a stem that follows the size of the images.
 
     Raises:
         UsageError: no such network, or its parts do not fit together.
     """
-    resolve(recipe.network, 10)
+    return resolve(recipe.network, 10)
 
 
 def check_sizes(spec: NetworkSpec, dataset: Dataset) -> None:
@@ -155,9 +158,13 @@ def check_device(recipe: Recipe, spec: NetworkSpec, dataset: Dataset, compute: C
         what = f"pooling of {spec.name} leaves nothing of images of {small} pixels"
         raise UsageError(what, "data.augment.sizes", f"choose sides of at least {spec.least_side}")
     kind = compute.torch_device.type
-    if kind == "mps" and recipe.compute.recompute and spec.shortcut_dropout:  # torch puts no generator of mps back
+    if (
+        kind == "mps" and recipe.compute.recompute and (spec.shortcut_dropout or spec.stochastic_depth)
+    ):  # torch puts no generator of mps back
         what = "on mps dropout would draw anew what is computed once more"
-        raise UsageError(what, "compute.recompute", "set it to false, or network.shortcut_dropout to 0")
+        raise UsageError(
+            what, "compute.recompute", "set it to false, or network.shortcut_dropout and stochastic_depth to 0"
+        )
     if kind == "cuda" and compute.deterministic and spec.head == "vgg":
         sizes = [dataset.image_size, *((side, side) for _, side in recipe.data.augment.sizes)]
         unlike = next((size for size in sizes if last_maps(spec, size) != (SIDE, SIDE)), None)

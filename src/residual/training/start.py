@@ -33,7 +33,7 @@ from residual.training.recipe import Recipe
 
 _APART = "keep images to judge on in test/ and val/ of their own, or begin from other weights"
 _DRAWS = ("classifier_initialisation", "initialisation", "zero_last_scale")
-FREE = ("dropout", "shortcut_dropout", "norm_momentum", "norm_group", *_DRAWS)
+FREE = ("dropout", "shortcut_dropout", "stochastic_depth", "norm_momentum", "norm_group", *_DRAWS)
 """Parts of a network that may be asked for with any weights: they change no tensor of them."""
 
 

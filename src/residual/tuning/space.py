@@ -18,7 +18,6 @@ from typing import Any, Literal
 from torch import Generator
 
 from residual.errors import Fault, UsageError, check, nearest
-from residual.models import resolve
 from residual.training.recipe import Override, Recipe, override
 from residual.training.schedules import OneCycle
 from residual.training.settling import check_network, tell_once
@@ -299,8 +298,7 @@ def _own(recipe: Recipe, path: str) -> Value | None:
     if found is None and path == "schedule.momentum_low":
         found = recipe.optimiser.momentum
     if found is None and path.startswith("network."):  # what the named network has
-        spec = resolve(recipe.network, 10)
-        found = spec.model_dump(mode="json").get(path.removeprefix("network."))
+        found = check_network(recipe).model_dump(mode="json").get(path.removeprefix("network."))
     return found if isinstance(found, bool | int | float | str) else None
 
 

@@ -304,7 +304,7 @@ def test_a_folder_of_the_hub_is_taken_as_its_weights(tmp_path, capsys, monkeypat
 
 
 def test_an_uncut_image_is_said_to_be_cut(tmp_path):
-    said = []
+    said: list[str] = []
     bit = {"image_processor_type": "BitImageProcessor", "size": {"shortest_edge": 80}, "do_center_crop": False}
     from residual.evaluation.bringing import Asked, import_file
 
