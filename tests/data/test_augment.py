@@ -168,7 +168,12 @@ def test_turns_are_those_of_the_plane():
 
 def test_turns_go_to_both_sides_and_no_further(monkeypatch):
     asked = []
-    monkeypatch.setattr("residual.data.trivial.turned", lambda images, degrees: asked.append(degrees) or images)
+
+    def heard(images, degrees):
+        asked.append(degrees)
+        return images
+
+    monkeypatch.setattr("residual.data.trivial.turned", heard)
     settings = AugmentSettings(rotate=20)
     augment(images(500), choose(500, settings, 0, 0), settings)
     (degrees,) = asked

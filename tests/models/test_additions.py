@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from residual.models import NetworkSettings, build, resolve
 from residual.models.additions import Addition, StochasticDepth, make_addition
+from residual.models.units import Unit
 
 
 def addition(c_in: int = 4, c_out: int = 4, stride: int = 1, **parts: Any) -> Addition:
@@ -101,7 +102,8 @@ def test_stochastic_depth_skips_deeper_units_more_often_and_keeps_the_mean():
 
 def test_a_unit_that_is_skipped_gives_what_its_shortcut_gives():
     network = build(resolve(NetworkSettings(name="resnet-14", stochastic_depth=0.5), classes=10))
-    unit = network.stages[0][1]
+    unit = [module for module in network.modules() if isinstance(module, Unit)][1]
+    assert unit.skipping is not None
     unit.skipping.chance = 1 - 1e-9
     inputs = torch.randn(3, 16, 5, 5, generator=torch.Generator().manual_seed(1)).relu()
     assert torch.equal(unit(inputs), inputs)

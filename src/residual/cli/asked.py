@@ -24,7 +24,7 @@ CUSTOMARY = {
     "resume-from": "--resume RUN",
     "output": "--out",
     "fp16": "--set compute.precision=bfloat16, which is chosen anyway where it is faster (on an older GPU float16)",
-    "gpu": "--device cuda for one; several: `torchrun --nproc-per-node 4 -m residual train ... --out RUN`",
+    "gpu": "--device cuda for one; several: --processes 4, with --out RUN",
     "val-split": "--set data.validation=0.1",
     "patience": "--set evaluation.patience=5",
     "dropout": "--set network.dropout=0.1",

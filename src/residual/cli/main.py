@@ -26,6 +26,7 @@ from residual.cli import (
     importing,
     models,
     predict,
+    processes,
     recipes,
     report,
     reproduce,
@@ -335,6 +336,7 @@ def _drop_output() -> None:
 
 def main() -> None:
     """The entry point of the `residual` command."""
+    processes.entered()
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass  # a closed standard stream: no file of a run may come to stand in its place
     os.close(descriptor)

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from residual.cli.asked import asked, ending
+from residual.cli.processes import become_launcher
 from residual.cli.text import Auto, Log, Number, Whole
 from residual.launch import launched, speaks
 
@@ -41,6 +42,7 @@ def train(
     resume: str | None = None,
     extend_to: str | None = None,
     override: bool = False,
+    processes: Whole | None = None,
     tensorboard: bool = False,
     log: Log = "auto",
     json: Annotated[bool, Parameter(negative=())] = False,
@@ -93,6 +95,9 @@ def train(
         With --resume: go on with a finished run, in a new run folder, to so many epochs in all, or as 80000steps.
     override
         With --resume: allow other compute and checkpoint settings.
+    processes
+        Train in so many processes on this machine, one for each GPU, with --out or --resume: the same as `torchrun
+        --nproc-per-node N -m residual train`.
     tensorboard
         Also write events for TensorBoard, into the folder tensorboard/ of the run.
     log
@@ -101,6 +106,8 @@ def train(
     json
         The result as one JSON value on standard output; progress and words go to standard error.
     """
+    if processes is not None:
+        become_launcher(processes, out is not None or resume is not None)
     since = time.monotonic()  # a budget counts from here, before torch is loaded
     from residual.environment import check_versions
 
