@@ -5,7 +5,10 @@ from __future__ import annotations
 import shutil
 
 import pytest
+import torch
 
+import residual
+from residual.errors import UsageError
 from residual.evaluation import judged as judged_
 from residual.evaluation.judged import select
 from residual.evaluation.use import load
@@ -86,3 +89,36 @@ def test_other_images_of_the_same_names_are_none_of_the_training(trained, caplog
         fill(tmp_path / "other" / name, 12, colour + 5, size=(44, 44))
     judged, said = told(caplog, run, tmp_path / "other")
     assert (judged.own, len(judged.indices), said) == (False, 24, [])
+
+
+def test_photographs_are_judged_in_another_size(tmp_path, monkeypatch):
+    """As a model folder of that size has it; figures say so, and what has one size is refused."""
+    monkeypatch.setattr("residual.models.heads._HIDDEN", 16)
+    photographs(tmp_path / "photos", count=6)
+    network = residual.build("resnet-8", classes=len([*(tmp_path / "photos").iterdir()]), widths=(4, 4, 4), seed=1)
+    names = sorted(one.name for one in (tmp_path / "photos").iterdir())
+    own = residual.Classifier.of(network, names, image_size=32, mean=[0.5] * 3, std=[0.25] * 3)
+    folder = own.at_size(48, 0.75).save(tmp_path / "model")
+    other = residual.load(folder)
+    assert (other.preprocessing.image_size, other.preprocessing.crop) == ((48, 48), 0.75)
+    found = residual.evaluate(own, data=tmp_path / "photos", image_size=48, crop=0.75)
+    kept = residual.evaluate(folder, data=tmp_path / "photos")
+    assert torch.equal(found.sheet.logits, kept.sheet.logits)
+    assert not torch.equal(found.sheet.logits, residual.evaluate(own, data=tmp_path / "photos").sheet.logits)
+    assert "images of 48 x 48 pixels, where it was trained on 32 x 32" in found.as_dict()["words"]
+    both = residual.evaluate_together([own], data=tmp_path / "photos", image_size=48, crop=0.75)
+    assert torch.equal(both.members[0].sheet.logits, found.sheet.logits)
+    for size, crop, word in ((48, 2.0, "crop is 2.0"), (0, None, "image_size")):
+        with pytest.raises(UsageError, match=word):
+            own.at_size(size, crop)
+    hidden = residual.build("resnet-8", classes=2, widths=(2, 2, 2), head="vgg")
+    fixed = residual.Classifier.of(hidden, ["a", "b"], image_size=32, mean=[0.5] * 3, std=[0.25] * 3)
+    with pytest.raises(UsageError, match="maps of one size"):
+        fixed.at_size(64)
+
+
+def test_digits_have_one_size(tmp_path):
+    few = {"steps": 2, "data.limit": 60, "batch_size": 20, "network.name": "resnet-8", "compute.threads": 1}
+    run = residual.train("digits", set=few, out=tmp_path / "run")
+    with pytest.raises(UsageError, match="of one size"):
+        residual.evaluate(run, image_size=16)

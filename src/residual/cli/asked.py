@@ -118,6 +118,8 @@ _OF_IMAGES = _JUDGED | {
 JUDGING = {
     "evaluate": _JUDGED
     | {
+        "imgsz": "--image-size 256",
+        "crop-pct": "--crop 0.875",
         "source": "--data",
         "data-dir": "--data",
         "tta": "--protocol 10-crop",

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
+from residual.cli.text import Number, Whole
+
 if TYPE_CHECKING:
     from residual.evaluation.figures import Report
     from residual.evaluation.intervals import Interval
@@ -29,6 +31,8 @@ def evaluate(
     split: Literal["test", "validation", "training"] | None = None,
     data: str | None = None,
     follow_links: bool = False,
+    image_size: Whole | None = None,
+    crop: Number | None = None,
     calibrate: bool = False,
     predictions: str | None = None,
     from_predictions: Annotated[
@@ -58,6 +62,10 @@ def evaluate(
         of the same names: all its images are judged, or those of its test/ or val/ where it has parts.
     follow_links
         Also read files that links in a folder of photographs lead out to.
+    image_size
+        Look at photographs in this size, in pixels of a side, instead of the model's own; figures say so.
+    crop
+        The share of the resized side that the centre keeps, as .875; without it, the model's own.
     calibrate
         Also fit a temperature on the held-out validation images, and say how it changes the figures.
     predictions
@@ -84,7 +92,7 @@ def evaluate(
             "--data": data,
             "--device": device,
         }
-        given |= {"--follow-links": follow_links, "--calibrate": calibrate}
+        given |= {"--follow-links": follow_links, "--calibrate": calibrate, "--image-size": image_size, "--crop": crop}
         if idle := [name for name, value in given.items() if value]:
             what = f"{' and '.join(idle)} cannot change answers that are read from a file"
             raise UsageError(what, "--from-predictions", "leave it out, or name the runs instead of the file")
@@ -123,6 +131,8 @@ def evaluate(
                 follow_links=follow_links,
                 device=device or "auto",
                 calibrate=calibrate,
+                image_size=image_size,
+                crop=crop,
                 found=partial(_mind_photographs, album),
                 progress=progress,
             )

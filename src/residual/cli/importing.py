@@ -127,7 +127,7 @@ def _numbers(flag: str, text: str | None) -> tuple[float, ...] | None:
 
 def _read_names(path: Path) -> list[str]:
     from residual.errors import UsageError
-    from residual.evaluation.classifier import twin_of
+    from residual.evaluation.soundness import twin_of
     from residual.files import Damaged, read_regular
 
     try:

@@ -41,6 +41,24 @@ def plan_for(classifier: Classifier, source: Source, protocol: Protocol, average
     return choose(protocol, sight.image_size, isinstance(source, SizedSource), average, sight.geometry)
 
 
+def resized(classifier: Classifier, image_size: int | None, crop: float | None) -> Classifier:
+    """The classifier at the size and share that are asked for; itself where none is."""
+    if image_size is None and crop is None:
+        return classifier
+    return classifier.at_size(image_size or classifier.preprocessing.image_size, crop)
+
+
+def mind_sizes(judged: Judged, image_size: int | None, crop: float | None) -> None:
+    """Refuse another size of images that have only one.
+
+    Raises:
+        UsageError: they are held in memory.
+    """
+    if (image_size is not None or crop is not None) and not isinstance(judged.source, SizedSource):
+        what = f"the images of {judged.dataset} are of one size"
+        raise UsageError(what, "--image-size, --crop", "they are for photographs: leave them out")
+
+
 def mind_mirrors(classifier: Classifier, place: str | os.PathLike[str] | None, protocol: Protocol) -> None:
     """Warn where a protocol shows images other than those of the training: mirrored, cut, or in other proportions."""
     resize = classifier.preprocessing.resize
@@ -164,7 +182,7 @@ def answer_sheet(
         progress: told how many images of how many are done.
     """
     began = time.monotonic()
-    source, indices = judged.source, judged.indices
+    source, indices, sight = judged.source, judged.indices, classifier.preprocessing
     plan = plan_for(classifier, source, protocol, average)
     logits = answer(classifier, source, indices, plan, torch.device(device), counted(progress, len(indices)))
     facts = {
@@ -174,7 +192,13 @@ def answer_sheet(
         "origin": judged.origin,
         "split": judged.split,
         "protocol": plan.protocol,
-        "words": plan.words,
+        "words": plan.words
+        + (
+            f"; images of {' x '.join(map(str, sight.image_size))} pixels, where it was trained on "
+            f"{' x '.join(map(str, sight.train_size))}"
+            if sight.train_size
+            else ""
+        ),
         "views": plan.views,
         "average": plan.average,
         "device": device,

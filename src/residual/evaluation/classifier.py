@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +25,7 @@ from residual.device import at_home, choose_device
 from residual.errors import ModelError, UsageError
 from residual.evaluation.evaluate import batch_size, resting
 from residual.evaluation.logits import check_temperature, finite, shares
+from residual.evaluation.soundness import mind_float32, twin_of
 from residual.files import Damaged, canonical
 from residual.models import NetworkSpec, ResidualNetwork, build, load_weights, pack_weights
 from residual.models.asked import sides
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 DESCRIPTION, WEIGHTS, CONSTANTS = "model.json", "model.safetensors", "preprocessing.safetensors"
 _NAMES = "give one name for each class, in the order of the network's answers"
+_AVERAGES = "leave it out, or take a network that averages its maps"
 _ELSEWHERE = {"name": "folder", "origin": "the images of another program", "checksums": {}}
 
 
@@ -152,6 +153,24 @@ class Classifier:
         spec = self.spec.model_copy(update={"classes": len(class_names)})
         network = refit(self.network, spec, seed, None)
         return Classifier(network, self.preprocessing, tuple(map(str, class_names)), _made_elsewhere())
+
+    def at_size(self, image_size: int | tuple[int, int], crop: float | None = None) -> Classifier:
+        """The same network looking at files in another size, often best somewhat above that of its training (Touvron
+        et al. 2019, Fixing the train-test resolution discrepancy).
+
+        Args:
+            crop: the share of the resized side that the centre keeps; as before unless given.
+
+        Raises:
+            UsageError: its head reads maps of one size, or there is no such size or share.
+        """
+        sight, size = self.preprocessing, sides(image_size)
+        if self.spec.head != "average":
+            raise UsageError(f"the hidden layers of {self.spec.name} read maps of one size", "image_size", _AVERAGES)
+        if crop is not None and not 0.1 <= crop <= 1:
+            raise UsageError(f"crop is {crop}", "crop", "give a share between 0.1 and 1, as 0.875")
+        geometry = sight.geometry if crop is None else sight.geometry._replace(share=float(crop))
+        return replace(self, preprocessing=sight.of(geometry, size))
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write a model folder, which is taken wherever a run is: `residual.load`, `predict`, `evaluate`, `--from`.
@@ -286,17 +305,16 @@ class Classifier:
         """The same one after the other, while images come: of a camera, a queue, very many files.
 
         Args:
-            images: what `predict` takes; an iterator is read as far as answers are asked for.
+            images: as for `predict`; an iterator is read as far as answers are asked for.
             batch: images that are answered together: 1 answers each at once, 64 is faster where all are there.
             top_k, device, temperature, on_error: as for `predict`.
 
-        Raises:
-            DataError: an image cannot be read.  UsageError: what is given is no image.
+        Raises: as `predict` does.
         """
         from residual.evaluation.predicting import stream
 
-        options: dict[str, Any] = {"device": device, "temperature": temperature, "on_error": on_error}
-        return stream(self, images, batch=batch, top_k=top_k, **options)
+        options: dict[str, Any] = {"top_k": top_k, "device": device, "temperature": temperature, "on_error": on_error}
+        return stream(self, images, batch=batch, **options)
 
     @at_home()
     def prepare(self, images: Given | Iterable[Given]) -> Tensor:
@@ -380,20 +398,3 @@ class Classifier:
 def _made_elsewhere() -> dict[str, Any]:
     """The provenance of what no run of this program has trained."""
     return {"run": "", "step": 0, "data": dict(_ELSEWHERE), "program": True}
-
-
-def twin_of(names: Sequence[str]) -> str | None:
-    """The first name that stands twice among others."""
-    return next((name for name, count in Counter(names).items() if count > 1), None)
-
-
-def mind_float32(network: ResidualNetwork) -> None:
-    """See that a network is of the type that images are given to it in, and that files of models have.
-
-    Raises:
-        ModelError: a weight is of another.
-    """
-    for name, tensor in network.state_dict().items():
-        if tensor.is_floating_point() and tensor.dtype != torch.float32:
-            what = f"{name} is {tensor.dtype}"
-            raise ModelError(what, network.spec.name, "give a network of float32: network.float()")

@@ -16,7 +16,8 @@ from residual.data.datasets import Name
 from residual.data.geometry import Interpolation
 from residual.data.preprocessing import Preprocessing
 from residual.errors import ModelError, UsageError
-from residual.evaluation.classifier import Classifier, twin_of
+from residual.evaluation.classifier import Classifier
+from residual.evaluation.soundness import twin_of
 from residual.models.interchange.class_names import imagenet_names
 from residual.models.interchange.conversion import Sight
 from residual.models.interchange.families import Brought

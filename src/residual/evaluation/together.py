@@ -20,7 +20,7 @@ from residual.device import choose_device, mind_fork
 from residual.errors import ResidualError, UsageError, log
 from residual.evaluation.answer_table import SUFFIX as TABLE
 from residual.evaluation.answer_table import write_answers
-from residual.evaluation.answering import answer_sheet, mind_mirrors
+from residual.evaluation.answering import answer_sheet, mind_mirrors, mind_sizes, resized
 from residual.evaluation.calibration import fit_temperature
 from residual.evaluation.choices import check_choices
 from residual.evaluation.classifier import DESCRIPTION, Classifier
@@ -84,6 +84,8 @@ def evaluate_together(
     follow_links: bool = False,
     device: str | torch.device = "auto",
     calibrate: bool = False,
+    image_size: int | None = None,
+    crop: float | None = None,
     found: Callable[[Sequence[str]], None] = lambda _: None,
     progress: Progress = lambda _place, _done, _all: None,
 ) -> Together:
@@ -93,6 +95,7 @@ def evaluate_together(
         protocol: which views of an image are looked at.
         average: what is averaged over views, and over members.
         split, data, follow_links, device: as for one run.
+        image_size, crop: look at files in another size, or at another share of them; see `Classifier.at_size`.
         calibrate: also fit a temperature on the validation images of each, and on those all share for the ensemble.
         found: told of each member, before it answers, the places of photographs: those it trained on and those judged.
         progress: told the place, and how many of its images of how many are done.
@@ -117,8 +120,9 @@ def evaluate_together(
     sheets: list[Sheet] = []
     held: list[Sheet] = []
     for member, place in members:
-        classifier = load(member if isinstance(member, Classifier) else place)
+        classifier = resized(load(member if isinstance(member, Classifier) else place), image_size, crop)
         judged = select(classifier, place, split, data, follow_links)
+        mind_sizes(judged, image_size, crop)
         found([photographs(classifier.provenance.get("data", {})), judged.origin if judged.dataset == "folder" else ""])
         mind_mirrors(classifier, place, protocol)
         other = _held_out(classifier, place, judged, data, follow_links) if calibrate else None

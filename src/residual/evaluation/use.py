@@ -16,7 +16,7 @@ import torch
 from residual.borrowed import borrowed
 from residual.device import choose_device, mind_fork
 from residual.errors import ModelError, ResidualError, argument, log
-from residual.evaluation.answering import answer_sheet, mind_mirrors
+from residual.evaluation.answering import answer_sheet, mind_mirrors, mind_sizes, resized
 from residual.evaluation.choices import check_choices
 from residual.evaluation.classifier import DESCRIPTION, Classifier
 from residual.evaluation.figures import Report, report
@@ -143,6 +143,8 @@ def evaluate(
     device: str | torch.device = "auto",
     protocol: Protocol = "1-crop",
     average: Average = "probabilities",
+    image_size: int | None = None,
+    crop: float | None = None,
     progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> Report:
     """Top-1/3/5, loss, figures of the classes, calibration and confusion of a trained network: `residual.evaluate`.
@@ -155,6 +157,7 @@ def evaluate(
         follow_links: also read files that links in a folder of photographs lead out to.
         protocol: which views of an image are looked at: "1-crop", "10-crop" or "multi-scale".
         average: what of the views is averaged: "probabilities" or "logits".
+        image_size, crop: look at files in another size, or at another share of them; see `Classifier.at_size`.
         progress: told how many images of how many are done.
 
     Raises:
@@ -163,8 +166,9 @@ def evaluate(
     check_choices(protocol, average, split)
     mind_fork()
     name = named(place)
-    classifier = load(place if isinstance(place, Classifier) else name)
+    classifier = resized(load(place if isinstance(place, Classifier) else name), image_size, crop)
     judged = select(classifier, name, split, None if data is None else os.fspath(data), follow_links)
+    mind_sizes(judged, image_size, crop)
     mind_mirrors(classifier, name, protocol)
     chosen = choose_device(device)
     sheet = answer_sheet(classifier, judged, name, protocol=protocol, average=average, device=chosen, progress=progress)

@@ -13,8 +13,9 @@ from torch import Tensor
 from residual.data.digits import read_digits
 from residual.data.images import find_images, fit, read_image
 from residual.errors import ResidualError, UsageError, nearest
-from residual.evaluation.classifier import Classifier, mind_float32
+from residual.evaluation.classifier import Classifier
 from residual.evaluation.judged import select
+from residual.evaluation.soundness import mind_float32
 from residual.evaluation.use import Place, load, named
 from residual.export.onnx_file import Agreement, export_onnx
 from residual.export.transformers_folder import pack_folder
