@@ -28,6 +28,7 @@ from residual.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from residual.cli.explain import explain_images as explain
+    from residual.cli.notebook import Picture, draw_batch, draw_curves, draw_report
     from residual.cli.report import make_report as report
     from residual.data.packing_images import pack_images
     from residual.evaluation.bringing import import_weights
@@ -51,12 +52,16 @@ if TYPE_CHECKING:
 
 _PLACES = {
     "Classifier": ("residual.evaluation.classifier", "Classifier"),
+    "Picture": ("residual.cli.notebook", "Picture"),
     "NetworkSettings": ("residual.models.spec", "NetworkSettings"),
     "RECIPES": ("residual.training.recipes", "RECIPES"),
     "Recipe": ("residual.training.recipe", "Recipe"),
     "RunFolder": ("residual.runs.folder", "RunFolder"),
     "Silent": ("residual.training.progress", "Silent"),
     "build": ("residual.models.asked", "build"),
+    "draw_batch": ("residual.cli.notebook", "draw_batch"),
+    "draw_curves": ("residual.cli.notebook", "draw_curves"),
+    "draw_report": ("residual.cli.notebook", "draw_report"),
     "evaluate": ("residual.evaluation.use", "evaluate"),
     "evaluate_together": ("residual.evaluation.together", "evaluate_together"),
     "explain": ("residual.cli.explain", "explain_images"),
@@ -88,6 +93,7 @@ __all__ = [
     "ModelError",
     "NetworkSettings",
     "NonFiniteError",
+    "Picture",
     "Recipe",
     "ResidualError",
     "RunFolder",
@@ -96,6 +102,9 @@ __all__ = [
     "UsageError",
     "__version__",
     "build",
+    "draw_batch",
+    "draw_curves",
+    "draw_report",
     "evaluate",
     "evaluate_together",
     "explain",

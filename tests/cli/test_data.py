@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from residual.cli import batch_shown
 from residual.cli import data as verbs
 from residual.cli.main import app
 from residual.data import datasets
@@ -279,9 +280,9 @@ def test_what_is_shown_is_what_the_network_gets(say, here, monkeypatch):
     def spy(images, labels, title, path):
         seen.append((images, labels, title))
 
-    monkeypatch.setattr("residual.analysis.pictures.draw_sheet", spy)
+    monkeypatch.setattr("residual.cli.batch_shown.draw_sheet", spy)
     assert say("data", "show", "digits", "--step", 5, "--seed", 3, "--set", "batch_size=8").code == 0
-    recipe = verbs._recipe(verbs._meant("digits"), None, ["batch_size=8"], 3)
+    recipe = batch_shown.recipe_shown(verbs.meant("digits"), None, [("batch_size", 8)], 3)
     dataset = datasets.open_dataset(recipe.data)
     division = datasets.divide(dataset, recipe.data)
     constants = measure(dataset.train, division.training, "mean-std")
@@ -295,7 +296,7 @@ def test_what_is_shown_is_what_the_network_gets(say, here, monkeypatch):
 
 def test_early_steps_are_shown_at_the_size_that_they_have_in_a_run(say, here, monkeypatch):
     sides = []
-    monkeypatch.setattr("residual.analysis.pictures.draw_sheet", lambda images, *_: sides.append(images.shape[1]))
+    monkeypatch.setattr("residual.cli.batch_shown.draw_sheet", lambda images, *_: sides.append(images.shape[1]))
     SMALL["cifar-10"].write(here / "data", "binary", archive=False)
     changes = ["--set", "data.augment.sizes=[[0.5, 16]]", "--set", "batch_size=8"]
     for length in (["--set", "steps=1000"], ["--recipe", "cifar10-fast", "--set", "epochs=2000"]):
@@ -308,8 +309,8 @@ def test_a_folder_that_a_run_takes_is_shown_with_its_batch_size(say, here):
     photographs(here / "photographs", ["a", "b"], 12)
     said = say("data", "show", "photographs/", "--out", "batch.png")
     assert (said.code, said.out) == (0, "batch.png\n"), said.err
-    recipe = verbs._recipe(verbs._meant("photographs"), None, [], None)
-    assert verbs._batches(recipe, [])[1].batch_size == 8
+    recipe = batch_shown.recipe_shown(verbs.meant("photographs"), None, [], None)
+    assert batch_shown._batches(recipe, [])[1].batch_size == 8
 
 
 def test_what_cannot_be_shown_is_one_line(refused):

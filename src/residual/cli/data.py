@@ -19,12 +19,9 @@ from residual.cli.data_check import check, ends_cleanly, pack
 from residual.cli.text import Whole, beside, printable
 
 if TYPE_CHECKING:
-    from residual.data.batches import Batches
     from residual.data.datasets import DataSettings
     from residual.data.download import Told
     from residual.data.published import Form
-    from residual.data.source import Dataset
-    from residual.training.recipe import Recipe
 
 Many = Annotated[list[str], Parameter(allow_repeating=True, negative=())]
 
@@ -171,7 +168,7 @@ def _known(name: str) -> str:
     return name
 
 
-def _meant(target: str) -> DataSettings:
+def meant(target: str) -> DataSettings:
     """The data set of a name, or the one that lies at a path."""
     from residual.data.datasets import DataSettings, recognise
     from residual.errors import DataError, UsageError
@@ -217,7 +214,7 @@ def verify(
     from residual.data.datasets import read_anew
 
     every = {"quarantine": 1.0}  # what cannot be used is listed here, however much it is
-    settings = _meant(target).model_copy(update={"follow_links": follow_links, "group": group, **every})
+    settings = meant(target).model_copy(update={"follow_links": follow_links, "group": group, **every})
     with ends_cleanly("verify"):
         dataset = read_anew(settings)
     sources = {"training": dataset.train, "validation": dataset.validation, "test": dataset.test}
@@ -291,71 +288,21 @@ def show(
     from residual.environment import check_versions
 
     check_versions()
-    from residual.analysis.pictures import displayed, draw_sheet
     from residual.analysis.style import is_ours, picture_format
+    from residual.cli.batch_shown import draw_batch, recipe_shown
     from residual.errors import UsageError
     from residual.evaluation.destination import mind_places
+    from residual.training.values import parse_override
 
     if not 0 <= step < 10**9:
         raise UsageError(f"step is {step}", "--step", "choose 0 or more")
-    texts = [*(set or []), *(["data.follow_links=true"] if follow_links else [])]
-    chosen = _recipe(_meant(target), recipe, texts, seed)
+    changes = [parse_override(text) for text in [*(set or []), *(["data.follow_links=true"] if follow_links else [])]]
+    chosen = recipe_shown(meant(target), recipe, changes, seed)
     path = Path(f"{chosen.data.dataset}-batch.png")
     if out is not None:
         path = beside(Path(os.path.expanduser(target)) if chosen.data.path else Path(os.devnull), out)
     picture_format(path)
     mind_places([path], "--out", is_ours)
-    dataset, batches = _batches(chosen, texts)
-    batch = batches.batch_at(step)
-    labels = [dataset.class_names[label] for label in batch.labels.tolist()]
-    title = f"{dataset.name}, recipe {chosen.name}, seed {chosen.seed}, step {step:,}"
-    draw_sheet(displayed(batch.images, batches.preprocessing), labels, title, path)
+    draw_batch(chosen, [path for path, _ in changes], step, path)
     print(printable(str(path)))
     return 0
-
-
-def _batches(recipe: Recipe, texts: list[str]) -> tuple[Dataset, Batches]:
-    """The batches of a run of the recipe, with what such a run takes from the data and from trained weights."""
-    from residual.data.batches import Batches
-    from residual.data.datasets import divide, open_dataset
-    from residual.data.preprocessing import measure
-    from residual.training.recipe import override
-    from residual.training.recipes import network_is_given
-    from residual.training.settling import settle
-    from residual.training.start import prepare
-    from residual.training.values import parse_override
-
-    asked = [parse_override(text)[0] for text in texts]
-    start = prepare(recipe, asked, network_is_given(recipe))
-    taken = start.settled if start is not None else {}
-    dataset = open_dataset(override(recipe, taken.items()).data)
-    training = divide(dataset, recipe.data).training
-    chosen, _ = settle(recipe, dataset, len(training), asked)
-    recipe = override(recipe, [*chosen.items(), *taken.items()])
-    if start is not None:
-        constants = start.fit(dataset, {}).preprocessing
-    else:
-        constants = measure(dataset.train, training, recipe.data.normalisation)
-    about = (recipe.data.augment, recipe.batch_size, recipe.seed)
-    batches = Batches(
-        dataset.train, training, constants, *about, total=recipe.steps_on(len(training)), sampling=recipe.data.sampling
-    )
-    return dataset, batches
-
-
-def _recipe(meant: DataSettings, name: str | None, texts: list[str], seed: int | None) -> Recipe:
-    from residual.data.datasets import DataSettings
-    from residual.training.recipe import override
-    from residual.training.recipes import DEFAULT, RECIPES, find_recipe
-    from residual.training.values import parse_override
-
-    if name is not None:
-        base = find_recipe(name)
-    else:
-        fitting = [recipe for recipe in RECIPES.values() if recipe.data.dataset == meant.dataset]
-        plain = RECIPES[DEFAULT].model_copy(update={"name": "none", "data": DataSettings(), "batch_size": 64})
-        base = fitting[0] if fitting else plain
-    changes: list[tuple[str, Any]] = [("data.dataset", meant.dataset), *(parse_override(text) for text in texts)]
-    changes += [("data.path", meant.path)] if meant.path is not None else []
-    changes += [("seed", seed)] if seed is not None else []
-    return override(base, changes)
