@@ -46,4 +46,4 @@ def test_the_pictures_of_a_report(say, finished, here):
         drawn = pixels((here / "album" / f"{kind}.png").read_bytes())
         assert np.array_equal(pixels(residual.draw_report(report, kind).png), drawn)
     with pytest.raises(UsageError, match="no picture is called 'roc'"):
-        residual.draw_report(report, "roc")
+        residual.draw_report(report, "roc")  # type: ignore[arg-type]
