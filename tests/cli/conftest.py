@@ -152,7 +152,7 @@ class Process:
             [sys.executable, "-m", "residual", *map(str, arguments)],
             cwd=folder,
             env=subprocess_environment({"OMP_NUM_THREADS": "1", **options.pop("env", {})}),
-            stdin=subprocess.DEVNULL,
+            stdin=options.pop("stdin", subprocess.DEVNULL),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             encoding="utf-8",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import sys
 
 import pytest
 from rich.console import Console
@@ -46,12 +48,33 @@ def test_patterns_and_names_from_standard_input(say, refused, finished, here, mo
     assert [one["file"] for one in found] == ["[odd].png", "a.png", "b.png"]
     assert json.loads(say("predict", "run", "[odd].png", "--json").out)[0]["file"] == "[odd].png"
     refused(3, ["predict", "run", "*.webp"], "fits this pattern", "*.webp")
+    refused(3, ["predict", "run", ".h*.png"], "fits this pattern")
+    (here / "p" / "c").mkdir(parents=True)
+    for name in ("p/a.png", "p/c/b.png"):
+        (here / name).write_bytes(encoded(picture(0)))
+    for pattern in ("p/**", "p/**/*.png", "p*"):
+        found = json.loads(say("predict", "run", pattern, "--json").out)
+        assert [one["file"] for one in found] == ["p/a.png", "p/c/b.png"], pattern
     monkeypatch.setattr("sys.stdin", io.StringIO("b.png\n\na.png\r\n"))
     found = json.loads(say("predict", "run", "[odd].png", "-", "--json").out)
     assert [one["file"] for one in found] == ["[odd].png", "b.png", "a.png"]
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     refused(2, ["predict", "run", "-"], "no image was named on standard input")
     refused(2, ["predict", "run", "-", "-"], "read once")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="names of bytes are of Linux")
+def test_names_of_any_bytes_and_a_closed_standard_input(start, finished, image, here):
+    name = os.fsdecode(b"caf\xe9.png")
+    try:
+        (here / name).write_bytes(encoded(picture(0)))
+    except OSError:
+        pytest.skip("this disk has no such names")
+    (here / "names").write_bytes(b"caf\xe9.png\na.png\n")
+    with (here / "names").open("rb") as names:
+        said = start("predict", "run", "-", "--json", stdin=names, env={"PYTHONIOENCODING": "utf-8:strict"}).end()
+    assert said.code == 0, said.err
+    assert [one["file"] for one in json.loads(said.out)] == [name, "a.png"]
 
 
 def test_an_image_in_the_place_of_the_run_is_told(refused, finished, image):

@@ -234,6 +234,8 @@ def test_a_stream_is_answered_as_it_comes(classifier: Classifier) -> None:
         assert [name for name, _ in one.best] == [name for name, _ in other.best]
         assert [p for _, p in one.best] == pytest.approx([p for _, p in other.best], abs=1e-5)
     assert len([*classifier.stream(iter(taken), batch=2)]) == 3
+    with pytest.raises(UsageError, match="only a run can be calibrated"):
+        next(classifier.stream(taken, temperature="calibrated"))  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="batch is 0"):
         next(classifier.stream(taken, batch=0))
 
@@ -261,5 +263,9 @@ def test_a_new_last_layer_for_other_classes(classifier: Classifier) -> None:
     other = classifier.with_classes(["a", "b", "c", "d", "e"], seed=4).network.state_dict()
     assert torch.equal(new["classifier.weight"], again["classifier.weight"])
     assert not torch.equal(new["classifier.weight"], other["classifier.weight"])
+    assert classifier.with_classes(name for name in "ab").class_names == ("a", "b")
+    for names, words in (("cat", "a single text"), ([], "two or more"), (["a"], "two or more")):
+        with pytest.raises(UsageError, match=words):
+            classifier.with_classes(names)
     with pytest.raises(ModelError, match="two classes are called a"):
         classifier.with_classes(["a", "a"])

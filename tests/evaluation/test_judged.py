@@ -111,10 +111,13 @@ def test_photographs_are_judged_in_another_size(tmp_path, monkeypatch):
     for size, crop, word in ((48, 2.0, "crop is 2.0"), (0, None, "image_size")):
         with pytest.raises(UsageError, match=word):
             own.at_size(size, crop)
+        with pytest.raises(UsageError, match=word):
+            residual.evaluate(own, data=tmp_path / "photos", image_size=size, crop=crop)
     hidden = residual.build("resnet-8", classes=2, widths=(2, 2, 2), head="vgg")
     fixed = residual.Classifier.of(hidden, ["a", "b"], image_size=32, mean=[0.5] * 3, std=[0.25] * 3)
     with pytest.raises(UsageError, match="maps of one size"):
         fixed.at_size(64)
+    assert fixed.at_size(32, 0.875).preprocessing.crop == 0.875
 
 
 def test_digits_have_one_size(tmp_path):

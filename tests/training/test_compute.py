@@ -41,6 +41,8 @@ def test_bfloat16_is_chosen_where_it_gains(gain: float, precision: str, monkeypa
         ("NVIDIA GeForce GTX 1660 Ti", "float32"),
         ("NVIDIA GeForce GTX 1650", "float32"),
         ("Quadro T1000", "float32"),
+        ("NVIDIA T500", "float32"),
+        ("NVIDIA GeForce MX450", "float32"),
         ("NVIDIA GeForce RTX 2060", "float16"),
         ("Tesla T4", "float16"),
         ("NVIDIA GeForce GTX 1080", "float16"),

@@ -153,6 +153,8 @@ def test_optuna_keeps_its_voice() -> None:
         ("digits", {"epochs": 6}, ["epochs=choice:6,12"], (6,)),
         ("digits", {"epochs": 4.0}, ["epochs=int:2:8"], (4,)),
         ("digits", {"epochs": 4.5}, ["epochs=int:2:8"], None),
+        ("photos", {"data.image_size": 64}, ["network.stem=choice:3x3,7x7"], None),
+        ("photos", {"network.stem": "7x7"}, ["network.stem=choice:3x3,7x7"], ("7x7",)),
         ("digits", {"seed": 1}, ["data.augment.mirror=choice:true,false"], (False,)),
         ("digits", {"optimiser.weight_decay": 0.0}, ["optimiser.weight_decay=choice:false,true"], None),
     ],

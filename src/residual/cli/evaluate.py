@@ -92,7 +92,8 @@ def evaluate(
             "--data": data,
             "--device": device,
         }
-        given |= {"--follow-links": follow_links, "--calibrate": calibrate, "--image-size": image_size, "--crop": crop}
+        given |= {"--follow-links": follow_links, "--calibrate": calibrate}
+        given |= {"--image-size": image_size is not None, "--crop": crop is not None}
         if idle := [name for name, value in given.items() if value]:
             what = f"{' and '.join(idle)} cannot change answers that are read from a file"
             raise UsageError(what, "--from-predictions", "leave it out, or name the runs instead of the file")

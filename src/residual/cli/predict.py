@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 import json as json_
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -143,11 +144,18 @@ def _named(images: Sequence[str]) -> tuple[str, ...]:
     remedy = "as in `ls photos/*.jpg | residual predict RUN -`"
     if images.count(STANDARD_INPUT) > 1:
         raise UsageError("standard input is read once", "-", remedy)
-    lines = [name for line in sys.stdin if (name := line.rstrip("\r\n"))]
+    lines = [name for line in _standard_input() if (name := line.rstrip("\r\n"))]
     if not lines:
         raise UsageError("no image was named on standard input", "-", remedy)
     place = images.index(STANDARD_INPUT)
     return (*images[:place], *lines, *images[place + 1 :])
+
+
+def _standard_input() -> Iterable[str]:
+    """Lines of names, as any system writes them; none where it is closed."""
+    if isinstance(sys.stdin, io.TextIOWrapper):  # names of any bytes, and on Windows those that our own output has
+        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
+    return sys.stdin or ()
 
 
 def _temperature(text: str | None) -> Temperature | None:

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from residual.environment import processors
 from residual.errors import EnvironmentFault, UsageError
 from residual.launch import launched
 
@@ -44,7 +43,6 @@ def become_launcher(count: int, found_again: bool) -> NoReturn:
         what = "several processes must find the same run"
         raise UsageError(what, _OPTION, "name it, as in --out runs/NAME; the same command goes on with it")
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count), "-m", "residual"]
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, processors() // count)))
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, *launcher, *_words(sys.argv[1:])])
 

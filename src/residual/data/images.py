@@ -58,13 +58,16 @@ def find_images(places: Iterable[Path]) -> list[Path]:
 
 
 def _fitting(place: Path) -> list[Path]:
-    """The place itself, or what fits a pattern, sorted."""
+    """The place itself, or what fits a pattern, sorted, each image once: `**` finds folders and what is in them."""
     if not glob.has_magic(str(place)) or os.path.lexists(place):
         return [place]
     found = [Path(name) for name in sorted(glob.glob(str(place), recursive=True))]
+    found = [one for one in found if not passed_over(one.name)]
+    folders = {one for one in found if one.is_dir()}
+    found = [one for one in found if folders.isdisjoint(one.parents)]
     if not found:
         raise DataError("no file or folder fits this pattern", place, "check the name")
-    return [one for one in found if not passed_over(one.name)]
+    return found
 
 
 def _inside(folder: Path) -> tuple[list[Path], str]:

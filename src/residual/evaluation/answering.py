@@ -45,7 +45,7 @@ def resized(classifier: Classifier, image_size: int | None, crop: float | None) 
     """The classifier at the size and share that are asked for; itself where none is."""
     if image_size is None and crop is None:
         return classifier
-    return classifier.at_size(image_size or classifier.preprocessing.image_size, crop)
+    return classifier.at_size(classifier.preprocessing.image_size if image_size is None else image_size, crop)
 
 
 def mind_sizes(judged: Judged, image_size: int | None, crop: float | None) -> None:

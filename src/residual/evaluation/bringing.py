@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, NamedTuple, get_args
 from residual.data.download import Told
 from residual.data.geometry import Interpolation
 from residual.data.weights import fetch_weights
+from residual.device import at_home
 from residual.errors import ModelError, UsageError, is_whole, log, nearest
 from residual.evaluation.classifier import DESCRIPTION, Classifier
 from residual.evaluation.imported import classifier_of
@@ -127,6 +128,7 @@ class Imported(NamedTuple):
     said: list[str]
 
 
+@at_home()
 def import_file(weights: str, asked: Asked, told: Told = lambda _: None) -> Imported:
     """The classifier of a file of weights, or of published ones.
 

@@ -25,7 +25,7 @@ from residual.device import at_home, choose_device
 from residual.errors import ModelError, UsageError
 from residual.evaluation.evaluate import batch_size, resting
 from residual.evaluation.logits import check_temperature, finite, shares
-from residual.evaluation.soundness import mind_float32, twin_of
+from residual.evaluation.soundness import NAMES, mind_float32, named_classes, twin_of
 from residual.files import Damaged, canonical
 from residual.models import NetworkSpec, ResidualNetwork, build, load_weights, pack_weights
 from residual.models.asked import sides
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from residual.evaluation.predicting import OnError, Prediction
 
 DESCRIPTION, WEIGHTS, CONSTANTS = "model.json", "model.safetensors", "preprocessing.safetensors"
-_NAMES = "give one name for each class, in the order of the network's answers"
 _AVERAGES = "leave it out, or take a network that averages its maps"
 _ELSEWHERE = {"name": "folder", "origin": "the images of another program", "checksums": {}}
 
@@ -74,7 +73,7 @@ class Classifier:
             what = f"the last layer gives {answers} classes, and the network was built for {classes}"
             raise ModelError(what, self.spec.name, f"build it with residual.build(..., classes={answers})")
         if len(self.class_names) != classes:
-            raise ModelError(f"{len(self.class_names)} class names for {classes} classes", self.spec.name, _NAMES)
+            raise ModelError(f"{len(self.class_names)} class names for {classes} classes", self.spec.name, NAMES)
         if (twin := twin_of(self.class_names)) is not None:
             raise ModelError(f"two classes are called {twin:.80}", self.spec.name, "give each a name of its own")
         if self.preprocessing.channels != self.spec.channels:
@@ -119,8 +118,7 @@ class Classifier:
             what = f"{type(network).__name__} is no network of this program"
             raise UsageError(what, "network", "build one with residual.build, and load your weights into it")
         mind_float32(network)
-        if isinstance(class_names, str):
-            raise UsageError(f"class_names is {class_names!r:.60}, a single text", "class_names", _NAMES)
+        names = named_classes(class_names)
         for name, values in (("mean", mean), ("std", std)):
             if not hasattr(values, "__len__") or isinstance(values, str):
                 remedy = "give a list with a number for each channel, of pixels from 0 to 1"
@@ -141,8 +139,9 @@ class Classifier:
             sight = Preprocessing.restore(facts, constants)
         except ValueError as error:
             raise UsageError(f"images cannot be prepared so: {error}", network.spec.name, "give other ones") from None
-        return Classifier(network, sight, tuple(str(name) for name in class_names), _made_elsewhere())
+        return Classifier(network, sight, names, _made_elsewhere())
 
+    @at_home()
     def with_classes(self, class_names: Sequence[str], seed: int = 0) -> Classifier:
         """The same network and preprocessing with a new last layer for other classes, to be trained in one's own loop
         (`residual.train(..., start_from=...)` does all of it).
@@ -150,9 +149,9 @@ class Classifier:
         Args:
             seed: of the new layer's weights; all others are copied, and are those of this classifier.
         """
-        spec = self.spec.model_copy(update={"classes": len(class_names)})
-        network = refit(self.network, spec, seed, None)
-        return Classifier(network, self.preprocessing, tuple(map(str, class_names)), _made_elsewhere())
+        names = named_classes(class_names)
+        network = refit(self.network, self.spec.model_copy(update={"classes": len(names)}), seed, None)
+        return Classifier(network, self.preprocessing, names, _made_elsewhere())
 
     def at_size(self, image_size: int | tuple[int, int], crop: float | None = None) -> Classifier:
         """The same network looking at files in another size, often best somewhat above that of its training (Touvron
@@ -165,7 +164,7 @@ class Classifier:
             UsageError: its head reads maps of one size, or there is no such size or share.
         """
         sight, size = self.preprocessing, sides(image_size)
-        if self.spec.head != "average":
+        if self.spec.head != "average" and size != sight.image_size:
             raise UsageError(f"the hidden layers of {self.spec.name} read maps of one size", "image_size", _AVERAGES)
         if crop is not None and not 0.1 <= crop <= 1:
             raise UsageError(f"crop is {crop}", "crop", "give a share between 0.1 and 1, as 0.875")

@@ -104,9 +104,7 @@ def predict_images(
     progress: Progress = lambda _done, _all: None,
 ) -> list[Prediction]:
     """The same of a classifier that is loaded: `Classifier.predict`."""
-    _check(top_k, temperature, on_error)
-    if isinstance(temperature, str):
-        raise UsageError("only a run can be calibrated", "temperature", "give its number, or use residual.predict")
+    _check_loaded(top_k, temperature, on_error)
     if unreadable is None and on_error == "skip":
         unreadable = _tell
     return _answered(classifier, gather(images), device, top_k, temperature, unreadable, progress)
@@ -123,7 +121,7 @@ def stream(
     on_error: OnError = "raise",
 ) -> Iterator[Prediction]:
     """The same, answer by answer, while images come: `Classifier.stream`."""
-    _check(top_k, temperature, on_error)
+    _check_loaded(top_k, temperature, on_error)
     if not is_whole(batch) or batch < 1:
         raise UsageError(f"batch is {batch!r:.40}", "batch", "give the number of images that are answered together")
     unreadable = _tell if on_error == "skip" else None
@@ -233,3 +231,10 @@ def _check(top_k: int, temperature: Temperature | None, on_error: str) -> None:
         raise UsageError(f"on_error is {on_error!r}", "predict", nearest(on_error, ("raise", "skip")))
     if temperature is not None and temperature != "calibrated":
         check_temperature(temperature, "--temperature", "a number above 0, or calibrated")
+
+
+def _check_loaded(top_k: int, temperature: Temperature | None, on_error: str) -> None:
+    """The same of a classifier, which knows no validation images."""
+    _check(top_k, temperature, on_error)
+    if isinstance(temperature, str):
+        raise UsageError("only a run can be calibrated", "temperature", "give its number, or use residual.predict")

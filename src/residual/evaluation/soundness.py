@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 
-from residual.errors import ModelError
+from residual.errors import ModelError, UsageError
 from residual.models import ResidualNetwork
+
+NAMES = "give one name for each class, in the order of the network's answers"
+
+
+def named_classes(class_names: Iterable[str]) -> tuple[str, ...]:
+    """The names of classes as a person gives them.
+
+    Raises:
+        UsageError: they are a single text, or fewer than two.
+    """
+    if isinstance(class_names, str):
+        raise UsageError(f"class_names is {class_names!r:.60}, a single text", "class_names", NAMES)
+    names = tuple(map(str, class_names))
+    if len(names) < 2:
+        raise UsageError(f"class_names are {len(names)}, and a classifier has two or more", "class_names", NAMES)
+    return names
 
 
 def twin_of(names: Sequence[str]) -> str | None:

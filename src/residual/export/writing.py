@@ -12,6 +12,7 @@ from torch import Tensor
 
 from residual.data.digits import read_digits
 from residual.data.images import find_images, fit, read_image
+from residual.device import at_home
 from residual.errors import ResidualError, UsageError, nearest
 from residual.evaluation.classifier import Classifier
 from residual.evaluation.judged import select
@@ -40,6 +41,7 @@ class Exported:
     compared: str = ""
 
 
+@at_home()
 def export_model(
     place: Place = None,
     out: str | os.PathLike[str] | None = None,

@@ -92,7 +92,7 @@ def _refuse_workspace() -> None:
         raise EnvironmentFault(what, "compute.deterministic", "set it to :4096:8")
 
 
-_NO_HALVES: Final = re.compile(r"\b(GTX 16[356]0|T400|T550|T600|T1000|T1200|T2000)\b")
+_NO_HALVES: Final = re.compile(r"\b(GTX 16[356]0|T[456]00|T550|T1000|T1200|T2000|MX[45]50)\b")
 """Turing GPUs without tensor cores, whose convolutions in float16 are not finite (PyTorch's issue 77955); a trial of
 few images does not show it."""
 

@@ -26,7 +26,7 @@ from residual.training.recipe import Changes, Override, Recipe, as_overrides, ov
 from residual.training.recipes import DEFAULT, DEFAULT_FINETUNE, RECIPES, find_recipe, network_is_given
 from residual.training.settling import settle, settled
 from residual.training.signals import Signals
-from residual.training.start import Start, prepare
+from residual.training.start import Start, prepare, read_start
 from residual.training.weighing import class_weights
 
 STEPS = 100
@@ -113,7 +113,9 @@ def find_rate(
         if run is not None:
             classifier: Classifier = read_classifier(run.path)
             network, step = classifier.network, classifier.provenance["step"]
-            constants = of_training(classifier.preprocessing, dataset, division)
+            started = read_start(run, facts)
+            stored = classifier.preprocessing
+            constants = started.preprocessing if started else of_training(stored, dataset, division)
         elif begun is not None:
             classifier = begun.fit(dataset, {})
             network, constants, step = classifier.network, classifier.preprocessing, 0

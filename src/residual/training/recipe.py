@@ -114,12 +114,12 @@ class ComputeSettings(BaseModel, frozen=True, extra="forbid"):
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, mps, cuda or cuda:N")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
-        description="numbers in convolutions; auto is half precision on CUDA, bfloat16 on a CPU that gains by it",
+        description="numbers in convolutions; auto is half precision on CUDA that has it, bfloat16 on a CPU that gains",
     )
     layout: Literal["auto", "channels-last", "contiguous"] = Field("auto", description="of maps in memory")
     threads: int = Field(0, ge=0, le=4096, description="threads of the CPU; 0 lets torch choose")
     compile: Annotated[Literal["none", "auto", "default"], NONE_IS_A_WORD] = Field(
-        "none", description="torch.compile: default compiles, auto where a measurement says that the run gets shorter"
+        "none", description="torch.compile: default compiles, auto where one process measures that the run gets shorter"
     )
     recompute: bool = Field(
         False, description="keep less for the backward pass and compute it again: less memory, slower"

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from residual.device import at_home
 from residual.environment import check_versions
 from residual.errors import UsageError, is_whole
 from residual.files import Facts
@@ -18,6 +19,7 @@ from residual.tuning.own import FREE
 _LEAST = {"population": 2, "generations": 0, "seeds": 1, "search_seed": 0}
 
 
+@at_home()
 def search(
     recipe: Recipe | str | os.PathLike[str] | None = None,
     name: str | None = None,

@@ -297,7 +297,8 @@ def _own(recipe: Recipe, path: str) -> Value | None:
         found = found.get(name) if isinstance(found, dict) else None
     if found is None and path == "schedule.momentum_low":
         found = recipe.optimiser.momentum
-    if found is None and path.startswith("network."):  # what the named network has
+    asked = path not in ("network.stem",) and recipe.start.weights is None  # what the images or the weights decide
+    if found is None and path.startswith("network.") and asked:  # what the named network has
         found = check_network(recipe).model_dump(mode="json").get(path.removeprefix("network."))
     return found if isinstance(found, bool | int | float | str) else None
 
