@@ -142,7 +142,7 @@ class Classifier:
         return Classifier(network, sight, names, _made_elsewhere())
 
     @at_home()
-    def with_classes(self, class_names: Sequence[str], seed: int = 0) -> Classifier:
+    def with_classes(self, class_names: Iterable[str], seed: int = 0) -> Classifier:
         """The same network and preprocessing with a new last layer for other classes, to be trained in one's own loop
         (`residual.train(..., start_from=...)` does all of it).
 
