@@ -137,10 +137,10 @@ def test_nobodys_home(say):
 
 def test_two_runs_without_a_name_take_two_numbers(say, here, monkeypatch):
     """Another process takes the number between the look and the creation."""
-    from residual.training import train
+    from residual.training import places
 
     numbers = iter(["runs/digits-1", "runs/digits-1", "runs/digits-2"])
-    monkeypatch.setattr(train, "create_numbered", lambda _: here / next(numbers))
+    monkeypatch.setattr(places, "create_numbered", lambda _: here / next(numbers))
     assert say(*THREE).code == say(*THREE).code == 0
     assert {entry.name for entry in (here / "runs").iterdir()} == {"digits-1", "digits-2"}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -362,7 +363,7 @@ def test_what_other_tools_say_leads_to_what_there_is():
     for remedy in CUSTOMARY.values():
         assert remedy.split()[0] in options, remedy
         if remedy.startswith("--set "):
-            settings = [word.rstrip(",") for word in remedy.split() if "=" in word]
+            settings = [word.rstrip(",") for word in shlex.split(remedy) if "=" in word]
             override(RECIPES["photos"], [parse_override(setting) for setting in settings])
 
 
