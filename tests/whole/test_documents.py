@@ -39,7 +39,7 @@ DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs
 @pytest.mark.parametrize(
     ("page", "shorter"),
     [
-        ("tour", (('"epochs": 3', '"epochs": 2'), ('"steps": 20', '"steps": 4'))),
+        ("tour", (("epochs=3", "epochs=2"), ('"steps": 20', '"steps": 4'))),
         ("python", (("range(20)", "range(3)"), ('"epochs": 6', '"epochs": 3'))),
     ],
 )
