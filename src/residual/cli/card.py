@@ -16,7 +16,7 @@ def card(run: str = "last", /, *, out: str | None = None, license: str | None = 
     out
         The file; without it, README.md in the run's folder.
     license
-        The terms under which you give the weights away, in the hub's word: mit, apache-2.0, cc-by-4.0 ...
+        The licence under which you publish the weights, by its name on the hub: mit, apache-2.0, cc-by-4.0 ...
     """
     from residual.cli.text import printable
     from residual.environment import check_versions

@@ -94,7 +94,7 @@ def fetch(
     to: str | None = None,
     mirror: Many | None = None,
 ) -> int:
-    """Download a data set from its official host; it lies there verified, or not at all.
+    """Download a data set from its official host; a file whose checksum is wrong is never kept.
 
     Parameters
     ----------
@@ -197,15 +197,15 @@ def verify(
 ) -> int:
     """Read every file of a data set anew, compare its checksums, and count its images by class.
 
-    Photographs are decoded, whatever is remembered of them, and what is found is remembered from then on. Ends with 3
-    where a file cannot be used.
+    Photographs are decoded again even if earlier results are cached, and the new results are cached. The exit code is
+    3 if a file cannot be used.
 
     Parameters
     ----------
     target
         A data set that `residual data list` found, or the path of one.
     follow_links
-        Also read files that links lead out to.
+        Also follow links that lead out of the folder.
     group
         The column of a table that says which images belong together.
     json
@@ -279,9 +279,9 @@ def show(
     seed
         The run's seed.
     step
-        Which batch.
+        The step of the run whose batch is drawn, from 0.
     follow_links
-        Also read files that links lead out to.
+        Also follow links that lead out of the folder.
     out
         A .png or .svg file; without it, NAME-batch.png in the working folder.
     """

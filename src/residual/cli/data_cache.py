@@ -19,9 +19,9 @@ def cache(
     unused: Number = 0.0,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
-    """List what is kept to begin sooner, with its size; or remove it. All of it can be made or downloaded again.
+    """List what is cached to save time, with its size; or remove it. All of it can be made or downloaded again.
 
-    The folder is RESIDUAL_CACHE, else the system's own for caches. What stands there under other names is left alone.
+    The folder is RESIDUAL_CACHE, else the system's cache folder. Files with other names in it are left alone.
 
     Parameters
     ----------

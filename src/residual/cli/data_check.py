@@ -36,9 +36,9 @@ def check(
     group: str | None = None,
     processes: Whole = 0,
 ) -> int:
-    """Decode every file of a place of photographs and say what is damaged, odd, doubled or uneven; changes nothing.
+    """Decode all photographs and report damaged, unusual and duplicate files and uneven classes; changes nothing.
 
-    The files are decoded in processes of their own, with limits of time and memory. Ends with 3 where a file or a
+    The files are decoded in separate processes, with limits of time and memory. The exit code is 3 if a file or a
     folder cannot be used.
 
     Parameters
@@ -51,11 +51,11 @@ def check(
         A file to write a row for each image to; must not lie among the images. One of an earlier check is replaced,
         any other that stands there is refused.
     follow_links
-        Also read files that links lead out to.
+        Also follow links that lead out of the folder.
     group
         The column of a table that says which images belong together.
     processes
-        How many decode at a time; without it, one for each processor.
+        How many processes decode images; without it, one for each processor, at most 16.
     """
     from residual.data.inspection import csv_rows, inspect_place, is_csv
     from residual.errors import UsageError
@@ -195,13 +195,13 @@ def pack(
     short_side
         Larger images are brought to this shorter side in pixels, none is enlarged; 0 keeps every image as it is.
     follow_links
-        Also read files that links lead out to.
+        Also follow links that lead out of the folder.
     group
         The column of a table that says which images belong together.
     quarantine
-        The share of training images that may be unusable; they are left out and listed in the pack.
+        The largest share of training images that may be unusable; they are left out and listed in the pack.
     threads
-        How many decode at a time; without it, one for each processor.
+        How many threads decode images; without it, one for each processor, at most 16.
     """
     from residual.environment import check_versions
 

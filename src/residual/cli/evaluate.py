@@ -50,20 +50,20 @@ def evaluate(
         Runs, model folders or checkpoints; without any, the last run. Of several: figures of each, a test of
         significance for every pair, and the figures of their ensemble.
     protocol
-        Which views of an image are looked at: 1-crop (the default) the image as it is; 10-crop corners, centre and
-        mirrors; multi-scale the whole image and its mirror at five sizes.
+        The views of each image: 1-crop (the default) is the image as it is; 10-crop the four corners, the centre and
+        their mirror images; multi-scale the whole image and its mirror image at five sizes.
     average
         What is averaged over views and over runs: probabilities (the default) or logits.
     split
-        Which images: test, or those a run held out or trained on. Without it, the test images, and where there
-        are none, the held-out ones.
+        Which images: test, validation (those a run held out) or training. Without it, the test images, or the
+        validation images if there are none.
     data
         Where the images are, if not where they were at training; or another folder of photographs with class folders
         of the same names: all its images are judged, or those of its test/ or val/ where it has parts.
     follow_links
-        Also read files that links in a folder of photographs lead out to.
+        Also follow links that lead out of a folder of photographs.
     image_size
-        Look at photographs in this size, in pixels of a side, instead of the model's own; figures say so.
+        Resize photographs to this side in pixels instead of the model's own; the results mention it.
     crop
         The share of the resized side that the centre keeps, as .875; without it, the model's own.
     calibrate
@@ -72,7 +72,7 @@ def evaluate(
         Write every answer into this file; one of an earlier call is replaced. .csv has a row for each image (truth,
         answer, probabilities, loss); .npz and .safetensors have all logits.
     from_predictions
-        Judge the answers in such files, .npz or .safetensors, instead of runs; neither model nor images are needed.
+        Evaluate predictions saved in .npz or .safetensors files instead of runs; no model or images are needed.
     figures
         Also draw the confusion matrix and the reliability diagram as PNG and SVG into this folder; those of an
         earlier call are replaced.

@@ -33,7 +33,7 @@ def explain(
     device: str = "auto",
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
-    """Show where in image files a network finds what speaks for its first classes (Grad-CAM).
+    """Show which parts of images are evidence for the top classes a network predicts (Grad-CAM).
 
     Parameters
     ----------

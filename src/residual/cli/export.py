@@ -26,18 +26,18 @@ def export(
     run
         A run, a model folder or a checkpoint; `last` is the last run.
     to
-        Whose names the tensors get; safetensors keeps ours and any network. transformers makes a folder that
-        Hugging Face's from_pretrained reads; onnx writes the network itself.
+        The library whose tensor names are used; safetensors keeps our own and takes any network. transformers makes a
+        folder that Hugging Face's from_pretrained reads; onnx writes the network itself.
     out
         The file: .safetensors, .pth (a plain dictionary of torch.save) or .onnx; it must not exist. Without it,
         RUN.safetensors or RUN.onnx in the working folder, after the run's name. Of transformers the folder,
         RUN-transformers.
     prepared
-        The ONNX graph prepares images itself: it takes uint8 images and gives probabilities. Without it, it takes
-        float32 images that are normalised already, and gives logits.
+        Include the preprocessing in the ONNX graph: it takes uint8 images and gives probabilities. Without this option
+        it takes float32 images that are already normalised, and gives logits.
     images
-        PNG, JPEG or WebP files in this folder compare ONNX Runtime with the network; without it the test images of
-        the run, or the embedded digits.
+        Compare ONNX Runtime with the network on the PNG, JPEG or WebP files in this folder; without it, on the test
+        images of the run, or the embedded digits.
     check
         How many of them to compare, 100 unless given.
     """

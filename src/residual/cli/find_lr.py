@@ -35,7 +35,7 @@ def find_lr(
 ) -> int:
     """Find a good learning rate: raise it over one short run and see where the loss falls and where it diverges.
 
-    Leaves runs, their weights and their data order as they are; works on copies.
+    Works on copies: runs, their weights and their data order do not change.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def find_lr(
     data
         The folder or archive with the images.
     follow_links
-        Also read files that links lead out to.
+        Also follow links that lead out of the folder.
     start
         The first rate.
     stop
@@ -54,13 +54,13 @@ def find_lr(
     steps
         Batches to take.
     shape
-        Rates a constant ratio or a constant difference apart.
+        Raise the rate by a constant ratio (exponential) or a constant difference (linear).
     batch_size
         Images per step; a good rate grows with it.
     network
         A named network.
     seed
-        The number all chance follows from.
+        The random seed.
     device
         auto, cpu, mps, cuda or cuda:N.
     set

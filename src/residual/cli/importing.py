@@ -37,9 +37,9 @@ def import_(
     stem: Literal["3x3", "3x3/2"] | None = None,
     json: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
-    """Make a model folder of weights from elsewhere, which evaluate and predict take.
+    """Convert weights from elsewhere into a model folder that evaluate and predict can use.
 
-    Nothing in the file is run. Every tensor is accounted for, or the file is refused.
+    No code in the file is executed. If any tensor cannot be accounted for, the file is refused.
 
     Parameters
     ----------
@@ -49,26 +49,26 @@ def import_(
     to
         The model folder to make; it must not exist.
     from_
-        Whose names the tensors have; auto finds out and says so.
+        The library whose tensor names the file has; auto detects it and says so.
     classes
         A text file with the name of a class on each line, in the order of the labels.
     channels
-        Channels of the images it shall take, if not those it was trained on: the first convolution is adapted.
+        Number of image channels, if different from the training images: the first convolution is adapted.
     resize
         The side to which images are resized before the centre is cut, if not what is usual for the library.
     interpolation
-        How images are resized, if not as a config.json beside the weights says, or the library does.
+        How images are resized; without it, as a config.json beside the weights says, or as the library does it.
     image_size
-        The side of the images it takes, if not as a config.json says, or what is usual for the library.
+        The side of the input images; without it, as a config.json says, or the library's usual one.
     mean
-        What is taken from pixels of 0 to 1, by channel, as 0.485,0.456,0.406; with --std, and likewise.
+        The mean of each channel, for pixels from 0 to 1, as 0.485,0.456,0.406; must be given with --std.
     std
-        What they are divided by then.
+        The standard deviation of each channel, written the same way.
     part
         Which dictionary of a checkpoint that holds several, as state_dict_ema.
     stem
-        Of a ResNet with torchvision's names for small images, whose tensors do not tell it: 3x3, or 3x3/2 with stride
-        2; no pooling follows.
+        The stem of a ResNet for small images with torchvision's names, which its tensors do not show: 3x3, or 3x3/2
+        with stride 2; no pooling follows.
     json
         The report as JSON.
     """

@@ -41,7 +41,7 @@ def models(
     set
         Another part, as in `--set shortcut=B`; may be given several times.
     explain
-        Where the network departs from its paper's, and what is known of its parts.
+        Explain how the network differs from the paper's, and what is known about its parts.
     json
         JSON instead of a table: a list of objects, or one object with its `layers`.
     """

@@ -55,8 +55,8 @@ def predict(
     picture
         Also draw the images with their classes into this .png or .svg file; one of an earlier call is replaced.
     embeddings
-        Also write the vector the classes are read from, a row for each image, into this .safetensors or .npz file;
-        one of an earlier call is replaced.
+        Also write the feature vector of each image, from which its class is predicted, as a row of this .safetensors or
+        .npz file; one of an earlier call is replaced.
     temperature
         Divide the logits by this number; calibrated fits it on the held-out validation images of the run.
     device

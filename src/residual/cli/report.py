@@ -31,8 +31,8 @@ def report(
 ) -> int:
     """Write one HTML file about a run, or about several beside each other.
 
-    Curves, figures of each class, confusion, most wrong images, every setting with its origin. Nothing in it
-    is loaded from elsewhere.
+    Curves, results for each class, the confusion matrix, the worst mistakes, every setting with its origin. The file
+    loads nothing from elsewhere.
 
     Parameters
     ----------

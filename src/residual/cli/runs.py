@@ -40,11 +40,11 @@ def runs(
         Only runs with FIELD=VALUE, as in `--where 'recipe=cifar10-*'`; also !=, <, <=, >, >=, which a shell wants in
         quotes: `--where 'validation_top1>=0.9'`. May be given several times.
     sort
-        In the order of this FIELD: numbers from the largest, words by letter. Else the oldest run comes first.
+        Sort by this FIELD: largest numbers first, words alphabetically. Without it, the oldest run comes first.
     last
-        Only the newest, this many; --sort orders these.
+        Show only this many of the newest runs; --sort orders these.
     top
-        Only the first in the order of --sort, this many: `--sort validation_top1 --top 3` are the three best.
+        Show only this many runs, the first by --sort: `--sort validation_top1 --top 3` shows the three best.
     json
         One JSON value instead of tables: a list of the runs with their columns, with --studies one of the studies.
     studies

@@ -20,7 +20,7 @@ def degradation(
 ) -> int:
     """Plain against residual networks by depth: training and test error by step, over seeds.
 
-    Also makes the shallowest plain network deeper by layers that are identities, whose answers stay the same.
+    Also deepens the shallowest plain network with identity layers, which leave its answers the same.
     Interrupt it as you like; the same command goes on, and trains nothing twice.
 
     Parameters
@@ -72,7 +72,7 @@ def units(
 def shortcuts(
     recipe: str = RECIPE, /, *, depth: Whole = 56, arms: str | None = None, training: Training = USUAL
 ) -> int:
-    """Shortcuts that are no identities beside one that is (He et al. 2016, table 1).
+    """Compare other shortcuts with the identity shortcut (He et al. 2016, table 1).
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def dropout(recipe: str = RECIPE, /, *, depth: Whole = 20, training: Training = 
 def initialisation(recipe: str = RECIPE, /, *, training: Training = USUAL) -> int:
     """ReLU networks of 22 and 30 layers without normalisation, from He's weights and from half their variance.
 
-    Beside it variances and gradients by depth at the start, for three initialisations, against the formula.
+    Also compares variances and gradients by depth at the start with the formula, for three initialisations.
 
     Parameters
     ----------

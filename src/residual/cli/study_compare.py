@@ -67,13 +67,13 @@ def compare(
     generations
         Generations bred after the first.
     searches
-        Search seeds of every arm.
+        How many searches each arm makes, each with its own seed.
     fresh
-        Fresh seeds with which each winner is trained anew.
+        How many new seeds each winner is trained again with.
     proxy
-        Random settings that are trained for long as well, to see whether the short training ranks them likewise.
+        How many random settings are also trained for longer, to see if the short training ranks them the same way.
     longer
-        How many times as long.
+        How many times as long these trainings are.
     data
         The folder or archive with the images.
     epochs

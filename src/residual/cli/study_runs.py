@@ -78,7 +78,7 @@ def lesion(
     out: str | None = None,
     json: Json = False,
 ) -> int:
-    """Delete every unit of a trained network by itself and swap neighbours: what that does to its error.
+    """Measure how the error of a trained network changes if a single unit is deleted or two neighbours are swapped.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def probes(
     out: str | None = None,
     json: Json = False,
 ) -> int:
-    """What a linear classifier reads from each unit's maps, and how alike neighbouring units are.
+    """Accuracy of linear classifiers on each unit's feature maps, and how similar neighbouring units are.
 
     Parameters
     ----------

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def tensorboard(*runs: str, out: str | None = None) -> int:
-    """Write what TensorBoard shows of runs, finished or not, from their records.
+    """Write event files for TensorBoard from the records of runs, finished or not.
 
     `residual train --tensorboard` writes the same while the run is at work.
 

@@ -75,20 +75,20 @@ def train(
         tune holds a tenth of the training images out for validation, final trains on all of them; photographs with
         a val/ of their own are validated on that under both.
     watch_test
-        Also evaluate the test images after every epoch, for figures alone: training never reads them, and the result
+        Evaluate the test images at every validation too, only to report it: training never uses them, and the result
         says that they were watched.
     deterministic
-        Refuse operations whose result may vary; on a GPU, what makes a resumed run equal bit for bit.
+        Refuse operations that are not deterministic; on a GPU, only this makes a resumed run equal bit for bit.
     follow_links
-        Also read files that links in a folder of photographs lead out to.
+        Also follow links that lead out of a folder of photographs.
     set
         Any setting by path, as in `--set optimiser.weight_decay=1e-4`; may be given several times.
         `residual recipes --settings` lists them.
     out
         The run folder; must not exist. Without it, a new one under runs/.
     or_resume
-        Where a run of these very settings stands at --out, go on with it: the same command for a job that may be
-        begun again. Under torchrun it is so without this.
+        Continue the run at --out if it exists and has exactly these settings: one command for a job that may be
+        restarted. Under torchrun this is always so.
     resume
         Go on with this run; without a value, the last one.
     extend_to

@@ -53,13 +53,13 @@ def tune(
 ) -> int:
     """Search good settings for a recipe; without arguments, for the embedded digits in a few minutes.
 
-    Given again with the name of a study, the command goes on with it, or joins those at work on it.
+    With the name of an existing study, the command continues it, or joins the workers that are running it.
 
     Parameters
     ----------
     recipe
-        A named recipe, a recipe.toml file, or a folder of photographs; the settings are those of every individual, the
-        genes apart.
+        A named recipe, a recipe.toml file, or a folder of photographs; every individual has its
+        settings, except for the genes.
     study
         The study's name; its runs lie in runs/NAME. Without it, a new one: tune-1, tune-2 ...
     sampler
@@ -72,15 +72,15 @@ def tune(
         A setting to search, as in `--gene schedule.peak=log:1e-3:3`, `int:1:4`, `choice:A,B`; alone, or with --space
         beside the genes of that space.
     generations
-        Generations bred after the first, which is drawn at random but for an individual with the recipe's own values.
+        Generations after the first, which is random except for one individual with the recipe's own values.
     population
         Individuals of a generation, those that survive included.
     seeds
-        Trainings of each individual, with seeds that follow each other; fitness is their mean.
+        How often each individual is trained, with consecutive seeds; its fitness is the mean.
     search_seed
-        The number all chance of the search follows from; --seed is that of the trainings.
+        The random seed of the search; --seed is that of the trainings.
     prune
-        median ends a training that is behind the median of closed generations.
+        median stops a training early if it is worse than the median of earlier generations by the same epoch.
     from_
         Begin every training from trained weights, as in `residual train`; photographs and digits then get the settings
         for fine-tuning.

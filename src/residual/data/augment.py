@@ -33,15 +33,15 @@ class AugmentSettings(BaseModel, frozen=True, extra="forbid"):
 
     pad_crop: int = Field(0, ge=0, le=64, description="pixels of zeros around the image before a random crop")
     shift: int = Field(0, ge=0, le=64, description="largest move in pixels; edge pixels are repeated")
-    mirror: bool = Field(False, description="mirror left-right, half of the time")
+    mirror: bool = Field(False, description="horizontal flip, half of the time")
     mirror_by: Literal["chance", "turns"] = Field(
-        "chance", description="turns: every image as it is in one epoch and mirrored in the next (Jordan 2024)"
+        "chance", description="chance: drawn each time; turns: each image is flipped every second epoch (Jordan 2024)"
     )
     dihedral: bool = Field(
-        False, description="one of the eight turns and mirrors of a square, where images have no upright (D4)"
+        False, description="one of the eight rotations and flips of a square, for images with no right way up (D4)"
     )
     rotate: float = Field(
-        0.0, ge=0, le=180, description="largest turn in degrees, to either side; corners are the mean"
+        0.0, ge=0, le=180, description="largest random rotation in degrees, either way; corners become the mean"
     )
     trivial: bool = Field(False, description="TrivialAugment, wide: one operation, any strength (Müller, Hutter 2021)")
     cutout: int = Field(
@@ -51,7 +51,7 @@ class AugmentSettings(BaseModel, frozen=True, extra="forbid"):
     mixup: Alpha = Field(0.0, description="alpha of mixup (Zhang et al. 2018); 0 is none")
     cutmix: Alpha = Field(0.0, description="alpha of CutMix (Yun et al. 2019); with mixup too, each half of the time")
     crop_scale: tuple[Share, Share] | None = Field(
-        None, description="of photographs: a random crop of this share of the area, resized (Szegedy et al. 2015)"
+        None, description="for photographs: random resized crop of this share of the area (Szegedy et al. 2015)"
     )
     short_side: tuple[Side, Side] | None = Field(
         None, description="of photographs: shorter side drawn from this range, then a random crop (He et al. 2015, 3.4)"
@@ -60,7 +60,7 @@ class AugmentSettings(BaseModel, frozen=True, extra="forbid"):
         0.0,
         ge=0,
         le=10,
-        description="noise along the principal colours, .1 in Krizhevsky et al. 2012 and He et al. 2015",
+        description="PCA colour noise: its standard deviation, 0.1 in Krizhevsky et al. 2012 and He et al. 2015",
     )
     colour_jitter: float = Field(
         0.0, ge=0, lt=1, description="brightness, contrast and saturation by up to this share (Howard 2013)"

@@ -153,7 +153,7 @@ class NetworkSettings(BaseModel, frozen=True, extra="forbid"):
         None, description="before the first stage; auto takes the one that fits the size of the images"
     )
     unit: UnitKind | None = Field(
-        None, description="basic is 3x3, 3x3; bottleneck 1x1, 3x3, 1x1 with four times the maps"
+        None, description="basic is 3x3, 3x3; bottleneck 1x1, 3x3, 1x1 with four times the channels; 1layer is 3x3"
     )
     shortcut: AnyShortcut | None = Field(
         None,
@@ -166,8 +166,8 @@ class NetworkSettings(BaseModel, frozen=True, extra="forbid"):
         None, description="of convolutions; he-fan-in is He et al. 2015 (Delving Deep), 2.2"
     )
     norm_eps: Epsilon | None = Field(None, description="added to the variance in batch normalisation")
-    norm_momentum: Momentum | None = Field(None, description="what a batch weighs in the moving statistics")
-    zero_last_scale: bool | None = Field(None, description="begin with every branch at zero (Goyal et al. 2017, 5.1)")
+    norm_momentum: Momentum | None = Field(None, description="weight of a new batch in the running statistics")
+    zero_last_scale: bool | None = Field(None, description="each branch outputs 0 at first (Goyal et al. 2017, 5.1)")
     order: OrderKind | None = Field(
         None, description="of normalisation, ReLU and addition in a unit (He et al. 2016, figure 4)"
     )
@@ -181,14 +181,14 @@ class NetworkSettings(BaseModel, frozen=True, extra="forbid"):
     gate: GateKind | None = Field(
         None, description="a 1x1 gate, on both paths or on the shortcut (He et al. 2016, figure 2)"
     )
-    gate_bias: Finite | None = Field(None, description="at the start of training")
+    gate_bias: Finite | None = Field(None, description="bias of the gate at the start of training")
     shortcut_dropout: Probability | None = Field(
         None, description="share dropped on shortcuts (He et al. 2016, figure 2 f)"
     )
-    projection_norm: bool | None = Field(None, description="normalise what a projection gives")
+    projection_norm: bool | None = Field(None, description="batch normalisation after a projection shortcut")
     norm: NormKind | None = Field(None, description="batch normalisation, or none")
     conv_bias: BiasKind | None = Field(
-        None, description="biases of convolutions; unnormalised: where no normalisation follows at once"
+        None, description="whether convolutions have biases; unnormalised: only if no normalisation follows directly"
     )
     downsampling: DownsamplingKind | None = Field(
         None, description="between stages: by stride, or by max pooling as in VGG"
@@ -200,20 +200,20 @@ class NetworkSettings(BaseModel, frozen=True, extra="forbid"):
         None, description="of the last layer's weights"
     )
     norm_group: Annotated[int, Field(ge=0, le=1 << 20, strict=True)] | None = Field(
-        None, description="images over which a batch is normalised, as on one of several GPUs; 0 is the whole batch"
+        None, description="images normalised together (ghost batch), as on one of several GPUs; 0 is the whole batch"
     )
     stride_unit: StrideUnitKind | None = Field(
         None, description="which unit of a stage strides; last is Keras' ResNetV2"
     )
     first_activation: FirstActivationKind | None = Field(
-        None, description="who does the first activation of pre-activation networks"
+        None, description="whether the stem or the first unit has the first activation of a pre-activation network"
     )
     pool_padding: PoolPaddingKind | None = Field(
-        None, description="of the 7x7 stem's max pooling: the lowest number, or zero as Keras has it"
+        None, description="padding of the stem's max pooling: the lowest number, or zero as in Keras"
     )
     pool_rounding: PoolRoundingKind | None = Field(
-        None, description="of a side that max pooling between stages halves; down is torchvision's VGG"
+        None, description="rounding of odd sides in max pooling between stages; down is torchvision's VGG"
     )
     stochastic_depth: Probability | None = Field(
-        None, description="share of images that skip the last unit in training, the units before it less often by depth"
+        None, description="share of images that skip the last unit in training; proportionally lower in earlier units"
     )

@@ -33,11 +33,11 @@ class StartSettings(BaseModel, frozen=True, extra="forbid"):
         description="none, stem, stage-K (the stem and K stages), or head-only (all but the head)",
     )
     unfreeze: tuple[Share, ...] = Field(
-        (), description="shares of the run at which frozen parts begin to learn, the last stage first"
+        (), description="gradual unfreezing: shares of the run when frozen parts start to train, the last one first"
     )
-    rate_divisor: float = Field(1.0, ge=1, le=1000, description="how far each part's rate is below that of the next")
+    rate_divisor: float = Field(1.0, ge=1, le=1000, description="each part's rate is the next part's divided by this")
     statistics: Literal["moving", "kept"] = Field(
-        "moving", description="of batch normalisation in parts that learn: followed, or those of the weights"
+        "moving", description="batch-norm statistics of trained parts: moving are updated, kept stay as loaded"
     )
 
     @field_validator("freeze", mode="before")

@@ -22,20 +22,20 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 class OptimiserSettings(BaseModel, frozen=True, extra="forbid"):
     """What a recipe's `[optimiser]` table holds."""
 
-    kind: Literal["sgd", "adam", "adamw"] = Field("sgd", description="adamw decays apart from the gradient")
-    momentum: Share = Field(0.9, description="of sgd; of Adam the decay of the mean of gradients")
+    kind: Literal["sgd", "adam", "adamw"] = Field("sgd", description="adamw: weight decay decoupled from gradients")
+    momentum: Share = Field(0.9, description="momentum of SGD, or beta1 of Adam and AdamW")
     nesterov: bool = Field(False, description="of sgd: Nesterov's momentum")
     weight_decay: float = Field(1e-4, ge=0, le=1, allow_inf_nan=False, description="what pulls weights to zero")
     decay_on: Literal["weights", "all"] = Field(
         "weights", description="convolution and fully connected weights alone, or scales, shifts and biases too"
     )
-    second_moment: Share = Field(0.99, description="decay of Adam's mean of squares; fastai has .99, the paper .999")
-    epsilon: float = Field(1e-5, gt=0, le=1, description="added to Adam's root; fastai has 1e-5, the paper 1e-8")
+    second_moment: Share = Field(0.99, description="beta2 of Adam and AdamW; fastai has 0.99, the paper 0.999")
+    epsilon: float = Field(1e-5, gt=0, le=1, description="epsilon of Adam; fastai has 1e-5, the paper 1e-8")
     clip: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="largest norm of the gradient (Pascanu 2013)"
     )
-    accumulate: int = Field(1, ge=1, le=1 << 16, description="parts in which the gradient of a batch is computed")
-    average: float = Field(0.0, ge=0, lt=1, description="decay of the running average of the weights; 0 keeps none")
+    accumulate: int = Field(1, ge=1, le=1 << 16, description="gradient accumulation: parts a batch is divided into")
+    average: float = Field(0.0, ge=0, lt=1, description="decay of the weights' moving average (EMA); 0 for none")
 
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> OptimiserSettings:

@@ -55,31 +55,31 @@ def _weighing(value: Any) -> Any:
 class LossSettings(BaseModel, frozen=True, extra="forbid"):
     """Cross-entropy; label smoothing as in Szegedy et al. 2016, section 7; what the classes count for."""
 
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the truth spread over all classes")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread evenly over all classes")
     class_weights: Annotated[Weighing | dict[str, float], PlainValidator(_weighing)] = Field(
         "none", description="balanced, effective (Cui et al. 2019), or a table: classes that are not named weigh 1"
     )
-    effective_beta: float = Field(0.999, gt=0, lt=1, description="of `effective`: 1 / (1 - beta) images say it all")
+    effective_beta: float = Field(0.999, gt=0, lt=1, description="beta: a class counts as at most 1/(1 - beta) images")
 
 
 class EvaluationSettings(BaseModel, frozen=True, extra="forbid"):
     every_epochs: float = Field(1.0, gt=0, le=1e6, description="epochs between validations")
     test: bool = Field(True, description="read the test images at the last step")
-    watch_test: bool = Field(False, description="also judge the test images by epoch, for figures alone")
+    watch_test: bool = Field(False, description="evaluate the test images at every validation too, only to report")
     batch_size: int = Field(500, ge=1, le=100_000, description="images judged at a time")
     precise_statistics: int = Field(
-        0, ge=0, description="training images over which batch normalisation is measured anew at the end; 0 for none"
+        0, ge=0, description="training images used to recompute batch normalisation statistics at the end; 0 for none"
     )
     best: Annotated[Literal["none"] | Metric, NONE_IS_A_WORD] = Field(
-        "none", description="keep the weights of the validation that was best by this, and not those of the last step"
+        "none", description="keep the weights that were best in validation by this metric, not those of the last step"
     )
     patience: int = Field(
         0,
         ge=0,
         le=1_000_000,
-        description="validations in a row without a better one that end a run; 0 for any number",
+        description="early stopping: ends the run after this many validations without improvement; 0 never does",
     )
-    patience_on: Literal["auto"] | Metric = Field("auto", description="what must improve; auto: that of best, or top1")
+    patience_on: Literal["auto"] | Metric = Field("auto", description="metric to improve; auto: that of best, or top1")
 
     @property
     def metrics(self) -> tuple[Metric | None, Metric | None]:
@@ -114,7 +114,7 @@ class ComputeSettings(BaseModel, frozen=True, extra="forbid"):
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, mps, cuda or cuda:N")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
-        description="numbers in convolutions; auto is half precision on CUDA that has it, bfloat16 on a CPU that gains",
+        description="in convolutions; auto: half precision on GPUs that have it, bfloat16 on CPUs where it is faster",
     )
     layout: Literal["auto", "channels-last", "contiguous"] = Field("auto", description="of maps in memory")
     threads: int = Field(0, ge=0, le=4096, description="threads of the CPU; 0 lets torch choose")
@@ -122,7 +122,7 @@ class ComputeSettings(BaseModel, frozen=True, extra="forbid"):
         "none", description="torch.compile: default compiles, auto where one process measures that the run gets shorter"
     )
     recompute: bool = Field(
-        False, description="keep less for the backward pass and compute it again: less memory, slower"
+        False, description="gradient checkpointing: recompute activations in the backward pass; less memory, slower"
     )
     deterministic: bool = Field(False, description="refuse operations whose result may vary (CUDA)")
 
@@ -145,7 +145,7 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     )
     source: str = Field("", description="where it is from, in words")
     departures: tuple[str, ...] = Field((), description="where it departs from its source, in words")
-    seed: int = Field(0, ge=0, lt=2**53, description="the number all chance follows from")
+    seed: int = Field(0, ge=0, lt=2**53, description="random seed of the whole run")
     batch_size: int = Field(128, ge=1, le=1 << 20, description="images per step, of all processes together")
     epochs: float | None = Field(None, gt=0, le=1e6, description="length of the run; this or steps")
     steps: int | None = Field(None, ge=1, le=10**9, description="length of the run; this or epochs")

@@ -44,7 +44,7 @@ class WarmUp(BaseModel, frozen=True, extra="forbid"):
 
     steps: int = Field(0, ge=0, description="length of the warm-up in steps; 0 for none")
     rate: float = Field(0.01, ge=0, le=1e3, allow_inf_nan=False, description="rate at step 0")
-    shape: Literal["constant", "linear"] = Field("linear", description="way from there to the full rate")
+    shape: Literal["constant", "linear"] = Field("linear", description="stay at that rate, or rise to the full rate")
 
     def apply(self, step: int, full: float) -> float:
         if step >= self.steps:
@@ -88,9 +88,9 @@ class OneCycle(BaseModel, frozen=True, extra="forbid"):
     kind: Literal["one-cycle"] = "one-cycle"
     peak: Rate = Field(0.1, description="the highest rate")
     rise: float = Field(0.25, gt=0, lt=1, description="share of the steps before the peak")
-    start_divisor: float = Field(25, ge=1, le=1e6, description="the peak over the first rate")
-    end_divisor: float = Field(1e5, ge=1, le=1e12, description="the peak over the last rate")
-    shape: Literal["cosine", "linear"] = Field("cosine", description="way up and down")
+    start_divisor: float = Field(25, ge=1, le=1e6, description="the first rate is the peak divided by this")
+    end_divisor: float = Field(1e5, ge=1, le=1e12, description="the last rate is the peak divided by this")
+    shape: Literal["cosine", "linear"] = Field("cosine", description="shape of the rise and of the fall")
     momentum_low: Share | None = Field(None, description="momentum at the peak; none keeps the optimiser's")
     first: int = Field(0, ge=0, description="step at which the cycle begins")
 
@@ -154,7 +154,7 @@ class Plateau(BaseModel, frozen=True, extra="forbid"):
     factor: float = Field(0.1, gt=0, lt=1, description="of the rate each time")
     watch: Literal["validation", "training"] = Field("validation", description="whose top-1 error; never the test set")
     patience: int = Field(5, ge=1, description="evaluations without a better one before the rate falls")
-    threshold: float = Field(1e-3, ge=0, lt=1, description="what counts as better, as a share of images")
+    threshold: float = Field(1e-3, ge=0, lt=1, description="the error must fall by more than this share of images")
     most: int = Field(3, ge=1, le=20, description="how often the rate may fall")
     warmup: WarmUp = WarmUp()
 
