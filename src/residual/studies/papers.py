@@ -66,14 +66,14 @@ def beside(evidence: Iterable[Evidence]) -> Iterator[tuple[Printed, list[Row]]]:
     for study in dict.fromkeys(table.study for table in printed()):
         tables = [table for table in printed() if table.study == study]
         own: list[dict[str, Row]] = [{} for _ in tables]
-        for one in reversed(strongest(found, study)):  # the best comes last, and stays
+        for one in strongest(found, study):  # the best comes first, and stays
             homes = [(row, _home(tables, row)) for row in _rows(one)]
             # An arm that no table has stands with the others of its file.
             others = next((home for _, home in homes if home is not None), None)
             for row, home in homes:
                 place = others if home is None else home
                 if place is not None:
-                    own[place][row.arm] = row
+                    own[place].setdefault(row.arm, row)
         for table, measured in zip(tables, own, strict=True):
             if measured:
                 arms = [*table.errors, *(arm for arm in measured if arm not in table.errors)]
