@@ -9,17 +9,6 @@ from pathlib import Path
 
 from residual.cli.text import printable
 
-_HEAD = b"run,step,epoch,"
-
-
-def _is_table(path: Path) -> bool:
-    """Whether a file begins as the numbers of curves do."""
-    try:
-        with path.open("rb") as stream:
-            return stream.read(len(_HEAD)) == _HEAD
-    except OSError:
-        return False
-
 
 def curves(*runs: str, out: str | None = None) -> int:
     """Draw loss, error and learning rate of one run, or of several in one picture.
@@ -35,6 +24,7 @@ def curves(*runs: str, out: str | None = None) -> int:
     from residual.analysis.curves import run_curves, table
     from residual.analysis.figures import draw_curves
     from residual.analysis.style import is_ours
+    from residual.data.tables import begins_with
     from residual.errors import UsageError
     from residual.evaluation.destination import mind_places
     from residual.files import replace_file
@@ -48,7 +38,7 @@ def curves(*runs: str, out: str | None = None) -> int:
     path = Path(os.path.expanduser(out)) if out is not None else chosen[0].curves_path
     numbers = path.suffix.lower() == ".csv"
     if out is not None:
-        mind_places([path], "--out", _is_table if numbers else is_ours)
+        mind_places([path], "--out", (lambda one: begins_with(one, "run,step,epoch,")) if numbers else is_ours)
     names = [run.name if len({r.name for r in chosen}) == len(chosen) else str(run.path) for run in chosen]
     if numbers:
         text = io.StringIO()

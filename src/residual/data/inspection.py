@@ -23,6 +23,7 @@ from residual.data.layout import Class, Layout, Part, some
 from residual.data.likeness import MOST_PAIRS, NEAR, near_groups
 from residual.data.places import scan
 from residual.data.stores import ArchiveStore, FolderStore, shown
+from residual.data.tables import begins_with
 from residual.errors import DataError, UsageError, log
 
 Weight = Literal["fault", "concern", "note"]
@@ -351,12 +352,7 @@ CSV_COLUMNS = (
 
 def is_csv(path: Path) -> bool:
     """Whether a file begins as the rows of a check do."""
-    head = ",".join(CSV_COLUMNS).encode() + b"\n"
-    try:
-        with path.open("rb") as stream:
-            return stream.read(len(head)) == head
-    except OSError:
-        return False
+    return begins_with(path, ",".join(CSV_COLUMNS) + "\n")
 
 
 def csv_rows(inspection: Inspection) -> Iterator[list[str]]:

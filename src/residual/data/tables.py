@@ -12,6 +12,7 @@ import csv
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -24,6 +25,7 @@ from residual.data.trees import composed, inside
 from residual.errors import DataError, log, nearest
 
 TABLES = (".csv", ".tsv")
+
 COLUMNS = {
     "path": ("path", "file", "filename", "file_name", "filepath", "image", "image_path", "fname"),
     "label": ("label", "class", "target", "category", "class_name", "label_name", "labels"),
@@ -58,6 +60,13 @@ class _Columns:
     def name(self, kind: str) -> str:
         """What the table calls a column, in small letters; empty where it has none of that kind."""
         return self.header[self.places[kind]].strip().lower() if self.header and kind in self.places else ""
+
+
+def begins_with(path: Path, head: str) -> bool:
+    """Whether a file is there that begins so, as the tables that this program writes do."""
+    with suppress(OSError), path.open("rb") as stream:
+        return stream.read(len(head.encode())) == head.encode()
+    return False
 
 
 def is_table(path: Path) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from residual.data.tables import begins_with
 from residual.evaluation.scores import rank_of_truth
 from residual.evaluation.sheets import Sheet
 from residual.evaluation.statistics import answers_of
@@ -51,9 +52,4 @@ def rows(sheet: Sheet) -> Iterator[Iterable[object]]:
 
 def is_answers(path: Path) -> bool:
     """Whether a file begins as such a table."""
-    head = ",".join(COLUMNS).encode() + b"\n"
-    try:
-        with path.open("rb") as stream:
-            return stream.read(len(head)) == head
-    except OSError:
-        return False
+    return begins_with(path, ",".join(COLUMNS) + "\n")
