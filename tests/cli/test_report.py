@@ -137,5 +137,5 @@ def test_help_is_quick():
     done = subprocess.run(
         [sys.executable, "-c", program], env=subprocess_environment(), capture_output=True, text=True, check=True
     )
-    assert "most wrong images" in done.stdout
+    assert "worst mistakes" in done.stdout
     assert done.stdout.splitlines()[-1] == "False"
