@@ -55,6 +55,12 @@ def percent_wrong(top1: float) -> float:
     return 100 * (1 - top1)
 
 
+def named_curves(runs: Sequence[RunFolder], retraced: Retraced = unknown) -> dict[str, Curves]:
+    """The curves of runs by what each is called: its name, or its path where two have the same name."""
+    alike = len({run.name for run in runs}) < len(runs)
+    return {str(run.path) if alike else run.name: run_curves(run, retraced) for run in runs}
+
+
 def run_curves(run: RunFolder, retraced: Retraced = unknown) -> Curves:
     """The curves of a run; an extension begins where its parent has ended."""
     facts, records = run.facts(), run.records()

@@ -21,7 +21,7 @@ def curves(*runs: str, out: str | None = None) -> int:
         A .png or .svg file, or a .csv file for the numbers, a row for each step at which something was recorded;
         without it, curves.png in the folder of a single run. What an earlier call wrote there is replaced.
     """
-    from residual.analysis.curves import run_curves, table
+    from residual.analysis.curves import named_curves, table
     from residual.analysis.figures import draw_curves
     from residual.analysis.style import is_ours
     from residual.data.tables import begins_with
@@ -39,15 +39,13 @@ def curves(*runs: str, out: str | None = None) -> int:
     numbers = path.suffix.lower() == ".csv"
     if out is not None:
         mind_places([path], "--out", (lambda one: begins_with(one, "run,step,epoch,")) if numbers else is_ours)
-    names = [run.name if len({r.name for r in chosen}) == len(chosen) else str(run.path) for run in chosen]
     if numbers:
         text = io.StringIO()
-        recorded = dict(zip(names, map(run_curves, chosen), strict=True))
-        csv.writer(text, lineterminator="\n").writerows(table(recorded))
+        csv.writer(text, lineterminator="\n").writerows(table(named_curves(chosen)))
         replace_file(path, text.getvalue().encode(errors="backslashreplace"))
         print(printable(str(path)))
         return 0
-    lines = {name: run_curves(run, rates_of) for name, run in zip(names, chosen, strict=True)}
+    lines = named_curves(chosen, rates_of)
     draw_curves(lines, path, title=", ".join(lines) if len(lines) < 4 else f"{len(lines)} runs")
     print(printable(str(path)))
     return 0

@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
 
-from residual.analysis.curves import run_curves
+from residual.analysis.curves import named_curves
 from residual.analysis.figures import confusion_picture
 from residual.analysis.figures import draw_curves as draw_lines
 from residual.analysis.reliability import reliability_picture
@@ -66,8 +66,7 @@ def draw_curves(*runs: str | os.PathLike[str]) -> Picture:
         UsageError: there is no such run.
     """
     chosen = [find_run(name) for name in runs_of([os.fspath(run) for run in runs] or ["last"])]
-    alike = len({run.name for run in chosen}) < len(chosen)
-    lines = {str(run.path) if alike else run.name: run_curves(run, rates_of) for run in chosen}
+    lines = named_curves(chosen, rates_of)
     title = ", ".join(lines) if len(lines) < 4 else f"{len(lines)} runs"
     return _drawn(lambda path: draw_lines(lines, path, title=title))
 
