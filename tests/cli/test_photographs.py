@@ -270,15 +270,17 @@ def test_what_is_left_out_is_listed(say, refused, photos):
     said = say("train", "PHOTOS/", "--set", "steps=2", "--set", "data.quarantine=0.03", *PLAIN, "--out", "run")
     assert said.code == 0
     assert "warning: 1 of 42 images cannot be used and are left out" in said.err
-    assert RunFolder(Path("run")).split()["left_out"] == {"dog/003.png": "not a PNG, JPEG or WebP image"}
+    assert RunFolder(Path("run")).split()["left_out"] == {
+        "dog/003.png": "not a PNG, JPEG, WebP, GIF, BMP, TIFF or PPM image"
+    }
     assert json.loads(say("evaluate", "run", "--json").out)["images"] == 4
 
 
 def test_what_is_not_used_is_said_when_a_run_begins_and_not_again(say, photos):
-    (photos / "cat" / "moving.gif").write_bytes(b"GIF89a")
+    (photos / "cat" / "moving.heic").write_bytes(b"....ftypheic")
     (photos / "cat" / "labels.txt").write_text("cat")
     (photos / "cat" / "000.jpg").rename(photos / "cat" / "nameless")
-    words = "not used: images of kinds not read here, 1 .gif and 1 other files (1 .txt)"
+    words = "not used: images of kinds not read here, 1 .heic and 1 other files (1 .txt)"
     said = say("train", "PHOTOS/", "--set", "steps=1", *PLAIN, "--out", "run")
     assert (said.code, said.err.count(words)) == (0, 1), said.err
     assert len(RunFolder(Path("run")).facts()["data"]["unused"]) == 1

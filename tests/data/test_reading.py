@@ -103,7 +103,12 @@ def test_the_pixels_are_those_of_prediction(tmp_path):
     root = photographs(tmp_path / "photos", count=2)
     sizes = [(300, 200), (33, 90), (20, 20), (64, 65), (129, 128)]
     for number, size in enumerate(sizes):
-        for form, suffix, options in (("JPEG", "jpg", {"quality": 90}), ("PNG", "png", {}), ("WEBP", "webp", {})):
+        for form, suffix, options in (
+            ("JPEG", "jpg", {"quality": 90}),
+            ("PNG", "png", {}),
+            ("WEBP", "webp", {}),
+            ("TIFF", "tif", {}),
+        ):
             data = encoded(picture(number, 1, size), form, **options)
             (root / "cat" / f"n{number}.{suffix}").write_bytes(data)
     exif = Image.Exif()
