@@ -58,6 +58,16 @@ def test_other_bytes_do_not(head):
     assert not begins_so(head)
 
 
+WAYS = ("raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "zstd")
+
+
+@pytest.mark.parametrize(
+    ("form", "options"), [("BMP", {}), ("PPM", {}), *[("TIFF", {"compression": way}) for way in WAYS]]
+)
+def test_colours_are_exact(form, options):
+    assert np.array_equal(read(encoded(RGB, form, **options)), RGB)
+
+
 def test_of_a_gif_the_first_image_is_taken_and_its_clear_pixels_are_black():
     image = Image.fromarray(RGB).quantize(32)
     colours = np.asarray(image.convert("RGB"))
