@@ -17,6 +17,7 @@ import pytest
 
 import residual
 from residual.data import checking
+from residual.data.encoded import OTHER
 from residual.errors import DataError, Interrupted, NonFiniteError
 from residual.runs.folder import RunFolder
 from residual.runs.records import timeless
@@ -270,9 +271,7 @@ def test_what_is_left_out_is_listed(say, refused, photos):
     said = say("train", "PHOTOS/", "--set", "steps=2", "--set", "data.quarantine=0.03", *PLAIN, "--out", "run")
     assert said.code == 0
     assert "warning: 1 of 42 images cannot be used and are left out" in said.err
-    assert RunFolder(Path("run")).split()["left_out"] == {
-        "dog/003.png": "not a PNG, JPEG, WebP, GIF, BMP, TIFF or PPM image"
-    }
+    assert RunFolder(Path("run")).split()["left_out"] == {"dog/003.png": OTHER}
     assert json.loads(say("evaluate", "run", "--json").out)["images"] == 4
 
 
