@@ -24,7 +24,7 @@ CAMPAIGNS = {
     "train-throughput": "benchmarks.train_throughput: images/s of `residual train` beside those of the usual loop",
     "start-up": "benchmarks.start_up: seconds from the command to its first step: train, resume, resume at 60,000",
     "loading": "benchmarks.loading: images/s and core of reading photographs beside PIL image by image",
-    "mutated": "campaigns.mutated: 10,000 mutated JPEG, PNG and WebP files: no crash, no hang, no death of a process",
+    "mutated": "campaigns.mutated: 10,000 mutated image files of every format: no crash, no hang, no death",
     "runs-listing": "benchmarks.runs_listing: seconds of `residual runs` with 1,000 runs, and with 10",
     "onnx": "campaigns.onnx: ONNX Runtime beside the network on 1,000 images; weights out and in again, bit for bit",
     "peers": "campaigns.peers: the networks of torchvision, timm and Keras, where installed, beside ours: equal logits",

@@ -1,4 +1,4 @@
-"""Mutated JPEG, PNG and WebP files, each opened as a run and as `data check` open one: no crash, no hang, no death.
+"""Mutated images of every format that is read, opened as a run and as `data check` do: no crash, no hang, no death.
 
 Every case is a function of (seed, number): which of the sound files is taken, how it is spoilt (bits flipped, cut, two
 stretches exchanged, a stretch of zeros, bytes put in, bits of its head flipped), and where. A process of its own
@@ -53,6 +53,16 @@ def sound_files() -> dict[str, bytes]:
         "png animated": (colour, "PNG", {"save_all": True, "append_images": [colour.rotate(90)]}),
         "webp": (colour, "WEBP", {"quality": 80, "exif": exif}),
         "webp lossless": (colour.convert("RGBA"), "WEBP", {"lossless": True}),
+        "gif": (colour.quantize(32), "GIF", {"transparency": 3}),
+        "gif animated": (colour, "GIF", {"save_all": True, "append_images": [colour.rotate(90)]}),
+        "bmp": (colour, "BMP", {}),
+        "tiff": (colour, "TIFF", {"exif": exif}),
+        "tiff lzw": (colour, "TIFF", {"compression": "tiff_lzw"}),
+        "tiff deflate": (deep, "TIFF", {"compression": "tiff_adobe_deflate"}),
+        "tiff jpeg": (colour, "TIFF", {"compression": "jpeg"}),
+        "tiff pages": (colour.convert("L"), "TIFF", {"save_all": True, "append_images": [colour.rotate(90)]}),
+        "ppm": (colour, "PPM", {}),
+        "pgm 16 bits": (deep, "PPM", {}),
         "webp animated": (colour, "WEBP", {"save_all": True, "append_images": [colour.rotate(90)]}),
     }
     found = {}

@@ -229,7 +229,7 @@ def _mutated(result: Facts) -> tuple[str, str, str]:
         f"{result['sound']:,} of {result['files']:,} without a crash, a hang or a death: {result['read']:,} read, "
         f"{result['refused']:,} refused in words"
     )
-    return "JPEG, PNG and WebP files with flipped bits, cuts, swaps, decoded", figure, f"mutation seed {result['seed']}"
+    return "image files of seven formats with flipped bits, cuts, swaps", figure, f"mutation seed {result['seed']}"
 
 
 def _loading(result: Facts) -> tuple[str, str, str]:

@@ -158,8 +158,8 @@ BAD = {
     "cut png": encoded(picture(0))[:2000],
     "photoshop": b"8BPS\0\1" + bytes(200),
     "postscript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
-    "gif": encoded(picture(0), "GIF"),
-    "tiff": encoded(picture(0), "TIFF"),
+    "cut gif": encoded(picture(0), "GIF")[:1500],
+    "cut tiff": encoded(picture(0), "TIFF")[:1500],
 }
 
 

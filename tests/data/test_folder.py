@@ -197,7 +197,7 @@ def test_a_share_of_bad_training_files_is_left_out_and_listed(tmp_path, caplog):
     spoil(root, 1, "b")
     dataset = open_folder(root, Wishes())
     assert len(dataset.train) == 99
-    assert dict(dataset.left_out) == {"b/000.jpg": "not a PNG, JPEG or WebP image"}
+    assert dict(dataset.left_out) == {"b/000.jpg": "not a PNG, JPEG, WebP, GIF, BMP, TIFF or PPM image"}
     assert ["1 of 100 images cannot be used and are left out" in m and "b/000.jpg" in m for m in caplog.messages] == [
         True
     ]

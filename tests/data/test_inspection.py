@@ -86,7 +86,7 @@ def test_every_defect_is_named_and_nothing_changed(tmp_path):
     assert by_what["greyscale"] == {"a/grey.png", "a/deep.png"}
     assert by_what["palette"] == {"a/palette.png"}
     assert by_what["transparent"] == {"a/clear.png"}
-    assert by_what["animated"] == {"a/moving.png"}
+    assert by_what["several frames or pages"] == {"a/moving.png"}
     assert by_what["turned by EXIF"] == {"a/turned.jpg"}
     assert by_what["named as another format"] == {"a/misnamed.jpg"}
     assert by_what["smaller than 32 pixels"] == {"a/dot.png"}

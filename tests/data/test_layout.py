@@ -229,21 +229,21 @@ def test_what_is_not_used_is_said(tmp_path):
     divided(tmp_path, ["train", "val"])
     fill(tmp_path / "spare", 1, 0)
     (tmp_path / "train" / "loose.jpg").write_bytes(IMAGE)
-    (tmp_path / "train" / "cat" / "old.bmp").write_bytes(IMAGE)
+    (tmp_path / "train" / "cat" / "old.avif").write_bytes(IMAGE)
     (tmp_path / "train" / "cat" / "notes.txt").write_bytes(b"cats")
     remarks = scan(tmp_path).remarks
     said = "\n".join(remarks)
     assert len(remarks) == 3
     assert "the folders 'spare' beside train, val" in said
     assert "1 images that lie in no class folder" in said
-    assert "1 .bmp" in said
+    assert "1 .avif" in said
     assert "1 .txt" in said
 
 
 def test_a_file_without_a_suffix_is_what_its_first_bytes_say(tmp_path):
     photographs(tmp_path / "photos", ["cat", "dog"], 2)
     cat = tmp_path / "photos" / "cat"
-    for form in ("JPEG", "PNG", "WEBP"):
+    for form in ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP"):
         (cat / form).write_bytes(encoded(picture(7), form))
     (cat / "README").write_text("cats")
     (cat / "sub.folder").mkdir()
@@ -254,7 +254,7 @@ def test_a_file_without_a_suffix_is_what_its_first_bytes_say(tmp_path):
     for place in (tmp_path / "photos", tmp_path / "photos.tar"):
         layout = scan(place)
         names = sorted(file.path.split("/")[-1] for file in layout.parts["all"]["cat"].files)
-        assert names == ["000.jpg", "001.png", "JPEG", "PNG", "WEBP"]
+        assert names == ["000.jpg", "001.png", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP"]
         assert "other files" in layout.remarks[0]
 
 

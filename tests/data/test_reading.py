@@ -103,7 +103,12 @@ def test_the_pixels_are_those_of_prediction(tmp_path):
     root = photographs(tmp_path / "photos", count=2)
     sizes = [(300, 200), (33, 90), (20, 20), (64, 65), (129, 128)]
     for number, size in enumerate(sizes):
-        for form, suffix, options in (("JPEG", "jpg", {"quality": 90}), ("PNG", "png", {}), ("WEBP", "webp", {})):
+        for form, suffix, options in (
+            ("JPEG", "jpg", {"quality": 90}),
+            ("PNG", "png", {}),
+            ("WEBP", "webp", {}),
+            ("TIFF", "tif", {}),
+        ):
             data = encoded(picture(number, 1, size), form, **options)
             (root / "cat" / f"n{number}.{suffix}").write_bytes(data)
     exif = Image.Exif()
@@ -223,6 +228,26 @@ def test_the_threads_that_decode_start_no_others(tmp_path):
 
 def test_the_number_of_threads():
     assert 1 <= workers.automatic() <= 16
+    assert workers.workers(3) is workers.workers(3)
+    assert workers.workers(3) is not workers.workers(2)
+
+
+@pytest.mark.parametrize(
+    ("bound", "quota", "processes", "expected"),
+    [(64, 64, 8, 8), (64, 64, 1, 16), (64, 64, 2, 16), (8, 8, 8, 8), (64, 8, 2, 4), (64, 4, 8, 1)],
+)
+def test_processes_of_one_machine_share_its_processors(monkeypatch, bound, quota, processes, expected):
+    """The third last: the launcher has bound each to its own; the last two: a container may use fewer than it sees."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(bound)), raising=False)
+    monkeypatch.setattr(workers, "processors", lambda: quota)
+    world = {"RANK": "0", "WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes), "LOCAL_RANK": "0"}
+    for name, value in {**world, "MASTER_ADDR": "localhost", "MASTER_PORT": "1234"}.items():
+        monkeypatch.setenv(name, value)
+    assert workers.automatic() == expected
+
+
+def test_one_pool_for_each_number_of_threads():
     assert workers.workers(3) is workers.workers(3)
     assert workers.workers(3) is not workers.workers(2)
 

@@ -40,7 +40,7 @@ def explain(
     run
         A run, a model folder or a checkpoint; `last` is the last run.
     images
-        PNG, JPEG or WebP files, or folders of them.
+        Image files (PNG, JPEG, WebP, GIF, BMP, TIFF, PPM), or folders of them.
     out
         The folder for the pictures, one for each image: the image, and a map for each class. Without it,
         RUN-explained in the working folder, after the run's name. Pictures of an earlier call are replaced.

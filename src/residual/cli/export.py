@@ -36,7 +36,7 @@ def export(
         Include the preprocessing in the ONNX graph: it takes uint8 images and gives probabilities. Without this option
         it takes float32 images that are already normalised, and gives logits.
     images
-        Compare ONNX Runtime with the network on the PNG, JPEG or WebP files in this folder; without it, on the test
+        Compare ONNX Runtime with the network on the images in this folder; without it, on the test
         images of the run, or the embedded digits.
     check
         How many of them to compare, 100 unless given.

@@ -44,8 +44,8 @@ def predict(
     run
         A run, a model folder or a checkpoint; `last` is the last run.
     images
-        PNG, JPEG or WebP files, folders of them, patterns such as "photos/*.jpg"; - reads names from standard input,
-        one a line.
+        Image files (PNG, JPEG, WebP, GIF, BMP, TIFF, PPM), folders of them, patterns such as "photos/*.jpg"; - reads
+        names from standard input, one a line.
     top_k
         How many classes to name for each image.
     format
@@ -177,7 +177,7 @@ def mind_first_word(run: str, verb: str, images: Sequence[str] = ("",)) -> None:
     Raises:
         UsageError: there is an image instead, or no image at all.  ModelError: it is a file of another program.
     """
-    from residual.data.encoded import SUFFIXES
+    from residual.data.formats import SUFFIXES
     from residual.errors import UsageError, argument
 
     path = Path(run).expanduser()

@@ -20,7 +20,7 @@ from typing import IO, Any, NamedTuple
 
 from residual.data.cache import cache_folder
 from residual.data.checking import nothing
-from residual.data.encoded import SUFFIXES
+from residual.data.formats import SUFFIXES
 from residual.data.layout import PARTS
 from residual.data.stores import ArchiveStore, File, shown
 from residual.data.trees import ArchiveTree, passed_over

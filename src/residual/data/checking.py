@@ -19,14 +19,14 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import PIL
 
 from residual.data.cache import cache_folder
-from residual.data.encoded import UNREADABLE, Look, Picture, inspect
+from residual.data.encoded import Look, Picture, inspect
 from residual.data.layout import some
 from residual.data.stores import Changed, File, Store, shown
 from residual.data.workers import workers
 from residual.errors import DataError, ResidualError, argument, log
 from residual.files import Damaged, canonical, digest, read_regular, replace_file
 
-LAYOUT = 1  # raise it when what is kept of a file changes
+LAYOUT = 2  # raise it when what is kept of a file changes
 _LIMIT = 1 << 34  # of some 200 bytes an image
 _CHUNK = 256
 _MANY = 2000  # files from which on the user is told to wait
@@ -210,8 +210,6 @@ class _Kept:
         entry = self.verdicts.get(shown(file.path))
         if entry is None or tuple(entry[:2]) != file[1:]:
             return None
-        if entry[-1] == UNREADABLE or "out of memory" in str(entry[-1]):
-            return None  # earlier releases kept a shortage of memory as a fault of the image
         return Verdict(*entry)  # type: ignore[arg-type]  # the digest says that this program wrote it
 
     def add(self, fresh: dict[str, Verdict]) -> None:

@@ -1,6 +1,6 @@
 """An encoded image file through Pillow: the allow-list, limits and rules that everyone who opens one obeys.
 
-PNG, JPEG and WebP are opened, by content and never by name; everything else Pillow could open is refused before
+The formats of `formats` are opened, by content and never by name; everything else Pillow could open is refused before
 decoding. EXIF orientation is applied; transparency is laid on black; palettes, CMYK and 16-bit greys become 8-bit
 RGB or grey; of an animation the first frame is taken. Needs no torch, so a process that only decodes starts quickly.
 """
@@ -19,15 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from residual.data.formats import KINDS, PIXEL_LIMIT, identified, ready
 from residual.data.quick_jpeg import quick_decoder
 from residual.errors import DataError, OutOfMemory
 from residual.files import Damaged, read_regular
 
-FORMATS = ("PNG", "JPEG", "WEBP")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".jpe", ".mpo", ".webp")
-PIXEL_LIMIT = 100_000_000
 FILE_LIMIT = 1 << 28
-UNREADABLE = "not a readable PNG, JPEG or WebP image: "
+OTHER = f"not a {KINDS} image"
+UNREADABLE = "not a readable image: "
 _PILLOW = r"PIL\."
 _SHORT = "out of memory"  # so Pillow's decoders tell of it, in an OSError
 _T = Image.Transpose
@@ -84,7 +83,7 @@ def read_file(path: Path) -> bytes:
     try:
         return read_regular(path, FILE_LIMIT)
     except Damaged as error:
-        raise DataError(error.what, path, "name a PNG, JPEG or WebP file") from None
+        raise DataError(error.what, path, f"name a {KINDS} file") from None
     except OSError as error:
         raise DataError(f"cannot read: {error.strerror}", path, "check the file and its permissions") from None
 
@@ -125,12 +124,13 @@ def opened(data: bytes, where: object) -> Iterator[Image.Image]:
     """
     _hush()
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with identified(data) as image:
             if image.width * image.height > PIXEL_LIMIT:
                 raise DataError(f"{image.width} x {image.height} pixels are too many", where, "make it smaller")
+            ready(image)
             yield image
     except UnidentifiedImageError:
-        raise DataError("not a PNG, JPEG or WebP image", where, "replace or remove it") from None
+        raise DataError(OTHER, where, "replace or remove it") from None
     except MemoryError:
         raise no_room(where) from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:

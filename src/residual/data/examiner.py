@@ -17,14 +17,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from residual.data.encoded import is_clear, is_grey, opened, orientation, read_part, to_array, upright
+from residual.data.encoded import OTHER, is_clear, is_grey, opened, orientation, read_part, to_array, upright
+from residual.data.formats import frames, is_deep, is_named_so
 from residual.errors import DataError
 
-_SUFFIXES = {"PNG": (".png",), "JPEG": (".jpg", ".jpeg", ".jfif", ".jpe", ".mpo"), "WEBP": (".webp",)}
 _FLAT = 2.0  # grey levels of deviation below which there is nothing to compare
 _TOO_LARGE = {"fault": "decoding needs more memory than is allowed", "kind": "too large"}
 _KINDS = (
-    (b"GIF8", "a GIF image"), (b"BM", "a BMP image"), (b"II*\0", "a TIFF image"), (b"MM\0*", "a TIFF image"),
+    (b"GIF8", "a broken GIF image"), (b"BM", "a broken BMP image"), (b"II*\0", "a broken TIFF image"),
+    (b"MM\0*", "a broken TIFF image"), (b"II+\0", "a TIFF image of more than 4 GiB"), (b"\xff\x0a", "a JPEG XL image"),
     (b"8BPS", "a Photoshop file"), (b"%PDF", "a PDF file"), (b"%!PS", "a PostScript file"),
     (b"SIMPLE  =", "a FITS file"),
     (b"\0\0\0\x0cjP", "a JPEG 2000 image"), (b"PK\3\4", "a zip archive"), (b"\x1f\x8b", "a gzip archive"),
@@ -47,9 +48,9 @@ def examine(name: str, data: bytes) -> dict[str, Any]:
                 "grey": is_grey(image),
                 "cmyk": image.mode == "CMYK",
                 "palette": image.mode in ("P", "PA"),
-                "deep": image.mode.startswith("I") or (form == "PNG" and data[24:25] == b"\x10"),
-                "frames": getattr(image, "n_frames", 1) if image.format in ("PNG", "WEBP") else 1,
-                "misnamed": not name.lower().endswith(_SUFFIXES.get(form, ())),
+                "deep": is_deep(image, data),
+                "frames": frames(image),
+                "misnamed": not is_named_so(name, form),
             }
             image.load()
             found["alpha"] = is_clear(image)
@@ -63,7 +64,7 @@ def examine(name: str, data: bytes) -> dict[str, Any]:
 
 
 def _kind(what: str) -> str:
-    if "not a PNG, JPEG or WebP image" in what:
+    if OTHER in what:
         return "wrong format"
     if "pixels are too many" in what or "bytes where at most" in what or "decompression bomb" in what.lower():
         return "too large"
@@ -72,7 +73,7 @@ def _kind(what: str) -> str:
 
 def _really(what: str, data: bytes) -> dict[str, str]:
     """What a file of another format is."""
-    if "not a PNG, JPEG or WebP image" not in what:
+    if OTHER not in what:
         return {}
     start = data[:512].lstrip().lower()
     really = next((kind for mark, kind in _KINDS if data.startswith(mark)), "")

@@ -19,7 +19,8 @@ import PIL.Image
 from numpy.typing import NDArray
 from torch import Tensor
 
-from residual.data.encoded import PIXEL_LIMIT, Encoded, is_grey, no_room, opened, read_file
+from residual.data.encoded import Encoded, is_grey, no_room, opened, read_file
+from residual.data.formats import PIXEL_LIMIT
 from residual.data.images import find_images, fitted, read_image
 from residual.data.preprocessing import Preprocessing
 from residual.errors import DataError, UsageError

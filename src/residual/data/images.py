@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
-from residual.data.encoded import PIXEL_LIMIT, SUFFIXES, Encoded, Picture, opened, read_file
+from residual.data.encoded import Encoded, Picture, opened, read_file
+from residual.data.formats import PIXEL_LIMIT, SUFFIXES
 from residual.data.geometry import USUAL, Geometry, Interpolation
 from residual.data.layout import begins_as_image, not_read
 from residual.data.preprocessing import Preprocessing

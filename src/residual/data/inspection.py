@@ -37,7 +37,7 @@ NOTES: tuple[tuple[str, Callable[[Mapping[str, Any]], bool], str], ...] = (
     ("16 bits a channel", lambda f: bool(f["deep"]), "the upper 8 bits are read"),
     ("palette", lambda f: bool(f["palette"]), "converted to RGB"),
     ("transparent", lambda f: bool(f["alpha"]), "laid on black"),
-    ("animated", lambda f: int(f["frames"]) > 1, "the first frame is read"),
+    ("several frames or pages", lambda f: int(f["frames"]) > 1, "the first is read"),
     ("turned by EXIF", lambda f: int(f["orientation"]) > 1, "turned upright"),
     ("named as another format", lambda f: bool(f["misnamed"]), "read by content"),
     ("smaller than 32 pixels", lambda f: min(f["width"], f["height"]) < TINY, "enlarged"),

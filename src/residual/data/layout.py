@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from residual.data.encoded import SUFFIXES
+from residual.data.formats import KINDS, SUFFIXES, begins_so
 from residual.data.stores import ArchiveStore, File, FolderStore, Store, shown
 from residual.data.trees import Entry, Fault, Tree, composed, join, stop
 from residual.errors import DataError, log
@@ -31,22 +31,23 @@ PARTS: dict[str, Part] = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 EXPECTED = "expected is FOLDER/CLASS/IMAGES, or FOLDER/train/CLASS/IMAGES with val/ and test/ beside train/"
-_MARKS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
-OTHER_IMAGES = (".gif", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".psd", ".raw", ".dng", ".svg")
+OTHER_IMAGES = (
+    ".heic", ".heif", ".avif", ".jp2", ".jxl", ".psd", ".raw", ".dng", ".cr2", ".nef", ".arw", ".svg", ".ico", ".tga",
+    ".exr", ".hdr", ".pfm", ".dcm",
+)  # fmt: skip
 DEEPEST = 64
 ONE_FOLDER = "unpacked or copied on Windows or macOS they would be one folder"
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".xz", ".7z", ".rar")
 
 
 def begins_as_image(path: Path, offset: int = 0) -> bool:
-    """Whether the first bytes are those of a JPEG, PNG or WebP; of a regular file only, which others may not be."""
+    """Whether the first bytes are those of a format that is read; of a regular file only, which others may not be."""
     try:
         with open(path, "rb") as stream:
             stream.seek(offset)
-            head = stream.read(12)
+            return begins_so(stream.read(12))
     except OSError:
         return False
-    return head.startswith(_MARKS) or (head[:4], head[8:]) == (b"RIFF", b"WEBP")
 
 
 def not_read(suffixes: Mapping[str, int]) -> str:
@@ -348,7 +349,7 @@ def _what_is_there(scanner: _Scanner, top: list[Entry]) -> str:
 
 def _advice(scanner: _Scanner, top: list[Entry], chain: tuple[str, ...]) -> str:
     if scanner.unused.keys() & set(OTHER_IMAGES):
-        return f"convert the images to PNG, JPEG or WebP; {EXPECTED}"
+        return f"convert the images to {KINDS}; {EXPECTED}"
     if any(entry.name.lower().endswith(ARCHIVES) for entry in top):
         return f"unpack the archive; {EXPECTED}"
     return EXPECTED

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from residual.data import archives, official, packed, tables
 from residual.data.checking import nothing
-from residual.data.encoded import SUFFIXES
+from residual.data.formats import SUFFIXES
 from residual.data.layout import ARCHIVES, EXPECTED, Layout, scan_tree
 from residual.data.stores import FolderStore
 from residual.data.trees import Fault, FolderTree, stop

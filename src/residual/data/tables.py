@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from residual.data.checking import nothing
-from residual.data.encoded import SUFFIXES
+from residual.data.formats import SUFFIXES
 from residual.data.layout import PARTS, Bad, Class, Layout, Part, some, warn_of_case
 from residual.data.stores import File, FolderStore, shown
 from residual.data.trees import composed, inside

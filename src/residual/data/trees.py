@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, NoReturn, Protocol
 
-from residual.data.encoded import SUFFIXES
+from residual.data.formats import SUFFIXES
 from residual.data.stores import File, Store, shown
 from residual.errors import DataError
 

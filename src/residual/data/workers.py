@@ -16,14 +16,20 @@ from typing import Literal
 
 from residual.environment import processors
 from residual.errors import EnvironmentFault
+from residual.launch import launched
 
 Workers = Literal["threads", "processes"]
 _MOST = 16  # chosen by itself; more can be asked for
 
 
 def automatic() -> int:
-    """As many threads as this process has processors, at most 16."""
-    return min(_MOST, processors())
+    """As many threads as this process has processors, at most 16; several processes of a launch share a machine's."""
+    mine, launch = processors(), launched()
+    if launch is not None and launch.local_world > 1:
+        bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else mine
+        if bound > (os.cpu_count() or 1) // launch.local_world:  # else the launcher has shared them out itself
+            mine = max(1, mine // launch.local_world)
+    return min(_MOST, mine)
 
 
 @lru_cache

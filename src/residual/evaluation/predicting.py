@@ -60,7 +60,7 @@ def predict(
 
     Args:
         place: a run, model folder or checkpoint, or a classifier; None for the last run.
-        images: PNG, JPEG or WebP files, folders of them, Pillow images, uint8 arrays (HW, HWC or NHWC) or uint8
+        images: image files, folders of them, Pillow images, uint8 arrays (HW, HWC or NHWC) or uint8
             tensors (HW, CHW or NCHW); one of them, or several of any kind.
         top_k: how many classes to name.
         temperature: what the logits are divided by; "calibrated" fits it on the validation images of the run.

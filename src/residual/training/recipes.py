@@ -9,7 +9,7 @@ from pathlib import Path
 
 from residual.data.augment import AugmentSettings
 from residual.data.datasets import DataSettings
-from residual.data.encoded import SUFFIXES
+from residual.data.formats import SUFFIXES
 from residual.data.layout import EXPECTED, OTHER_IMAGES
 from residual.data.places import holds_photographs, names_photographs
 from residual.errors import UsageError, log, nearest
