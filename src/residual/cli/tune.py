@@ -80,7 +80,8 @@ def tune(
     search_seed
         The random seed of the search; --seed is that of the trainings.
     prune
-        median stops a training early if it is worse than the median of earlier generations by the same epoch.
+        median stops a training, after its first third, whose best validation top-1 is below the median of what complete
+        generations had reached by the same epoch.
     from_
         Begin every training from trained weights, as in `residual train`; photographs and digits then get the settings
         for fine-tuning.

@@ -157,7 +157,8 @@ class NetworkSettings(BaseModel, frozen=True, extra="forbid"):
     )
     shortcut: AnyShortcut | None = Field(
         None,
-        description="A pads with zeros, B projects where dimensions change, C everywhere, none makes a plain network",
+        description="A pads with zeros behind (A-both: on both sides), B projects where dimensions change (avgpool: "
+        "after average pooling), C everywhere; none makes a plain network",
     )
     dropout: Probability | None = Field(
         None, description="share of the features that are dropped before the classifier"
