@@ -11,7 +11,18 @@ from residual.analysis.bands import Band, draw_bands
 from residual.analysis.comparison_figures import curve_picture, mean_line
 from residual.analysis.inline import inline_svg
 from residual.analysis.range_figure import draw_range
-from residual.analysis.study_figures import Draw, draw_costs, draw_errors, draw_responses, names_of_points, picture
+from residual.analysis.study_figures import (
+    Draw,
+    draw_costs,
+    draw_errors,
+    draw_gradients,
+    draw_lesions,
+    draw_probes,
+    draw_responses,
+    draw_similarities,
+    names_of_points,
+    picture,
+)
 from tests.analysis.reading import Page
 
 
@@ -64,6 +75,30 @@ def test_there_is_no_layer_between_two():
     found = texts(draw_responses, {"resnet-8": {"response": [0.1, 0.2, 0.3]}})
     assert not {"1.5", "2.5"} & set(found)
     assert {"1", "2", "3"} <= set(found)
+
+
+@pytest.mark.parametrize(
+    ("draw", "points"),
+    [
+        (draw_responses, lambda height: {"response": [height, 1.0]}),
+        (draw_gradients, lambda height: {"gradient": [height, 1.0]}),
+        (draw_probes, lambda height: {"depth": [0, 1], "accuracy": [height, 1.0]}),
+        (draw_similarities, lambda height: {"depth": [0, 0.5, 1], "similarity": [height, 1.0]}),
+        (
+            draw_lesions,
+            lambda height: {"whole": 1.0, "unit": [1], "deleted": [height], "swap": [1.5], "swapped": [height]},
+        ),
+    ],
+)
+def test_runs_of_other_seeds_are_drawn_faintly_and_told(draw, points):
+    one = {"resnet-8": points(2.0)}
+    both = {"resnet-8": {**points(2.0), "others": [points(3.0)]}}
+    alone, drawn = (picture(draw, series, "", "svg") for series in (one, both))
+    assert drawn.count(b"opacity: 0.55") > alone.count(b"opacity: 0.55") == 0
+    words = texts(draw, both)
+    assert any("faint: runs of other seeds" in text for text in words)
+    assert not any("faint" in text for text in texts(draw, one))
+    assert sum("resnet-8" in text for text in words) == sum("resnet-8" in text for text in texts(draw, one))
 
 
 def test_a_logarithmic_axis_of_one_decade_has_several_numbers(tmp_path):

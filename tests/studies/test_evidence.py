@@ -150,7 +150,10 @@ def test_verdicts_follow_from_claim_and_figures_alone():
     assert judge(caveat, [sample()], {}).caveats == ("but only on Sundays",)
     for changes, words in (
         ({"seeds": (0,)}, "one seed"),
-        ({"seeds": (0, 1)}, "two seeds: of two equal arms, one lies wholly below the other in this order once in six"),
+        (
+            {"seeds": (0, 1)},
+            "two seeds: of two equal arms, one lies wholly below the other in this order once in six at most",
+        ),
         ({"budget": "smoke"}, "smoke: far shorter"),
         ({"caveats": ("8,000 steps instead of 64,000",)}, "8,000 steps"),
     ):

@@ -6,9 +6,10 @@ import dataclasses
 
 import pytest
 
-from residual.studies.arms import spread
+from residual.studies.arms import add_points, spread
 from residual.studies.departures import strongest
 from residual.studies.evidence import recipe_facts, write
+from residual.studies.pictures import pictures
 from residual.studies.pooling import pooled
 from residual.studies.reproduce import reproduce
 from residual.studies.training_studies import Wish, degradation, gap
@@ -116,6 +117,43 @@ def test_provenance_is_told_for_both_where_it_differs():
     (found,) = pooled([there, here, again])
     assert (found.machine["processor"], found.commit) == ("one, two", f"{'a' * 12}, {'b' * 12}"), "each once"
     assert found.of == "the writing and the trainings"
+
+
+def of_runs(name, seeds, *heights, **changes):
+    """Responses of runs, each of a height: the first one's points, and those of the others beside them."""
+    series: dict[str, dict[str, object]] = {}
+    for height in heights:
+        add_points(series, name, {"layer": ["stem"], "response": [height], "gradient": [height]})
+    found = network(name, study="responses", series={"responses": series}, **changes)
+    return dataclasses.replace(found, seeds=seeds, source=f"responses-{seeds}-{name}.evidence.json")
+
+
+def test_the_points_of_every_run_are_kept():
+    (found,) = pooled([of_runs("plain-20", (2,), 5.0), of_runs("plain-20", (0, 1), 1.0, 3.0)])
+    points = found.series["responses"]["plain-20"]
+    assert points["response"] == [1.0]
+    assert [one["response"] for one in points["others"]] == [[3.0], [5.0]]
+    assert all("others" not in one for one in points["others"])
+    (same,) = pooled([of_runs("plain-20", (0,), 1.0), of_runs("plain-20", (1,), 1.0)])
+    assert "others" not in same.series["responses"]["plain-20"], "points that are of no seed"
+
+
+@pytest.mark.parametrize("name", ["precision", "trained in"])
+def test_seeds_that_were_trained_in_other_numbers_are_told(name):
+    half, whole = of_seeds(0, device={name: "bfloat16"}), of_seeds(1, 2, device={name: "float32"})
+    (found,) = pooled([whole, half])
+    assert found.caveats[-1] == "seed 0 trained in bfloat16, seeds 1, 2 in float32"
+    assert pooled([of_seeds(0, device={name: "float32"}), whole])[0].caveats == whole.caveats
+    assert pooled([of_seeds(0), whole])[0].caveats == whole.caveats, "it was not stored"
+
+
+def test_files_of_other_networks_are_drawn_and_none_twice():
+    files = [of_runs("plain-20", (0,), 1.0), of_runs("plain-20", (1,), 3.0), of_runs("resnet-20", (1,), 2.0)]
+    both, other = pooled(files)
+    assert [both.seeds, other.seeds, [*other.recipes]] == [(0, 1), (1,), ["resnet-20"]]
+    drawn = ["".join(map(str, pictures(some))) for some in ([both, other], [both, files[0], other])]
+    assert drawn[0].count("<figure>") == 6
+    assert drawn[1].count("<figure>") == 6, "what counts in the first is not drawn again"
 
 
 def test_differences_by_seed_have_the_interval_of_all(tmp_path):

@@ -110,6 +110,11 @@ def test_the_document_in_docs_is_that_of_this_release(whole):
     assert verdict_of_claims(markdown(whole)) == stored
 
 
+def test_networks_that_no_claim_is_about_are_shown_too(whole):
+    lesions = [one for one in whole.used() if one.study == "lesion"]
+    assert [{*one.recipes} for one in lesions] == [{"resnet-56"}, {"plain-20", "plain-56", "resnet-20"}]
+
+
 def test_figures_are_written_so_that_rounding_is_no_figure():
     assert [value(v) for v in (True, False, 0.0, 3.0, 1e-16, 1e-10, 2.5, 25_583_592, 0.123456)] == [
         "yes",

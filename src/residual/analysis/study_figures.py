@@ -46,6 +46,8 @@ _WORDS: Mapping[Training, str] = {
     "dashed": "dashed: training, solid: test or validation",
     "thin": "thin: training, bold: test or validation",
 }
+_FAINT: Mapping[str, Any] = {"linewidth": 0.8, "alpha": 0.55}  # runs of other seeds
+_OTHERS = "faint: runs of other seeds"
 _NEAR = (1.05, 1.25)
 """Points of a figure of costs within these factors, of multiply-adds and of seconds, have one name together."""
 
@@ -108,8 +110,14 @@ def draw_errors(
         axes.set_ylim(least, height)
     axes.set(xlabel="step", ylabel="error, %")
     cut = f"; cut at {height} %" if height is not None and most > height else ""
-    _note(axes, _WORDS[training] + (f"; from {least} % up" if least else "") + cut)
+    band = "; band: one deviation over seeds" if any(_deviates(found) for found in chosen.values()) else ""
+    _note(axes, _WORDS[training] + band + (f"; from {least} % up" if least else "") + cut)
     _legend(axes, len(chosen))
+
+
+def _deviates(found: Points) -> bool:
+    judged = _judged(found)
+    return judged is not None and any(judged["std"])
 
 
 def _draw_last(axes: Axes, series: Points) -> None:
@@ -182,8 +190,7 @@ def draw_variances(axes: Axes, series: Points) -> None:
 
 def draw_gradients(axes: Axes, series: Points) -> None:
     """Deviation of the gradient at every convolution's output."""
-    for own, (name, found) in _each(series):
-        axes.plot(range(1, len(found["gradient"]) + 1), found["gradient"], label=name, **own)
+    _runs(axes, series, lambda found: (range(1, len(found["gradient"]) + 1), found["gradient"]))
     _logarithmic(axes, "y")
     whole_ticks(axes.xaxis)
     axes.set(xlabel="convolution", ylabel="gradient at its output")
@@ -201,9 +208,7 @@ def draw_sorted_responses(axes: Axes, series: Points) -> None:
 
 
 def _responses(axes: Axes, series: Points, order: Callable[[Sequence[float]], list[float]], label: str) -> None:
-    for own, (name, found) in _each(series):
-        values = order(found["response"])
-        axes.plot(range(1, len(values) + 1), values, label=name, marker=".", markersize=3, **own)
+    _runs(axes, series, lambda found: (range(1, len(found["response"]) + 1), order(found["response"])), 3)
     whole_ticks(axes.xaxis)
     axes.set(xlabel=label, ylabel="standard deviation")
     axes.set_ylim(bottom=0)
@@ -215,29 +220,30 @@ def draw_lesions(axes: Axes, series: Points) -> None:
     for number, (name, found) in enumerate(series.items()):
         own = look(number, "marks")
         colour, mark = own["color"], own["marker"] or ">"
-        how: dict[str, Any] = {"linestyle": "none", "marker": mark, "markersize": 4, "color": colour}
-        axes.plot(found["unit"], found["deleted"], label=f"{name}, one unit deleted", **how)
-        label = f"{name}, neighbours swapped"
-        axes.plot(found["swap"], found["swapped"], markerfacecolor=PAPER, label=label, **how)
-        axes.axhline(found["whole"], color=colour, linewidth=1, linestyle="--")
+        names = (f"{name}, one unit deleted", f"{name}, neighbours swapped")
+        for turn, one in enumerate((found, *found.get("others", ()))):
+            faint: dict[str, Any] = {"alpha": _FAINT["alpha"]} if turn else {}
+            how: dict[str, Any] = {"linestyle": "none", "marker": mark, "markersize": 3 if turn else 4, "color": colour}
+            deleted, swapped = (None, None) if turn else names
+            axes.plot(one["unit"], one["deleted"], label=deleted, **how, **faint)
+            axes.plot(one["swap"], one["swapped"], label=swapped, markerfacecolor=PAPER, **how, **faint)
+            axes.axhline(one["whole"], color=colour, linewidth=1, linestyle="--", **faint)
     whole_ticks(axes.xaxis)
     axes.set(xlabel="unit", ylabel="error, %")
-    _note(axes, "dashed: the whole network")
+    _note(axes, "dashed: the whole network" + (f"; {_OTHERS}" if _has_others(series) else ""))
     _legend(axes, 2 * len(series))
 
 
 def draw_probes(axes: Axes, series: Points) -> None:
     """Accuracy of a linear classifier on each unit's maps, over the share of the network that lies before it."""
-    for own, (name, found) in _each(series):
-        axes.plot(found["depth"], found["accuracy"], label=name, marker=".", markersize=4, **own)
+    _runs(axes, series, lambda found: (found["depth"], found["accuracy"]), 4)
     axes.set(xlabel="share of the units before", ylabel="accuracy of a linear probe, %")
     _legend(axes, len(series))
 
 
 def draw_similarities(axes: Axes, series: Points) -> None:
     """Linear CKA of each unit's maps with the one before, over the share of the network."""
-    for own, (name, found) in _each(series):
-        axes.plot(found["depth"][1:], found["similarity"], label=name, marker=".", markersize=4, **own)
+    _runs(axes, series, lambda found: (found["depth"][1:], found["similarity"]), 4)
     axes.set(xlabel="share of the units before", ylabel="CKA with the unit before")
     _legend(axes, len(series))
 
@@ -279,6 +285,26 @@ def names_of_points(found: Points) -> list[tuple[float, float, str]]:
         else:
             named.append((x, y, name))
     return named
+
+
+def _runs(
+    axes: Axes,
+    series: Points,
+    course: Callable[[Points], tuple[Sequence[float], Sequence[float]]],
+    dots: float | None = None,
+) -> None:
+    """The course of every network's first run, and faintly those of its other seeds."""
+    marks: dict[str, Any] = {} if dots is None else {"marker": ".", "markersize": dots}
+    for own, (name, found) in _each(series):
+        axes.plot(*course(found), label=name, **{**marks, **own})
+        for one in found.get("others", ()):
+            axes.plot(*course(one), **{**own, **_FAINT})
+    if _has_others(series):
+        _note(axes, _OTHERS)
+
+
+def _has_others(series: Points) -> bool:
+    return any(found.get("others") for found in series.values())
 
 
 def _each(series: Points) -> Iterator[tuple[dict[str, Any], tuple[str, Any]]]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from residual.analysis.bands import Band, band
 from residual.analysis.curves import curves
@@ -70,6 +70,10 @@ class Compared:
         return found
 
 
+OTHERS: Final = "others"
+"""In the points of a network those of its further runs."""
+
+
 def spread(values: Sequence[float]) -> Facts:
     """Mean, median, sample deviation (None for one seed), least, most and the values."""
     return {
@@ -80,6 +84,14 @@ def spread(values: Sequence[float]) -> Facts:
         "most": max(values),
         "values": list(values),
     }
+
+
+def add_points(series: Facts, name: str, points: Facts) -> None:
+    """Points of a run of a network; those of its other seeds stand beside the first one's."""
+    if name in series:
+        series[name].setdefault(OTHERS, []).append(points)
+    else:
+        series[name] = points
 
 
 def points(one: Band, steps_of_an_epoch: float) -> Facts:

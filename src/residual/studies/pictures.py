@@ -49,7 +49,7 @@ _LOSS: Final = "its dashed lines are the training loss"
 _IMAGENET: Final = (
     "[1] has 18 and 34 layers, on the 1.28 million images of ImageNet, over up to 600,000 steps of 256 images"
 )
-_RESPONSES: Final = "[1] has also ResNet-110, and all after 64,000 steps; drawn is the first run of each network"
+_RESPONSES: Final = "[1] has also ResNet-110, and all after 64,000 steps"
 FIGURES: Final[Mapping[str, tuple[Drawn, ...]]] = {
     "degradation": (
         _errors(
@@ -132,8 +132,11 @@ def _here(evidence: Evidence, arms: Iterable[str]) -> str:
 
 
 def pictures(files: list[Evidence]) -> Iterator[Html]:
-    """Every figure of the files as an element of a page."""
+    """Every figure of the files as an element of a page; none of a file that counts in another's figures."""
+    places = [{*place(one).split(" and ")} for one in files]
     for number, evidence in enumerate(files):
+        if any(places[number] < other for other in places):
+            continue
         for turn, one in enumerate(drawable(evidence)):
             svg = picture(one.draw, evidence.series[one.series], one.title, "inline")
             drawn = inline_svg(svg, f"figure-{number}-{turn}", one.title)

@@ -9,12 +9,12 @@ must not be counted twice.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from residual.files import Facts, canonical
-from residual.studies.arms import spread
+from residual.studies.arms import OTHERS, spread
 from residual.studies.departures import FULL_LENGTH, own_changes, strongest
 from residual.studies.evidence import Evidence
 from residual.studies.student import paired
@@ -149,12 +149,27 @@ def _named(measured: Mapping[str, Any], before: str = "") -> set[str]:
 
 def _joined(one: Evidence, other: Evidence) -> Evidence:
     """Two files as one. Their provenance is told for both, where it differs."""
+    whole = _told_together(one, other)
     return replace(
-        _told_together(one, other),
+        whole,
+        caveats=(*whole.caveats, *_computed(one, other)),
         measured=_figures(one.measured, other.measured),
         series=_series(one.series, other.series, (len(one.seeds), len(other.seeds))),
         seeds=(*one.seeds, *other.seeds),
     )
+
+
+def _computed(one: Evidence, other: Evidence) -> Iterator[str]:
+    """That the seeds were not trained in the same numbers, which are part of what makes runs differ."""
+    words = []
+    for some in (one, other):
+        name = next((name for name in ("trained in", "precision") if name in some.device), None)
+        if name is None:
+            return
+        words.append((f"seed{'s' * (len(some.seeds) > 1)} {', '.join(map(str, some.seeds))}", some.device[name]))
+    (these, a), (those, b) = words
+    if a != b:
+        yield f"{these} trained in {a}, {those} in {b}"
 
 
 def _told_together(one: Evidence, other: Evidence) -> Evidence:
@@ -209,7 +224,7 @@ def _figures(one: Mapping[str, Any], other: Mapping[str, Any]) -> Facts:
 
 
 def _series(one: Mapping[str, Any], other: Mapping[str, Any], counts: tuple[int, int]) -> Facts:
-    """Curves over the seeds of both; points that were taken of the first run alone stay those of the first file."""
+    """Curves over the seeds of both; of points that are those of one run, both."""
     found: Facts = {}
     for name, a in one.items():
         b = other.get(name)
@@ -217,6 +232,10 @@ def _series(one: Mapping[str, Any], other: Mapping[str, Any], counts: tuple[int,
             found[name] = a
         elif {"step", "mean", "std"} <= {*a} & {*b}:
             found[name] = _curve(a, b, counts)
+        elif any(isinstance(value, list) for value in a.values()):
+            runs = ({key: value for key, value in b.items() if key != OTHERS}, *b.get(OTHERS, ()))
+            others = [*a.get(OTHERS, ()), *(run for run in runs if run != a)]
+            found[name] = {**a, **({OTHERS: others} if others else {})}
         else:
             found[name] = _series(a, b, counts)
     return found

@@ -58,7 +58,12 @@ class Reproduction:
         strongest gives: studies of which no claim speaks have tables and figures too."""
         found = [one.evidence for one in self.judgements if one.evidence is not None]
         found += [row.evidence for _, rows in self.papers() for row in rows if row.evidence is not None]
-        found += [one for study in FIGURES for one in strongest(self._shown(), study)[:1]]
+        for study in FIGURES:  # of a study the strongest, and those that have other networks
+            shown: set[str] = set()
+            for number, one in enumerate(strongest(self._shown(), study)):
+                if number == 0 or (one.recipes and shown.isdisjoint(one.recipes)):
+                    found.append(one)
+                    shown |= {*one.recipes}
         return list({id(one): one for one in found if one.study not in CHECKS}.values())
 
     def papers(self) -> list[tuple[Printed, list[Row]]]:

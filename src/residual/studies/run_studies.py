@@ -34,7 +34,7 @@ from residual.models import build, put
 from residual.models.units import Unit
 from residual.runs.folder import RunFolder, find_run, runs_root
 from residual.runs.summary import flat
-from residual.studies.arms import FULL, PRIVATE, WHOLE, public, spread
+from residual.studies.arms import FULL, PRIVATE, WHOLE, add_points, public, spread
 from residual.studies.evidence import Budget, Evidence, RecipeFacts, made, recipe_facts
 from residual.studies.table import DEFINITIONS
 from residual.training.recipes import RECIPES
@@ -166,7 +166,7 @@ def study_responses(asked: Asked) -> Evidence:
         additive = _additive(one, images[_evenly(len(images), ADDED)])
         rows.append((one.name, {"response": found.mean, "gradient_ratio": passed.ratio, **additive}))
         points = {"layer": list(found.layers), "response": list(found.layers.values()), "gradient": passed.gradients}
-        series.setdefault(one.name, points)  # of the first run of each network
+        add_points(series, one.name, points)
     sizes = {"gradient_images": BATCH, "additive_images": ADDED}
     return _evidence("responses", asked, trained, _by_network(rows), {"responses": series}, began, sizes)
 
@@ -225,7 +225,7 @@ def study_lesion(asked: Asked) -> Evidence:
             "swap": [numbers[place] + 0.5 for place in found.pairs],
             "swapped": list(found.swapped),
         }
-        series.setdefault(one.name, points)
+        add_points(series, one.name, points)
     measured = _by_network(rows)
     for figures in measured.values():  # counted, not averaged: a unit is silent in some run, or in none
         if "silent_blocks" in figures:
@@ -266,7 +266,7 @@ def study_probes(asked: Asked) -> Evidence:
         )
         depth = [place / (len(found.names) - 1) for place in range(len(found.names))]
         points = {"depth": depth, "accuracy": list(found.accuracy), "similarity": list(found.similarity)}
-        series.setdefault(one.name, points)
+        add_points(series, one.name, points)
     return _evidence("probes", asked, trained, _by_network(rows), {"probes": series}, began)
 
 
@@ -326,7 +326,10 @@ def _evidence(
         recipes={one.name: _recipe(found) for one, found in zip(trained, facts, strict=True)},
         seeds=seeds,
         data={name: data[name] for name in ("name", "checksums", "training", "validation", "test")},
-        device={"device": str(trained[0].device)},
+        device={
+            "device": str(trained[0].device),
+            "trained in": ", ".join(dict.fromkeys(one["chosen"]["precision"] for one in facts)),
+        },
         caveats=tuple(caveats),
         seconds=round(time.monotonic() - began, 1),
     )

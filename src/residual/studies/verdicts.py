@@ -192,7 +192,7 @@ def _chance(evidence: Evidence, condition: Condition) -> Iterable[str]:
     if len(evidence.seeds) == 1:
         yield "of two equal arms, one lies below the other in this order once in two"
     elif len(evidence.seeds) == 2:  # among 4 in any order
-        yield "two seeds: of two equal arms, one lies wholly below the other in this order once in six"
+        yield "two seeds: of two equal arms, one lies wholly below the other in this order once in six at most"
 
 
 def _arms_apart(comparison: Comparison) -> bool:
