@@ -16,8 +16,8 @@ import pytest
 import torch
 from PIL import Image
 
-from residual.data.formats import PIXEL_LIMIT
 from residual.data.images import decode, find_images, fit, read_image
+from residual.data.limits import PIXEL_LIMIT
 from residual.data.preprocessing import Preprocessing
 from residual.errors import DataError
 

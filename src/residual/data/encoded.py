@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from residual.data.formats import KINDS, PIXEL_LIMIT, identified, ready
+from residual.data.formats import INVERTED, KINDS, identified, ready
+from residual.data.limits import BITS, PIXEL_LIMIT, NotRead
 from residual.data.quick_jpeg import quick_decoder
 from residual.errors import DataError, OutOfMemory
 from residual.files import Damaged, read_regular
@@ -27,6 +28,7 @@ from residual.files import Damaged, read_regular
 FILE_LIMIT = 1 << 28
 OTHER = f"not a {KINDS} image"
 UNREADABLE = "not a readable image: "
+UNSUPPORTED = ": such images are not read"
 _PILLOW = r"PIL\."
 _SHORT = "out of memory"  # so Pillow's decoders tell of it, in an OSError
 _T = Image.Transpose
@@ -127,10 +129,11 @@ def opened(data: bytes, where: object) -> Iterator[Image.Image]:
         with identified(data) as image:
             if image.width * image.height > PIXEL_LIMIT:
                 raise DataError(f"{image.width} x {image.height} pixels are too many", where, "make it smaller")
-            ready(image)
-            yield image
+            yield ready(image)
     except UnidentifiedImageError:
         raise DataError(OTHER, where, "replace or remove it") from None
+    except NotRead as error:
+        raise DataError(f"{error}{UNSUPPORTED}", where, "convert it to PNG") from None
     except MemoryError:
         raise no_room(where) from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
@@ -187,8 +190,10 @@ def is_clear(image: Image.Image) -> bool:
 def to_array(image: Image.Image, channels: int) -> NDArray[np.uint8]:
     """uint8 HWC of a decoded image, C = 1 (grey) or 3 (RGB)."""
     if image.mode.startswith("I"):
-        deep = np.asarray(image)
-        upper = (deep >> 8).clip(0, 255).astype(np.uint8)
+        deep, bits = np.asarray(image), int(image.info.get(BITS, 16))
+        upper = (deep >> (bits - 8)).clip(0, 255).astype(np.uint8)
+        if image.info.get(INVERTED):
+            upper = 255 - upper
         # Of a colour that counts as transparent all 16 bits count, and Pillow would cut them to 8.
         image = Image.fromarray(np.where(deep == image.info.get("transparency", -1), np.uint8(0), upper))
     elif may_be_clear(image):

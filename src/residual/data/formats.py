@@ -10,36 +10,37 @@ from __future__ import annotations
 import ctypes
 import io
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Final
 
-from PIL import Image, ImageFile, TiffImagePlugin, _imaging
+from PIL import Image, ImageFile, TiffImagePlugin, UnidentifiedImageError, _imaging
+
+from residual.data import netpbm, tiff
+from residual.data.limits import BITS, NotRead, mind_size
 
 _OF_FORMAT: Final = {
     "PNG": (".png",),
     "JPEG": (".jpg", ".jpeg", ".jfif", ".jpe", ".mpo"),
     "WEBP": (".webp",),
     "GIF": (".gif",),
-    "BMP": (".bmp", ".dib"),
+    "BMP": (".bmp",),
     "TIFF": (".tif", ".tiff"),
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
 }
-FORMATS: Final = tuple(_OF_FORMAT)
 SUFFIXES: Final = tuple(suffix for suffixes in _OF_FORMAT.values() for suffix in suffixes)
 KINDS: Final = "PNG, JPEG, WebP, GIF, BMP, TIFF or PPM"
-PIXEL_LIMIT: Final = 100_000_000
+INVERTED: Final = "white is zero"
+"""In `info` of an opened image: its numbers are darkness, and Pillow has left them so."""
+_BY_PILLOW: Final = tuple(form for form in _OF_FORMAT if form != "PPM")
 _USUAL: Final = ("PNG", "JPEG", "MPO", "WEBP")
 _MODES: Final = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "I;16", "I;16B", "I;16L", "I;16N")
-# TIFF 6.0 and its supplements. Old-style JPEG, SGI logs and ThunderScan are rare and their readers the weakest;
-# LZMA may ask for gigabytes whatever the size of the image.
-_COMPRESSIONS: Final = (
-    "raw", "tiff_ccitt", "group3", "group4", "tiff_lzw", "jpeg", "tiff_adobe_deflate", "tiff_raw_16", "packbits",
-    "tiff_deflate", "zstd", "webp",
-)  # fmt: skip
-_TILE: Final = 4096 * 4096  # pixels of a TIFF's tile that may be more than its image has
-_MARKS: Final = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
+_MARKS: Final = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", *tiff.MARKS)
+_RUNS: Final = 16_000_000  # pixels of a BMP of runs, which Pillow reads in Python
+_SHORT: Final = "decoder error -9"  # so libtiff's decoder tells that memory was short
+_BOMB: Final = re.compile(r"\((\d+) pixels\)")
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it has to say of a file is told in our own words
 
@@ -50,54 +51,82 @@ def begins_so(head: bytes) -> bool:
         return True
     if head[:2] == b"BM":
         return len(head) == 12 and head[6:10] == bytes(4)  # two reserved fields
-    return head[:2] in (b"P4", b"P5", b"P6") and head[2:3].isspace()
+    return netpbm.begins_so(head)
 
 
 def is_named_so(name: str, form: str) -> bool:
-    """Whether a file name ends as those of a format do."""
-    return name.lower().endswith(_OF_FORMAT.get("JPEG" if form == "MPO" else form, ()))
+    """Whether a file name ends as those of a format do, or has no suffix."""
+    last = name.replace("\\", "/").rsplit("/", 1)[-1].lower()
+    return "." not in last or last.endswith(_OF_FORMAT.get("JPEG" if form == "MPO" else form, ()))
 
 
 @contextmanager
 def _damage_told() -> Iterator[None]:
-    """Whatever Pillow raises of a damaged file as an `OSError` or a `ValueError`."""
+    """Whatever Pillow raises of a damaged file as an `OSError` or a `ValueError`, in words for a reader."""
     try:
         yield
-    except (MemoryError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except Image.DecompressionBombError as error:
+        found = _BOMB.search(str(error))
+        raise ValueError(f"{int(found[1]):,} pixels are too many" if found else str(error)) from None
+    except (MemoryError, ValueError, SyntaxError, UnidentifiedImageError):
+        raise
+    except OSError as error:
+        if _SHORT in str(error):
+            raise MemoryError from None
+        if "decoder error" in str(error):
+            raise ValueError("its pixels are damaged") from None
         raise
     except Exception as error:  # TypeError, KeyError, struct.error, ...: whatever reading the damage stumbled over
         raise ValueError(str(error) or type(error).__name__) from None
 
 
 def identified(data: bytes) -> Image.Image:
-    """An image whose format and size are known, its pixels not read.
+    """An image whose format and size are known; the pixels of the usual formats are not read.
 
     Raises:
-        OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError, MemoryError: there is none.
+        NotRead: it is of a kind that is not read.
+        OSError, ValueError, SyntaxError, MemoryError: there is none.
     """
+    if netpbm.is_related(data):
+        return netpbm.opened(data)
+    about = tiff.head(data) if tiff.begins_so(data) else None
     with _damage_told():
-        return Image.open(io.BytesIO(data), formats=FORMATS)
+        try:
+            image = Image.open(io.BytesIO(data), formats=_BY_PILLOW)
+        except UnidentifiedImageError:
+            if about is None:
+                raise
+            raise NotRead(about.words) from None
+    if about is not None and isinstance(image, TiffImagePlugin.TiffImageFile):
+        if image.mode not in _MODES:
+            raise NotRead(about.words)
+        if image.mode.startswith("I;16"):
+            image.info[INVERTED] = about.photometric == 0
+        image.info[BITS] = max(about.bits)
+    return image
 
 
-def ready(image: Image.Image) -> None:
-    """Read the pixels of the first image of an older format; the usual ones are read when their size is needed.
+def ready(image: Image.Image) -> Image.Image:
+    """An image of an older format with its pixels; those of the usual ones are read when their size is needed.
 
     Raises:
-        OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError, MemoryError: they cannot be read.
+        OSError, ValueError, SyntaxError, MemoryError: they cannot be read.
     """
     if image.format in _USUAL:
-        return
+        return image
+    mind_size(*image.size)
     with _damage_told():
-        if min(image.size) < 1:
-            raise ValueError("it has no pixels")
-        if isinstance(image, ImageFile.ImageFile) and any(tile[0] == "ppm_plain" for tile in image.tile):
-            raise ValueError("its numbers are written as text")
-        if image.mode not in _MODES and (image.format, image.mode) != ("PPM", "I"):
-            raise ValueError("its numbers are no colours of 8 or 16 bits")
-        if isinstance(image, TiffImagePlugin.TiffImageFile):
-            _mind_tiff(image)
+        runs = isinstance(image, ImageFile.ImageFile) and any(tile[0] == "bmp_rle" for tile in image.tile)
+        if runs and image.width * image.height > _RUNS:
+            raise ValueError(f"{image.width} x {image.height} pixels are too many for a BMP of runs")
+        if image.format == "TIFF":
             _hush_libtiff()
         image.load()
+        if image.format == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
+            opaque = image.convert("RGB")  # its fourth byte was never meant
+            opaque.format = image.format
+            return opaque
+    return image
 
 
 @lru_cache
@@ -114,28 +143,21 @@ def _hush_libtiff() -> None:
             handler(None)
 
 
-def _mind_tiff(image: TiffImagePlugin.TiffImageFile) -> None:
-    compression = image.info.get("compression")
-    if compression not in _COMPRESSIONS:
-        raise ValueError(f"its compression ({compression}) is not read here")
-    width, height = (image.tag_v2.get(tag, 1) for tag in (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH))
-    if width * height > max(image.width * image.height, _TILE):
-        raise ValueError(f"its tiles have {width} x {height} pixels")
-
-
-def frames(image: Image.Image) -> int:
-    """How many images a file holds, of which the first is read; 1 where the rest cannot be counted."""
-    if image.format not in ("PNG", "WEBP", "GIF", "TIFF"):
-        return 1  # the second image of an MPO is a preview or the other eye's
+def frames(data: bytes) -> int:
+    """How many images a file holds, of which the first is read; 1 where they cannot be counted, at most 1,000."""
     try:
-        with _damage_told():
+        if tiff.begins_so(data):
+            return tiff.head(data).pages
+        with identified(data) as image, _damage_told():
+            if image.format not in ("PNG", "WEBP", "GIF"):
+                return 1  # the second image of an MPO is a preview or the other eye's
             return int(getattr(image, "n_frames", 1))
     except (OSError, ValueError, SyntaxError):
         return 1
 
 
 def is_deep(image: Image.Image, data: bytes) -> bool:
-    """Whether a file holds 16 bits a channel."""
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        return 16 in image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (1,))
+    """Whether a file holds more than 8 bits a channel."""
+    if image.format in ("TIFF", "PPM"):
+        return int(image.info.get(BITS, 8)) > 8
     return image.mode.startswith("I") or (image.format == "PNG" and data[24:25] == b"\x10")

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from residual.data.encoded import Encoded, is_grey, no_room, opened, read_file
-from residual.data.formats import PIXEL_LIMIT
 from residual.data.images import find_images, fitted, read_image
+from residual.data.limits import PIXEL_LIMIT
 from residual.data.preprocessing import Preprocessing
 from residual.errors import DataError, UsageError
 

@@ -23,9 +23,10 @@ from torch import Tensor
 from torch.nn.functional import interpolate, pad
 
 from residual.data.encoded import Encoded, Picture, opened, read_file
-from residual.data.formats import PIXEL_LIMIT, SUFFIXES
+from residual.data.formats import SUFFIXES
 from residual.data.geometry import USUAL, Geometry, Interpolation
 from residual.data.layout import begins_as_image, not_read
+from residual.data.limits import PIXEL_LIMIT
 from residual.data.preprocessing import Preprocessing
 from residual.data.trees import passed_over
 from residual.data.windows import Window

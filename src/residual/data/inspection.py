@@ -35,6 +35,11 @@ NOTES: tuple[tuple[str, Callable[[Mapping[str, Any]], bool], str], ...] = (
     ("greyscale", lambda f: bool(f["grey"]), "read as grey, or its one channel three times"),
     ("CMYK", lambda f: bool(f["cmyk"]), "converted to RGB without its colour profile"),
     ("16 bits a channel", lambda f: bool(f["deep"]), "the upper 8 bits are read"),
+    (
+        "16 bits a channel, all values below 4,096",
+        lambda f: bool(f.get("dark")),
+        "nearly black; scale them to 0 to 65,535",
+    ),
     ("palette", lambda f: bool(f["palette"]), "converted to RGB"),
     ("transparent", lambda f: bool(f["alpha"]), "laid on black"),
     ("several frames or pages", lambda f: int(f["frames"]) > 1, "the first is read"),

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from residual.data.formats import KINDS, SUFFIXES, begins_so
+from residual.data.formats import SUFFIXES, begins_so
 from residual.data.stores import ArchiveStore, File, FolderStore, Store, shown
 from residual.data.trees import Entry, Fault, Tree, composed, join, stop
 from residual.errors import DataError, log
@@ -33,7 +33,7 @@ PARTS: dict[str, Part] = {
 EXPECTED = "expected is FOLDER/CLASS/IMAGES, or FOLDER/train/CLASS/IMAGES with val/ and test/ beside train/"
 OTHER_IMAGES = (
     ".heic", ".heif", ".avif", ".jp2", ".jxl", ".psd", ".raw", ".dng", ".cr2", ".nef", ".arw", ".svg", ".ico", ".tga",
-    ".exr", ".hdr", ".pfm", ".dcm",
+    ".exr", ".hdr", ".pfm", ".pam", ".dib", ".dcm",
 )  # fmt: skip
 DEEPEST = 64
 ONE_FOLDER = "unpacked or copied on Windows or macOS they would be one folder"
@@ -349,7 +349,7 @@ def _what_is_there(scanner: _Scanner, top: list[Entry]) -> str:
 
 def _advice(scanner: _Scanner, top: list[Entry], chain: tuple[str, ...]) -> str:
     if scanner.unused.keys() & set(OTHER_IMAGES):
-        return f"convert the images to {KINDS}; {EXPECTED}"
+        return f"convert the images to PNG; {EXPECTED}"
     if any(entry.name.lower().endswith(ARCHIVES) for entry in top):
         return f"unpack the archive; {EXPECTED}"
     return EXPECTED

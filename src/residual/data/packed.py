@@ -30,8 +30,8 @@ from PIL import Image
 from torch import Tensor
 
 from residual.data.checking import Verdict
-from residual.data.formats import PIXEL_LIMIT
 from residual.data.layout import Class, Layout, Part
+from residual.data.limits import PIXEL_LIMIT
 from residual.data.stores import File, shown
 from residual.errors import DataError
 from residual.files import digest
