@@ -36,9 +36,8 @@ def tiff(pixels, more, order=">"):
     tags = sorted({256: 30, 257: 40, 258: 8, 259: 1, 262: 1, 277: 1, **more}.items())
     rows = b"".join(struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in tags)
     table = struct.pack(f"{order}H", len(tags)) + rows
-    return (
-        (b"MM\0*" if order == ">" else b"II*\0") + struct.pack(f"{order}I", 8 + len(pixels)) + pixels + table + bytes(4)
-    )
+    mark = b"MM\0*" if order == ">" else b"II*\0"
+    return mark + struct.pack(f"{order}I", 8 + len(pixels)) + pixels + table + bytes(4)
 
 
 def refused(data, words):
@@ -92,8 +91,7 @@ def test_sixteen_bits_keep_their_upper_half(form, options):
     assert (found["deep"], found["grey"], found["misnamed"]) == (True, True, False)
 
 
-@pytest.mark.parametrize("bits", [12, 16])
-@pytest.mark.parametrize("photometric", [0, 1])
+@pytest.mark.parametrize(("bits", "photometric"), [(12, 1), (16, 0), (16, 1)])
 def test_of_deep_numbers_the_upper_8_bits_are_read_dark_or_bright(bits, photometric):
     """Pillow leaves numbers of more than 8 bits that are darkness as they are."""
     numbers = np.arange(1200).reshape(40, 30) * ((1 << bits) // 1200)
