@@ -163,13 +163,16 @@ def run(arguments: Sequence[str]) -> int:
         if debug and not isinstance(error, BrokenPipeError):
             raise
         return _explain(error, tokens)
-    except SystemExit:  # so does rich end where the reader of a help page went away
-        _drop_output()
+    except SystemExit as error:
+        if error.code == 130:  # so cyclopts ends where a command is interrupted
+            return _say(_STOPPED, 130)
+        _drop_output()  # so does rich where the reader of a help page went away
         return 0
     except KeyboardInterrupt:
-        return _say("stopped by SIGINT (residual): nothing is left half done, give the command again", 130)
+        return _say(_STOPPED, 130)
 
 
+_STOPPED = "stopped by SIGINT (residual): nothing is left half done, give the command again"
 _SHARED = (
     "seeds",
     "degradation",
