@@ -94,3 +94,14 @@ def test_training_needs_no_drawing_back_end(residual_cli, here, pictures):
         [True],
     )
     assert RunFolder(here / "run").result() is not None
+
+
+def test_an_interrupted_command_ends_with_130_and_one_line(say, monkeypatch):
+    def interrupted(*_args, **_more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("residual.runs.folder.find_run", interrupted)
+    said = say("curves", "some")
+    assert said.code == 130
+    assert said.err.startswith("error: stopped by SIGINT (residual): ")
+    assert len(said.err.splitlines()) == 1

@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from residual.data.encoded import NoRoom, inspect, opened, to_array
 from residual.data.examiner import examine
@@ -103,6 +103,13 @@ def test_of_deep_numbers_the_upper_8_bits_are_read_dark_or_bright(bits, photomet
     upper = (numbers >> (bits - 8)).astype(np.uint8)
     assert np.array_equal(read(data, 1)[..., 0], upper if photometric else 255 - upper)
     assert examine("a.tif", data)["deep"]
+
+
+def test_texts_in_a_png_are_no_facts_of_its_numbers():
+    texts = PngImagePlugin.PngInfo()
+    for name, words in (("bits", "12"), ("white is zero", "yes")):
+        texts.add_text(name, words)
+    assert np.array_equal(read(encoded(DEEP, "PNG", pnginfo=texts), 1)[..., 0], DEEP >> 8)
 
 
 def test_deep_numbers_that_are_all_small_are_told():

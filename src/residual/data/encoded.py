@@ -190,9 +190,10 @@ def is_clear(image: Image.Image) -> bool:
 def to_array(image: Image.Image, channels: int) -> NDArray[np.uint8]:
     """uint8 HWC of a decoded image, C = 1 (grey) or 3 (RGB)."""
     if image.mode.startswith("I"):
-        deep, bits = np.asarray(image), int(image.info.get(BITS, 16))
+        ours = image.info if image.format == "TIFF" else {}  # those of a PNG are texts that anyone may write into it
+        deep, bits = np.asarray(image), ours.get(BITS, 16)
         upper = (deep >> (bits - 8)).clip(0, 255).astype(np.uint8)
-        if image.info.get(INVERTED):
+        if ours.get(INVERTED):
             upper = 255 - upper
         # Of a colour that counts as transparent all 16 bits count, and Pillow would cut them to 8.
         image = Image.fromarray(np.where(deep == image.info.get("transparency", -1), np.uint8(0), upper))
